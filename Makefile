@@ -1,0 +1,59 @@
+# radlake: every verb that a newcomer or CI needs. `make` alone lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help install services demo test check fix bench airflow lock clean
+
+help:  ## List the verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "radlake needs Python >= 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode --editable .
+	@touch $@
+
+install: $(STAMP)  ## Create .venv from requirements.lock (hashes checked) and install radlake into it
+
+services:  ## Install what the integration tests need with apt, when allowed to
+	@tests/support/install_services.sh
+
+demo: $(STAMP)  ## Three hospitals, harvested to a number on a screen; ARGS="--no-serve --json FILE"
+	@$(BIN)/radlake demo $(ARGS)
+
+test: $(STAMP) services  ## Every test, against real services
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## Lint, types, import directions, SQL; changes nothing
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+	@$(BIN)/sqlfluff lint --nocolor -q sql
+	@$(BIN)/radlake check
+
+fix: $(STAMP)  ## Format and repair what can be repaired
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/sqlfluff fix --nocolor -q sql
+
+bench: $(STAMP)  ## Benchmarks: each prints ratios against a named peer in the same run
+	@$(BIN)/python -m bench $(ARGS)
+
+airflow: $(STAMP)  ## Start Airflow locally with the DAGs of dags/
+	@$(BIN)/radlake airflow $(ARGS)
+
+lock: $(STAMP)  ## Resolve requirements.lock anew
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --all-extras pyproject.toml --output-file requirements.lock
+
+clean:  ## Remove the environment, caches and the demo's lake
+	@rm -rf $(VENV) .cache demo-lake airflow-home .pytest_cache .ruff_cache .hypothesis .import_linter_cache

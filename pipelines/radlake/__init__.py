@@ -1,0 +1,1 @@
+"""radlake: the data platform under a province's imaging cloud."""

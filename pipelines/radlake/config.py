@@ -1,0 +1,115 @@
+"""Settings: read once at the entry point, then passed down as arguments.
+
+Environment variables carry the prefix `RADLAKE_`. Secrets are references (`file:PATH`, `env:NAME`) that are
+resolved at use and never stored. Hospitals and their nodes are YAML under review: see `radlake.net.node`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from radlake.errors import ConfigInvalid, KeyMissing
+
+__all__ = ["Settings", "resolve_secret"]
+
+
+class Settings(BaseSettings):
+    """Everything that a deployment may set.
+
+    Attributes
+    ----------
+    lake : str
+        Folder or fsspec URL (`s3://bucket/prefix`) of the de-identified zone: objects and tables.
+    restricted : Path
+        Local folder of the restricted zone: spool, quarantine, ledger, key. Default `<lake>/restricted`;
+        must be set when the lake is not local.
+    ledger : str
+        SQLAlchemy URL. Default: SQLite in the restricted zone.
+    hospitals : Path
+        YAML file (or folder of them) of hospitals and nodes. Default `<lake>/hospitals.yaml`.
+    key : str
+        Reference to the root key of pseudonyms. Default `file:<restricted>/root.key`.
+    profile : str
+        De-identification profile: a name in schemas/profiles/ or a path.
+    ae_title, scp_port : str, int
+        Our application entity, and the port of our storage SCP for C-MOVE (0: any free one).
+    s3_endpoint_url, s3_access_key, s3_secret_key : str
+        For an S3 store that is not AWS; the keys are references.
+    workers : int
+        Processes for de-identification; 0 = in this process.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RADLAKE_", extra="forbid", frozen=True)
+
+    lake: str = "lake"
+    restricted: Path = Path()
+    ledger: str = ""
+    hospitals: Path = Path()
+    key: str = ""
+    profile: str = "default"
+    ae_title: str = Field(default="RADLAKE", min_length=1, max_length=16)
+    scp_port: int = Field(default=0, ge=0, le=65535)
+    s3_endpoint_url: str = ""
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=0)
+
+    @field_validator("lake")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        if value.startswith("file://"):
+            value = value.removeprefix("file://")
+        return value.rstrip("/") if "://" in value else str(Path(value).expanduser().resolve())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: dict[str, object]) -> dict[str, object]:
+        lake = cls._absolute(str(data.get("lake", "lake")))
+        data = {key: value for key, value in data.items() if value not in ("", None)}
+        if "restricted" not in data:
+            if "://" in lake:
+                raise ConfigInvalid(
+                    path="settings",
+                    problems=["RADLAKE_RESTRICTED: name a local folder; the restricted zone may not be in an object store"],
+                )
+            data["restricted"] = Path(lake) / "restricted"
+        restricted = Path(str(data["restricted"])).expanduser().resolve()
+        data["restricted"] = restricted
+        data.setdefault("ledger", f"sqlite:///{restricted / 'ledger.db'}")
+        data.setdefault("key", f"file:{restricted / 'root.key'}")
+        data.setdefault("hospitals", (restricted.parent if "://" in lake else Path(lake)) / "hospitals.yaml")
+        return data
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.lake
+
+    def prepare_restricted(self) -> Path:
+        """Create the restricted zone, readable by its owner only."""
+        self.restricted.mkdir(parents=True, exist_ok=True)
+        self.restricted.chmod(stat.S_IRWXU)
+        return self.restricted
+
+
+def resolve_secret(ref: str) -> str:
+    """Read a secret at the moment of use: `file:PATH` or `env:NAME`.
+
+    Raises
+    ------
+    KeyMissing
+        If the file or the variable does not exist or is empty.
+    """
+    kind, _, name = ref.partition(":")
+    value = ""
+    if kind == "file" and Path(name).is_file():
+        value = Path(name).read_text(encoding="utf-8").strip()
+    elif kind == "env":
+        value = os.environ.get(name, "")
+    if not value:
+        raise KeyMissing(ref=ref)
+    return value

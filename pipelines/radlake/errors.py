@@ -1,0 +1,162 @@
+"""The error tree: a leaf tells the machine what to do, its sentence tells the person what to do next.
+
+    RadlakeError
+    ├── TransientError     the orchestrator retries
+    │   ├── NodeUnavailable, AssociationRejected, QueryFailed, RetrieveFailed, SlowDown, StoreFull
+    ├── PermanentError     it stops, no retry
+    │   ├── ConfigInvalid, ContractBroken, KeyMissing, CommitRefused, QueryInvalid, SourceMissing
+    ├── QuarantineError    this object is set aside with a reason code, the run goes on
+    └── PrivacyError       stop everything
+        ├── IdentifierLeak, KeyReuse
+
+Raise with facts (`raise NodeUnavailable(node="jsph-pacs", reason="connection refused")`); the class writes
+the sentence. Facts never hold an identifier of a patient. Every error survives pickling.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "AssociationRejected",
+    "CommitRefused",
+    "ConfigInvalid",
+    "ContractBroken",
+    "IdentifierLeak",
+    "KeyMissing",
+    "KeyReuse",
+    "NodeUnavailable",
+    "PermanentError",
+    "PrivacyError",
+    "QuarantineError",
+    "QueryFailed",
+    "QueryInvalid",
+    "RadlakeError",
+    "RetrieveFailed",
+    "SlowDown",
+    "SourceMissing",
+    "StoreFull",
+    "TransientError",
+]
+
+
+def _rebuild(cls: type[RadlakeError], facts: dict[str, Any]) -> RadlakeError:
+    return cls(**facts)
+
+
+class RadlakeError(Exception):
+    """Base of every error that radlake raises on purpose."""
+
+    sentence: ClassVar[str] = "{facts}"
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        known = {key: _readable(value) for key, value in self.facts.items()}
+        known.setdefault("facts", ", ".join(f"{k}={v}" for k, v in known.items()))
+        return self.sentence.format_map(_Known(known))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.facts)
+
+
+class _Known(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "\n".join(f"  - {item}" for item in value)
+    return str(value)
+
+
+class TransientError(RadlakeError):
+    """It may work later: the orchestrator retries with back-off."""
+
+
+class NodeUnavailable(TransientError):
+    sentence = (
+        "{node} cannot be reached ({reason}).\n"
+        "Check host and port with `radlake node echo {node}`; the harvest goes on where it stopped when it is back."
+    )
+
+
+class AssociationRejected(TransientError):
+    sentence = (
+        "{node} rejected our association ({reason}).\n"
+        "Check that its administrator registered our AE title and that we call it by its own; "
+        "see docs/how-to/register-a-node.md."
+    )
+
+
+class QueryFailed(TransientError):
+    sentence = "{node} failed the query at {level} level ({reason}). It is asked again at the next run."
+
+
+class RetrieveFailed(TransientError):
+    sentence = "{node} failed to send a study ({reason}). What arrived is kept; the rest is asked again at the next run."
+
+
+class SlowDown(TransientError):
+    sentence = "{node} asks us to slow down ({reason})."
+
+
+class StoreFull(TransientError):
+    sentence = "{path} cannot be written ({reason}). Free space there; nothing was lost, the run goes on where it stopped."
+
+
+class PermanentError(RadlakeError):
+    """Retrying cannot help: a person must change something."""
+
+
+class ConfigInvalid(PermanentError):
+    sentence = "{path} is not valid:\n{problems}"
+
+
+class ContractBroken(PermanentError):
+    sentence = "{table} breaks its contract:\n{problems}"
+
+
+class KeyMissing(PermanentError):
+    sentence = "The key {ref} is missing. Create it once with `radlake init`, or point RADLAKE_KEY at the existing one."
+
+
+class CommitRefused(PermanentError):
+    sentence = "A commit to {table} was refused ({reason}). Nothing was published; run the same command again."
+
+
+class QueryInvalid(PermanentError):
+    sentence = "The query cannot run: {reason}"
+
+
+class SourceMissing(PermanentError):
+    sentence = "{path} does not exist or cannot be read. Check the path and its permissions."
+
+
+class QuarantineError(RadlakeError):
+    """This one object is set aside with a reason code of schemas/reasons.yaml; the run goes on."""
+
+    sentence = "Set aside: {reason} ({detail}). See `radlake quarantine list`."
+
+    @property
+    def reason(self) -> str:
+        return str(self.facts["reason"])
+
+    @property
+    def detail(self) -> str:
+        return str(self.facts.get("detail", ""))
+
+
+class PrivacyError(RadlakeError):
+    """Something identifying was about to leave the restricted zone: stop everything."""
+
+
+class IdentifierLeak(PrivacyError):
+    sentence = "An identifier survived de-identification in {where} (rule {rule}). Nothing was published."
+
+
+class KeyReuse(PrivacyError):
+    sentence = "The key {ref} is already in use for {purpose}. Make a new one; keys are never shared between purposes."

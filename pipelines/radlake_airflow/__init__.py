@@ -1,0 +1,1 @@
+"""Airflow adapter: the only package that imports airflow."""

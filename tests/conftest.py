@@ -1,0 +1,22 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import need
+
+from radlake import log
+
+
+@pytest.fixture(scope="session", autouse=True)
+def strict_logs() -> None:
+    """A log key outside the allow-list raises."""
+    log.configure(strict=True)
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """Folder of the public test files."""
+    return need.corpus_root()
