@@ -1,4 +1,4 @@
-"""Builders of DICOM data sets for every test: small, deterministic, complete enough for viewers (CT, MR and SR pass dciodvfy).
+"""Builders of DICOM data sets for every test: small, deterministic, whole (CT, MR and SR pass dciodvfy).
 
     ct_study(n=3, patient="李雷")            three CT slices of one series
     image_study("US", n=1, frames=4)        any image modality
