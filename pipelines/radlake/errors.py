@@ -2,7 +2,8 @@
 
     RadlakeError
     ├── TransientError     the orchestrator retries
-    │   ├── NodeUnavailable, AssociationRejected, QueryFailed, RetrieveFailed, SlowDown, StoreFull
+    │   ├── NodeUnavailable, AssociationRejected, QueryFailed, RetrieveFailed, SlowDown, StoreFull, LedgerBusy,
+    │   │   StoreUnavailable
     ├── PermanentError     it stops, no retry
     │   ├── ConfigInvalid, ContractBroken, KeyMissing, CommitRefused, QueryInvalid, SourceMissing
     ├── QuarantineError    this object is set aside with a reason code, the run goes on
@@ -25,6 +26,7 @@ __all__ = [
     "IdentifierLeak",
     "KeyMissing",
     "KeyReuse",
+    "LedgerBusy",
     "NodeUnavailable",
     "PermanentError",
     "PrivacyError",
@@ -36,6 +38,7 @@ __all__ = [
     "SlowDown",
     "SourceMissing",
     "StoreFull",
+    "StoreUnavailable",
     "TransientError",
 ]
 
@@ -106,6 +109,14 @@ class SlowDown(TransientError):
 
 class StoreFull(TransientError):
     sentence = "{path} cannot be written ({reason}). Free space there; nothing was lost, the run goes on where it stopped."
+
+
+class LedgerBusy(TransientError):
+    sentence = "Another harvest of {hospital} is running. Wait for it or stop it; two would ask for the same studies."
+
+
+class StoreUnavailable(TransientError):
+    sentence = "The store {path} does not answer ({reason}). Nothing was lost; the run goes on where it stopped."
 
 
 class PermanentError(RadlakeError):
