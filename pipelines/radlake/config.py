@@ -42,6 +42,8 @@ class Settings(BaseSettings):
         For an S3 store that is not AWS; the keys are references.
     workers : int
         Processes for de-identification; 0 = in this process.
+    dask : str
+        Address of a Dask scheduler (`tcp://host:port`) that does the de-identification instead.
     """
 
     model_config = SettingsConfigDict(env_prefix="RADLAKE_", extra="forbid", frozen=True)
@@ -57,6 +59,7 @@ class Settings(BaseSettings):
     s3_endpoint_url: str = ""
     s3_access_key: str = ""
     s3_secret_key: str = ""
+    dask: str = ""
     workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=0)
 
     @field_validator("lake")

@@ -1,0 +1,113 @@
+"""`radlake harvest`: from a node or a folder into the lake."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from radlake.cli.init import ensure_key
+from radlake.cli.tables import summary_table
+from radlake.config import Settings
+from radlake.errors import ConfigInvalid, RadlakeError
+from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total, workers
+from radlake.ingest import Progress as Step
+from radlake.net import Hospital, Window, load_hospitals, unregistered_hospital
+
+app = typer.Typer(help="Fetch studies from a hospital node or a folder into the lake.", no_args_is_help=True)
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the summary to this file as JSON.")]
+
+
+class Bars:
+    """Progress bars, one per hospital, on standard error."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TextColumn("studies"),
+            TimeElapsedColumn(), console=console, transient=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, step: Step) -> None:
+        if step.hospital_id not in self._tasks:
+            self._tasks[step.hospital_id] = self._bars.add_task(step.hospital_id, total=step.n_total)
+        self._bars.update(self._tasks[step.hospital_id], completed=step.n_done, total=step.n_total)
+
+
+@app.command()
+def folder(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(help="Folder, ZIP archive, file or mounted CD.")],
+    hospital: Annotated[str, typer.Option(help="Id of the hospital that the files come from.")],
+    json_file: JsonFile = None,
+) -> None:
+    """Harvest a folder: every DICOM file ends stored, as a resend of a stored one, or in quarantine with a reason."""
+    settings: Settings = ctx.obj
+    ensure_key(settings)
+    registered = load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
+    known = registered.get(hospital)
+    if known is None:
+        typer.echo(f"note: {hospital} is not registered in {settings.hospitals}; its region is UNKNOWN", err=True)
+        known = unregistered_hospital(hospital)
+    with Bars(Console(stderr=True)) as bars:
+        summary = harvest_folder(settings, path, hospital=known, progress=bars)
+    _report([summary], json_file)
+
+
+@app.command()
+def node(
+    ctx: typer.Context,
+    hospitals: Annotated[list[str] | None, typer.Argument(help="Hospital ids; all registered ones when left out.")] = None,
+    since: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First study date; yesterday.")] = None,
+    until: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last study date; today.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Harvest the studies of a window of study dates from hospital nodes; run it again to fetch what is missing."""
+    settings: Settings = ctx.obj
+    ensure_key(settings)
+    today = date.today()
+    window = Window(since.date() if since else today - timedelta(days=1), until.date() if until else today)
+    summaries, failed = [], False
+    with Bars(Console(stderr=True)) as bars, workers(settings) as executor:
+        for hospital in _chosen(settings, hospitals):
+            try:
+                summaries.append(
+                    harvest_hospital(settings, hospital, window=window, executor=executor, progress=bars)
+                )
+            except RadlakeError as exc:  # the other hospitals go on
+                failed = True
+                typer.echo(f"error: {hospital.hospital_id}: {exc}", err=True)
+    _report(summaries, json_file)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _chosen(settings: Settings, names: list[str] | None) -> list[Hospital]:
+    registered = load_hospitals(settings.hospitals)
+    unknown = sorted(set(names or ()) - registered.keys())
+    if unknown:
+        problems = [f"{name} is not registered; registered are: {', '.join(sorted(registered))}" for name in unknown]
+        raise ConfigInvalid(path=str(settings.hospitals), problems=problems)
+    return [registered[name] for name in names or sorted(registered)]
+
+
+def _report(summaries: list[HarvestSummary], json_file: Path | None) -> None:
+    Console().print(summary_table(summaries))
+    if json_file:
+        document = summaries[0].to_json() if len(summaries) == 1 else total(summaries)
+        document |= {"hospitals": [summary.to_json() for summary in summaries]} if len(summaries) > 1 else {}
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

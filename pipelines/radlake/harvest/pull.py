@@ -1,0 +1,102 @@
+"""Ask a node for the studies of a window and bring each into the spool.
+
+The node's answer is never taken on trust: what was asked is compared with what is on disk, and the difference is
+told as `trouble`. De-identification and storing are not done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import xxhash
+
+from radlake.errors import TransientError
+from radlake.lake.ledger import Ledger, StudyEntry, StudyState
+from radlake.net import NodeClient, StudyFound, Window
+
+__all__ = ["PulledStudy", "discover_studies", "pull_study", "spool_folder"]
+
+
+@dataclass(frozen=True)
+class PulledStudy:
+    """What of a study lies in the spool now.
+
+    Attributes
+    ----------
+    entry : StudyEntry
+        The ledger's row, with the node's list of instances.
+    files : tuple of Path
+        Received Part-10 files, named by SOP Instance UID.
+    trouble : str
+        Why the node did not send everything; empty when it did.
+    """
+
+    entry: StudyEntry
+    files: tuple[Path, ...]
+    trouble: str
+
+
+def spool_folder(spool: Path, *, hospital_id: str, study_uid: str) -> Path:
+    """Where the received files of a study wait: the name does not tell the study."""
+    name = xxhash.xxh3_64_hexdigest(f"{hospital_id}|{study_uid}")
+    return spool / name[:2] / name
+
+
+def discover_studies(
+    client: NodeClient, *, window: Window, hospital_id: str, ledger: Ledger, now: datetime
+) -> list[StudyFound]:
+    """Studies that the node lists in the window, each entered in the ledger, oldest first."""
+    found = sorted({study.study_uid: study for study in client.find_studies(window)}.values(), key=_by_date)
+    for study in found:
+        ledger.discover(
+            hospital_id, study.study_uid, study_date=study.study_date, n_expected=study.n_instances, now=now
+        )
+    return found
+
+
+def pull_study(
+    client: NodeClient, study: StudyFound, *, hospital_id: str, ledger: Ledger, spool: Path, now: datetime
+) -> PulledStudy | None:
+    """Bring the missing instances of a study into the spool; None when nothing is missing.
+
+    A failure of the node is not raised: it becomes the study's `trouble`, and what arrived is kept.
+    """
+    entry = ledger.entry(hospital_id, study.study_uid)
+    if entry is None or entry.state is StudyState.WITHDRAWN or _is_unchanged(entry, study):
+        return None
+    listed: frozenset[str] | None = None
+    trouble = ""
+    try:
+        listed = client.find_instances(study.study_uid)
+    except TransientError as exc:
+        trouble = f"{type(exc).__name__}: its instances could not be listed"
+    opened = ledger.begin(hospital_id, study.study_uid, listed=listed, now=now)
+    folder = spool_folder(spool, hospital_id=hospital_id, study_uid=study.study_uid)
+    if not opened.is_settled:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            result = client.retrieve(study.study_uid, into=folder, wanted=opened.missing)
+            trouble = result.reason or trouble
+        except TransientError as exc:
+            trouble = f"{type(exc).__name__}: {exc.facts.get('reason', '')}".rstrip(": ")
+    files = tuple(sorted(folder.glob("*.dcm"))) if folder.is_dir() else ()
+    return PulledStudy(opened, files, trouble)
+
+
+def _is_unchanged(entry: StudyEntry, study: StudyFound) -> bool:
+    """Nothing is left to fetch and the node's own count says that nothing came since.
+
+    A node that gives no counts is asked for its list of instances each time.
+    """
+    if not entry.is_settled or study.n_instances is None:
+        return False
+    return study.n_instances <= len(entry.stored.keys() | {item.sop_uid for item in entry.set_aside})
+
+
+def _by_date(study: StudyFound) -> tuple[str, str]:
+    return str(study.study_date or ""), study.study_uid
+
+

@@ -1,0 +1,133 @@
+"""A batch of ingested studies: gated, staged, committed exactly once, entered in the ledger.
+
+Order of the commit points: staged folder (atomic rename) -> dicom.instance -> dicom.series -> dicom.study ->
+ops.quality -> ledger -> staged folder removed. A crash between any two is healed by `roll_forward`, which every run
+calls first: table commits skip a batch that is already in, settling twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from radlake import log
+from radlake.contracts import Table, load_table
+from radlake.errors import ContractBroken, StoreFull
+from radlake.lake import Lake
+from radlake.lake.ledger import Ledger, SetAside, Settlement, StoredInstance, StudyEntry
+
+__all__ = ["CHILDREN_FIRST", "StagedBatch", "arrow_rows", "batch_id_of", "commit", "roll_forward", "stage"]
+
+CHILDREN_FIRST = ("dicom.instance", "dicom.series", "dicom.study")
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class StagedBatch:
+    """A gated batch of one hospital on disk in `restricted/staged/<hospital>/<batch_id>/`."""
+
+    batch_id: str
+    folder: Path
+
+    @property
+    def settlements(self) -> list[Settlement]:
+        manifest = json.loads((self.folder / _MANIFEST).read_text(encoding="utf-8"))
+        return [_settlement(item) for item in manifest["settlements"]]
+
+    def table(self, name: str) -> pa.Table:
+        return pq.read_table(self.folder / f"{name}.parquet")
+
+
+def arrow_rows(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table of the contract's schema.
+
+    Raises
+    ------
+    ContractBroken
+        If a row has a value that the type cannot hold.
+    """
+    schema = table.arrow_schema()
+    try:
+        return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
+        raise ContractBroken(table=table.full_name, problems=[type(exc).__name__]) from exc
+
+
+def batch_id_of(settlements: Sequence[Settlement]) -> str:
+    """Digest of what the batch stores: the same content is the same batch, whenever it is made."""
+    state = xxhash.xxh3_128()
+    for item in sorted(settlements, key=lambda item: (item.hospital_id, item.study_uid)):
+        state.update(f"{item.hospital_id}|{item.study_uid}|".encode())
+        for uid, instance in sorted(item.stored.items()):
+            state.update(f"{uid}={instance.digest};".encode())
+        for aside in item.set_aside:
+            state.update(f"{aside.quarantine_id}?{aside.reason};".encode())
+    return state.hexdigest()
+
+
+def stage(lake: Lake, *, tables: dict[str, pa.Table], settlements: Sequence[Settlement]) -> StagedBatch:
+    """Write a batch that passed the gate to disk; from here on it will be committed whatever happens.
+
+    Parameters
+    ----------
+    tables : dict
+        dicom.instance, dicom.series, dicom.study and ops.quality rows; `replace.<table>` keys of rows to replace.
+    """
+    batch_id = batch_id_of(settlements)
+    root = lake.restricted / "staged" / settlements[0].hospital_id
+    folder, part = root / batch_id, root / f"{batch_id}.part"
+    if folder.exists():
+        return StagedBatch(batch_id, folder)
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name, data in tables.items():
+            pq.write_table(data, part / f"{name}.parquet")
+        manifest = {"batch_id": batch_id, "settlements": [asdict(item) for item in settlements]}
+        (part / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        part.rename(folder)
+    except OSError as exc:
+        shutil.rmtree(part, ignore_errors=True)
+        raise StoreFull(path=str(root), reason=exc.strerror) from exc
+    return StagedBatch(batch_id, folder)
+
+
+def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> list[StudyEntry]:
+    """Publish a staged batch: children before parents, then the ledger. Safe to repeat."""
+    for name in (*CHILDREN_FIRST, "ops.quality"):
+        data = batch.table(name)
+        if data.num_rows:
+            replace = batch.table(f"replace.{name}") if (batch.folder / f"replace.{name}.parquet").exists() else None
+            lake.tables.commit_batch(load_table(name), data, batch_id=batch.batch_id, replace=replace)
+    settled = ledger.settle(batch.settlements, now=now)
+    shutil.rmtree(batch.folder)
+    log.get_logger().info("batch_committed", batch_id=batch.batch_id, n_studies=len(settled))
+    return settled
+
+
+def roll_forward(lake: Lake, ledger: Ledger, *, hospital_id: str, now: datetime) -> list[StudyEntry]:
+    """Finish the hospital's batches that a crash left staged; throw away what was not staged completely."""
+    root = lake.restricted / "staged" / hospital_id
+    settled: list[StudyEntry] = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        if (folder / _MANIFEST).is_file() and not folder.name.endswith(".part"):
+            settled += commit(lake, ledger, StagedBatch(folder.name, folder), now=now)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return settled
+
+
+def _settlement(item: dict[str, Any]) -> Settlement:
+    stored = {uid: StoredInstance(**value) for uid, value in item.pop("stored").items()}
+    set_aside = tuple(SetAside(**aside) for aside in item.pop("set_aside"))
+    resolved = tuple(item.pop("resolved"))
+    return Settlement(stored=stored, set_aside=set_aside, resolved=resolved, **item)

@@ -1,0 +1,224 @@
+"""From ingested studies to a committed batch: set aside, gate, stage, commit.
+
+A study that the lake knows already (a late series, a replay) has its row replaced by the sum of both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from radlake.contracts import load_table
+from radlake.errors import QuarantineError
+from radlake.ingest.batch import CHILDREN_FIRST, arrow_rows, batch_id_of, commit, stage
+from radlake.ingest.study import SourceFile, StudyOutcome
+from radlake.lake import Lake, duck
+from radlake.lake.ledger import Ledger, SetAside, Settlement, StudyEntry
+from radlake.lake.quarantine import Quarantine
+from radlake.quality import check_batch
+
+__all__ = ["Publication", "publish"]
+
+_GATE = threading.Lock()  # Great Expectations keeps global state
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a batch came to."""
+
+    entries: list[StudyEntry]
+    n_stored: int
+    stored_bytes: int
+    reasons: list[str]  # one per file that was set aside
+
+
+def publish(
+    outcomes: Sequence[StudyOutcome],
+    *,
+    troubles: Mapping[str, str],
+    lake: Lake,
+    ledger: Ledger,
+    quarantine: Quarantine,
+    now: datetime,
+) -> Publication:
+    """Gate and commit the outcomes of one hospital's studies.
+
+    Parameters
+    ----------
+    troubles : mapping
+        Study UID -> why the node did not send everything.
+    """
+    gated = _gate(outcomes, now=now)
+    reasons: list[str] = []
+    settlements: list[Settlement] = []
+    published: list[StudyOutcome] = []
+    for outcome in outcomes:
+        blocked = gated.blocked.get(outcome.study["study_instance_uid"]) if outcome.study else None
+        set_aside = _set_aside(outcome, blocked=blocked, quarantine=quarantine, now=now)
+        reasons += [aside.reason for aside in set_aside]
+        kept = {} if blocked else outcome.stored
+        if kept:
+            published.append(outcome)
+        held = {aside.quarantine_id for aside in set_aside}
+        study = outcome.study if kept and outcome.study else {}
+        settlements.append(
+            Settlement(
+                hospital_id=outcome.hospital_id,
+                study_uid=outcome.study_uid,
+                stored=kept,
+                set_aside=tuple({aside.quarantine_id: aside for aside in set_aside}.values()),
+                resolved=tuple(sorted({f.quarantine_id for f in outcome.files if f.quarantine_id} - held)),
+                trouble=troubles.get(outcome.study_uid, ""),
+                patient_key=study.get("patient_key"),
+                lake_study_uid=study.get("study_instance_uid", ""),
+                lake_month=study.get("study_month"),
+            )
+        )
+    known = {entry.study_uid: entry for entry in _entries(ledger, outcomes) if entry.lake_study_uid}
+    tables = _tables(published, known=known, lake=lake) | {"ops.quality": gated.results}
+    settlements = [_keep_place(item, known.get(item.study_uid)) for item in settlements]
+    entries = commit(lake, ledger, stage(lake, tables=tables, settlements=settlements), now=now)
+    quarantine.release([name for item in settlements for name in item.resolved], now=now)
+    return Publication(
+        entries=entries,
+        n_stored=sum(len(outcome.instances) for outcome in published),
+        stored_bytes=sum(row["instance_bytes"] for outcome in published for row in outcome.instances),
+        reasons=reasons,
+    )
+
+
+@dataclass(frozen=True)
+class _Gated:
+    results: pa.Table
+    blocked: Mapping[str, str]
+
+
+def _gate(outcomes: Sequence[StudyOutcome], *, now: datetime) -> _Gated:
+    batch = {
+        "dicom.instance": [row for outcome in outcomes for row in outcome.instances],
+        "dicom.series": [row for outcome in outcomes for row in outcome.series],
+        "dicom.study": [outcome.study for outcome in outcomes if outcome.study],
+    }
+    if not batch["dicom.study"]:
+        return _Gated(load_table("ops.quality").arrow_schema().empty_table(), {})
+    batch_id = batch_id_of([Settlement(o.hospital_id, o.study_uid, o.stored) for o in outcomes])
+    tables = {name: arrow_rows(load_table(name), rows) for name, rows in batch.items()}
+    with _GATE:
+        result = check_batch(tables, batch_id=batch_id, checked_at=now)
+    return _Gated(result.results, result.blocked)
+
+
+def _set_aside(
+    outcome: StudyOutcome, *, blocked: str | None, quarantine: Quarantine, now: datetime
+) -> list[SetAside]:
+    refused = [(item.file, item.sop_uid, item.error) for item in outcome.refused]
+    if blocked:
+        error = QuarantineError(reason="quality_gate", detail=blocked)
+        done = {id(item.file) for item in outcome.refused} | {id(file) for file in outcome.resends}
+        refused += [(file, file.sop_uid, error) for file in outcome.files if id(file) not in done]
+    return [_hold(file, sop_uid, error, outcome, quarantine, now) for file, sop_uid, error in refused]
+
+
+def _hold(
+    file: SourceFile,
+    sop_uid: str,
+    error: QuarantineError,
+    outcome: StudyOutcome,
+    quarantine: Quarantine,
+    now: datetime,
+) -> SetAside:
+    return quarantine.hold(
+        file.path,
+        hospital_id=outcome.hospital_id,
+        error=error,
+        now=now,
+        study_uid=outcome.study_uid,
+        sop_uid=sop_uid,
+        origin=file.origin,
+    )
+
+
+def _entries(ledger: Ledger, outcomes: Sequence[StudyOutcome]) -> list[StudyEntry]:
+    hospitals = {outcome.hospital_id for outcome in outcomes}
+    return [
+        entry
+        for hospital in sorted(hospitals)
+        for entry in ledger.entries(hospital, [o.study_uid for o in outcomes if o.hospital_id == hospital])
+    ]
+
+
+def _keep_place(item: Settlement, entry: StudyEntry | None) -> Settlement:
+    """A study stays in the partition that it was first stored in."""
+    if entry is None:
+        return item
+    return Settlement(
+        **{name: getattr(item, name) for name in ("hospital_id", "study_uid", "stored", "set_aside", "resolved", "trouble")},
+        patient_key=entry.patient_key,
+        lake_study_uid=entry.lake_study_uid,
+        lake_month=entry.lake_month,
+    )
+
+
+def _tables(
+    outcomes: Sequence[StudyOutcome], *, known: Mapping[str, StudyEntry], lake: Lake
+) -> dict[str, pa.Table]:
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in CHILDREN_FIRST}
+    before = _study_rows(lake, [known[o.study_uid] for o in outcomes if o.study_uid in known])
+    replaced = []
+    for outcome in outcomes:
+        assert outcome.study is not None
+        study, month = outcome.study, {}
+        if old := before.get(study["study_instance_uid"]):
+            month = {"study_month": old["study_month"]}
+            study = _sum(old, study, new_series=outcome.series)
+            replaced.append({name: old[name] for name in ("hospital_id", "study_instance_uid", "study_month")})
+        rows["dicom.study"].append(study)
+        rows["dicom.series"] += [row | month for row in outcome.series]
+        rows["dicom.instance"] += [row | month for row in outcome.instances]
+    tables = {name: arrow_rows(load_table(name), items) for name, items in rows.items()}
+    if replaced:
+        schema = load_table("dicom.study").arrow_schema()
+        names = ("hospital_id", "study_instance_uid", "study_month")
+        keys = pa.schema([schema.field(name) for name in names])
+        tables["replace.dicom.study"] = pa.Table.from_pylist(replaced, schema=keys)
+    return tables
+
+
+def _study_rows(lake: Lake, entries: Sequence[StudyEntry]) -> dict[str, dict[str, Any]]:
+    """Rows of dicom.study (with their series UIDs) of studies that the lake knows already."""
+    if not entries:
+        return {}
+    with duck.connect(lake) as connection:
+        months = sorted({entry.lake_month for entry in entries})
+        wanted = [entry.lake_study_uid for entry in entries]
+        query = """
+            SELECT study.*, (
+                SELECT list(DISTINCT series.series_instance_uid || '=' || series.modality) FROM dicom.series AS series
+                WHERE series.hospital_id = study.hospital_id
+                  AND series.study_instance_uid = study.study_instance_uid
+                  AND series.study_month = study.study_month
+            ) AS series
+            FROM dicom.study AS study
+            WHERE study.study_month IN (SELECT unnest($months))
+              AND study.study_instance_uid IN (SELECT unnest($wanted))
+        """
+        found = connection.sql(query, params={"months": months, "wanted": wanted}).to_arrow_table()
+    return {row["study_instance_uid"]: row for row in found.to_pylist()}
+
+
+def _sum(old: dict[str, Any], new: dict[str, Any], *, new_series: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The study row after more of the study came: facts stay, an unknown one is filled, counts add up."""
+    series = dict(item.rsplit("=", 1) for item in old.pop("series") or [])
+    series |= {row["series_instance_uid"]: row["modality"] for row in new_series}
+    merged = {name: new[name] if old[name] in (None, "UNKNOWN", "NONE", "none") else old[name] for name in new}
+    return merged | {
+        "modalities_in_study": "\\".join(sorted(set(series.values()))),
+        "n_series": len(series),
+        "n_instances": old["n_instances"] + new["n_instances"],
+        "study_bytes": old["study_bytes"] + new["study_bytes"],
+    }

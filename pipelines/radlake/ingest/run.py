@@ -1,0 +1,303 @@
+"""Runs: harvest a hospital's node, harvest a folder, replay quarantine.
+
+A run rolls an interrupted one forward, feeds studies to the workers, publishes them in batches and records itself
+in ops.harvest_run. Retrieval goes on while the workers de-identify; the number of studies under way is bounded.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from radlake import log
+from radlake.config import Settings
+from radlake.dicom.part10 import read_header
+from radlake.errors import QuarantineError, RadlakeError, TransientError
+from radlake.harvest import discover_studies, list_folder, pull_study, spool_folder
+from radlake.ingest.batch import roll_forward
+from radlake.ingest.ops import publish_ops
+from radlake.ingest.publish import publish
+from radlake.ingest.study import IngestJob, SourceFile, StudyOutcome, ingest_study
+from radlake.ingest.summary import HarvestSummary
+from radlake.ingest.workers import workers
+from radlake.lake import Lake
+from radlake.lake.ledger import Ledger, StudyEntry, StudyState
+from radlake.lake.quarantine import Quarantine
+from radlake.net import Hospital, Window, connect
+
+__all__ = ["Progress", "harvest_folder", "harvest_hospital", "replay_quarantine"]
+
+_BATCH_INSTANCES = 20_000
+_BATCH_STUDIES = 500
+_FAILURES_IN_A_ROW = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told after each study: hospital, studies done, studies in all."""
+
+    hospital_id: str
+    n_done: int
+    n_total: int
+
+
+def _silent(_: Progress) -> None:
+    return None
+
+
+def harvest_hospital(
+    settings: Settings,
+    hospital: Hospital,
+    *,
+    window: Window,
+    executor: Executor | None = None,
+    progress: Callable[[Progress], None] = _silent,
+) -> HarvestSummary:
+    """Harvest the studies of a window from a hospital's node into the lake.
+
+    Running the same window again fetches only what is missing.
+
+    Raises
+    ------
+    TransientError
+        If the node cannot be reached or fails several studies in a row. What came before is published.
+    """
+    if hospital.node.kind == "folder":
+        return harvest_folder(
+            settings, hospital.node.path, hospital=hospital, executor=executor, progress=progress
+        )
+    with _run(settings, hospital, kind=hospital.node.retrieve_kind, executor=executor) as run:
+        client = connect(hospital.node, ae_title=settings.ae_title, scp_port=settings.scp_port)
+        found = discover_studies(
+            client, window=window, hospital_id=hospital.hospital_id, ledger=run.ledger, now=run.now()
+        )
+        run.summary.studies_found = len(found)
+        failures: list[str] = []
+        for n_done, study in enumerate(found, start=1):
+            pulled = pull_study(
+                client,
+                study,
+                hospital_id=hospital.hospital_id,
+                ledger=run.ledger,
+                spool=settings.restricted / "spool",
+                now=run.now(),
+            )
+            run.touch(study.study_uid)
+            if pulled:
+                files = tuple(SourceFile(path, hospital.node.name, sop_uid=path.stem) for path in pulled.files)
+                run.feed(pulled.entry, files, trouble=pulled.trouble)
+                failures = [*failures, pulled.trouble] if pulled.trouble and not files else []
+            progress(Progress(hospital.hospital_id, n_done, len(found)))
+            if len(failures) >= _FAILURES_IN_A_ROW:
+                raise TransientError(node=hospital.node.name, reason=failures[-1])
+        run.flush()
+    return run.summary
+
+
+def harvest_folder(
+    settings: Settings,
+    path: Path,
+    *,
+    hospital: Hospital,
+    executor: Executor | None = None,
+    progress: Callable[[Progress], None] = _silent,
+) -> HarvestSummary:
+    """Harvest a folder, ZIP archive or mounted CD: the expected instances of a study are those found in it.
+
+    Raises
+    ------
+    SourceMissing
+        If the path does not exist.
+    """
+    with _run(settings, hospital, kind="folder", executor=executor) as run:
+        hospital_id = hospital.hospital_id
+        with list_folder(path, scratch=settings.restricted / "scratch") as listing:
+            run.summary.files_not_dicom = listing.n_not_dicom
+            run.summary.studies_found = len(listing.studies)
+            for item in listing.unreadable:
+                run.refuse(SourceFile(item.path, item.origin), item.error)
+            for n_done, study in enumerate(listing.studies, start=1):
+                run.ledger.discover(
+                    hospital_id, study.study_uid, study_date=study.study_date, n_expected=None, now=run.now()
+                )
+                found = frozenset(file.sop_uid for file in study.files)
+                entry = run.ledger.begin(hospital_id, study.study_uid, found=found, now=run.now())
+                run.touch(study.study_uid)
+                run.feed(entry, tuple(SourceFile(f.path, f.origin, sop_uid=f.sop_uid) for f in study.files))
+                progress(Progress(hospital_id, n_done, len(listing.studies)))
+            run.flush()
+    return run.summary
+
+
+def replay_quarantine(
+    settings: Settings, hospital: Hospital, *, held: Iterable[dict[str, Any]], executor: Executor | None = None
+) -> HarvestSummary:
+    """Send objects that were set aside through validation and de-identification again.
+
+    Parameters
+    ----------
+    held : iterable of dict
+        Records of `Quarantine.held` of this hospital.
+    """
+    with _run(settings, hospital, kind="folder", executor=executor) as run:
+        by_study: dict[str, list[SourceFile]] = {}
+        for record in held:
+            file = SourceFile(
+                run.quarantine.path(record["quarantine_id"]),
+                record["origin"],
+                sop_uid=record["sop_uid"],
+                quarantine_id=record["quarantine_id"],
+            )
+            by_study.setdefault(record["study_uid"], []).append(file)
+        for file in by_study.pop("", []):
+            try:
+                header = read_header(file.path)
+            except QuarantineError as error:
+                run.refuse(file, error)
+                continue
+            by_study.setdefault(header.study_uid, []).append(replace(file, sop_uid=header.sop_uid))
+        run.summary.studies_found = len(by_study)
+        for study_uid, files in sorted(by_study.items()):
+            found = frozenset(file.sop_uid for file in files) - {""}
+            run.ledger.discover(hospital.hospital_id, study_uid, study_date=None, n_expected=None, now=run.now())
+            entry = run.ledger.begin(hospital.hospital_id, study_uid, found=found, now=run.now())
+            run.touch(study_uid)
+            run.feed(entry, tuple(files))
+        run.flush()
+    return run.summary
+
+
+@dataclass
+class _Run:
+    """One run of one hospital: feeds workers, publishes batches, counts."""
+
+    settings: Settings
+    hospital: Hospital
+    lake: Lake
+    ledger: Ledger
+    quarantine: Quarantine
+    executor: Executor
+    summary: HarvestSummary
+    running: dict[Future[StudyOutcome], str] = field(default_factory=dict)
+    outcomes: list[StudyOutcome] = field(default_factory=list)
+    troubles: dict[str, str] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+
+    @staticmethod
+    def now() -> datetime:
+        return datetime.now(UTC).replace(tzinfo=None)
+
+    def touch(self, study_uid: str) -> None:
+        """Count this study in the summary, whatever becomes of it."""
+        self.touched.add(study_uid)
+
+    def refuse(self, file: SourceFile, error: QuarantineError) -> None:
+        """Set aside a file that belongs to no study that could be read."""
+        self.quarantine.hold(
+            file.path, hospital_id=self.hospital.hospital_id, error=error, now=self.now(), origin=file.origin
+        )
+        self.summary.instances_quarantined += 1
+        self.summary.quarantine_by_reason[error.reason] += 1
+
+    def feed(self, entry: StudyEntry, files: tuple[SourceFile, ...], *, trouble: str = "") -> None:
+        """Hand a study to the workers; publish when enough has come back."""
+        self.troubles[entry.study_uid] = trouble
+        job = IngestJob(
+            self.settings, entry.hospital_id, entry.study_uid, files, stored=entry.stored, patient_key=entry.patient_key
+        )
+        self.running[self.executor.submit(ingest_study, job)] = entry.study_uid
+        self._collect(at_most=2 * max(self.settings.workers, 1))
+        n_instances = sum(len(outcome.instances) for outcome in self.outcomes)
+        if len(self.outcomes) >= _BATCH_STUDIES or n_instances >= _BATCH_INSTANCES:
+            self._publish()
+
+    def flush(self) -> None:
+        """Wait for the workers and publish what is left."""
+        self._collect(at_most=0)
+        self._publish()
+
+    def _collect(self, *, at_most: int) -> None:
+        """Take finished studies; wait while more than `at_most` are under way."""
+        while self.running:
+            room = len(self.running) <= at_most
+            done, _ = wait(self.running, timeout=0 if room else None, return_when=FIRST_COMPLETED)
+            for future in done:
+                del self.running[future]
+                self.outcomes.append(future.result())
+            if room:
+                return
+
+    def _publish(self) -> None:
+        outcomes = sorted(self.outcomes, key=lambda outcome: outcome.study_uid)
+        self.outcomes = []
+        if not outcomes:
+            return
+        published = publish(
+            outcomes,
+            troubles=self.troubles,
+            lake=self.lake,
+            ledger=self.ledger,
+            quarantine=self.quarantine,
+            now=self.now(),
+        )
+        self.summary.instances_stored += published.n_stored
+        self.summary.stored_bytes += published.stored_bytes
+        self.summary.instances_duplicate += sum(len(outcome.resends) for outcome in outcomes)
+        self.summary.instances_quarantined += len(published.reasons)
+        self.summary.quarantine_by_reason.update(published.reasons)
+        for outcome in outcomes:
+            folder = spool_folder(
+                self.settings.restricted / "spool", hospital_id=outcome.hospital_id, study_uid=outcome.study_uid
+            )
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self, *, started_at: datetime, error: BaseException | None) -> None:
+        """Count the states of the studies that were looked at and publish the ops tables."""
+        hospital_id = self.hospital.hospital_id
+        states = [entry.state for entry in self.ledger.entries(hospital_id, self.touched)]
+        self.summary.studies_complete = states.count(StudyState.COMPLETE)
+        self.summary.studies_partial = states.count(StudyState.PARTIAL)
+        self.summary.studies_quarantined = states.count(StudyState.QUARANTINED)
+        if error is not None:
+            self.summary.error_class = type(error).__name__
+            self.summary.error = str(error) if isinstance(error, RadlakeError) else type(error).__name__
+        publish_ops(self.lake, self.ledger, self.hospital, self.summary, started_at=started_at, now=self.now())
+
+
+@contextmanager
+def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executor | None) -> Iterator[_Run]:
+    """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens."""
+    settings.prepare_restricted()
+    lake, ledger = Lake.from_settings(settings), Ledger(settings.ledger)
+    started_at, start = _Run.now(), monotonic()
+    run_id = f"{started_at:%Y%m%dT%H%M%S}-{hospital.hospital_id}-{secrets.token_hex(3)}"
+    summary = HarvestSummary(hospital.hospital_id, run_id, kind)
+    try:
+        with ledger.lock(hospital.hospital_id), workers(settings, given=executor) as pool:
+            quarantine = Quarantine(ledger, settings.restricted / "quarantine")
+            run = _Run(settings, hospital, lake, ledger, quarantine, pool, summary)
+            roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=run.now())
+            error: BaseException | None = None
+            try:
+                yield run
+            except TransientError as exc:
+                run.flush()
+                error = exc
+                raise
+            except BaseException as exc:
+                error = exc
+                raise
+            finally:
+                summary.seconds = round(monotonic() - start, 3)
+                run.close(started_at=started_at, error=error)
+                log.get_logger().info("harvest_finished", hospital=hospital.hospital_id, run_id=run_id)
+    finally:
+        ledger.close()

@@ -1,0 +1,65 @@
+"""Who does the heavy part: this process, worker processes, or a Dask cluster; all speak `concurrent.futures`."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from radlake.config import Settings
+
+__all__ = ["workers"]
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class _Here(Executor):
+    """Runs each call at once in this process."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as exc:
+            future.set_exception(exc)
+        return future
+
+
+@contextmanager
+def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Executor]:
+    """The executor that ingests studies.
+
+    Parameters
+    ----------
+    given : Executor or None
+        An executor that the caller shares between runs; it is left open.
+    """
+    if given is not None:
+        yield given
+    elif settings.dask:
+        from distributed import Client  # 1 s of import, only on a cluster
+
+        with Client(settings.dask) as client:
+            yield client.get_executor(pure=False)
+    elif settings.workers == 0:
+        yield _Here()
+    else:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["radlake.ingest.study"])
+        pool = ProcessPoolExecutor(settings.workers, mp_context=context, initializer=_as_worker)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _as_worker() -> None:
+    """A worker leaves Ctrl-C to its parent and dies with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,484 @@
+"""The ledger: what was asked, got, stored and set aside, per hospital and study.
+
+One row per (hospital, study), in exactly one state. It lies in the restricted zone because it knows original UIDs.
+Deciding a state is a pure function here (`state_from_evidence`); nothing else may call a study complete.
+Bytes that were set aside are in `quarantine`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from radlake.errors import LedgerBusy
+
+__all__ = ["Ledger", "SetAside", "Settlement", "StoredInstance", "StudyEntry", "StudyState", "state_from_evidence"]
+
+
+class StudyState(StrEnum):
+    """The one state of a study."""
+
+    DISCOVERED = "discovered"
+    RETRIEVING = "retrieving"
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    QUARANTINED = "quarantined"
+    OFFLINE = "offline"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True)
+class StoredInstance:
+    """What the ledger keeps of a stored instance, to tell an exact resend from a conflict.
+
+    Attributes
+    ----------
+    digest, source_digest : str
+        XXH3-128 of the stored Part-10 bytes and of the bytes as they were received.
+    """
+
+    digest: str
+    source_digest: str
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """One object of a study that lies in quarantine."""
+
+    quarantine_id: str
+    sop_uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class StudyEntry:
+    """A study as the ledger knows it.
+
+    `expected` is None while nobody gave a list; then `n_expected` (the node's count) decides alone, and without a
+    count the study cannot be called complete.
+    """
+
+    hospital_id: str
+    study_uid: str
+    state: StudyState
+    reason: str = ""
+    study_date: date | None = None
+    n_expected: int | None = None
+    expected: frozenset[str] | None = None
+    stored: Mapping[str, StoredInstance] = field(default_factory=dict)
+    set_aside: tuple[SetAside, ...] = ()
+    attempts: int = 0
+    patient_key: int | None = None
+    lake_study_uid: str = ""
+    lake_month: int | None = None
+    discovered_at: datetime | None = None
+    completed_at: datetime | None = None
+
+    @property
+    def missing(self) -> frozenset[str] | None:
+        """Expected SOP Instance UIDs that are neither stored nor set aside; None when the node gave no list."""
+        if self.expected is None:
+            return None
+        return self.expected - self.stored.keys() - {item.sop_uid for item in self.set_aside}
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is left to fetch: every expected instance is stored or set aside."""
+        return self.n_missing == 0
+
+    @property
+    def n_missing(self) -> int | None:
+        """How many instances are still to come, by the list and by the count; None when there is neither."""
+        have = len(self.stored.keys() | {item.sop_uid for item in self.set_aside if item.sop_uid})
+        by_count = None if self.n_expected is None else max(0, self.n_expected - have)
+        if self.missing is None:
+            return by_count
+        return max(len(self.missing), by_count or 0)
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What one ingest of a study brought: entered in the ledger after its rows are in the lake."""
+
+    hospital_id: str
+    study_uid: str
+    stored: Mapping[str, StoredInstance]
+    set_aside: tuple[SetAside, ...] = ()
+    resolved: tuple[str, ...] = ()  # quarantine ids that are stored now
+    trouble: str = ""  # why the node did not send the rest
+    patient_key: int | None = None
+    lake_study_uid: str = ""
+    lake_month: int | None = None
+
+
+def state_from_evidence(entry: StudyEntry, *, trouble: str = "") -> tuple[StudyState, str]:
+    """Decide the state of a study and its reason from expected, stored and set-aside instances.
+
+    Complete means: every expected SOP Instance UID is stored (or, where the node gives no list, its count is) and
+    nothing of the study is set aside.
+    """
+    reasons = []
+    if entry.n_missing is None:
+        reasons.append("unverifiable: the node gives neither a list nor a count" + (f": {trouble}" if trouble else ""))
+    elif entry.n_missing:
+        reasons.append(f"missing {entry.n_missing} of {entry.n_expected}" + (f": {trouble}" if trouble else ""))
+    if entry.set_aside:
+        counts: dict[str, int] = {}
+        for item in entry.set_aside:
+            counts[item.reason] = counts.get(item.reason, 0) + 1
+        reasons.append("set aside: " + ", ".join(f"{reason} x{n}" for reason, n in sorted(counts.items())))
+    if not reasons:
+        return StudyState.COMPLETE, ""
+    if entry.n_missing == 0 and not entry.stored:
+        return StudyState.QUARANTINED, "; ".join(reasons)
+    return StudyState.PARTIAL, "; ".join(reasons)
+
+
+_WRITES = {"radlake_write": True}
+_METADATA = sa.MetaData()
+_STUDY = sa.Table(
+    "study",
+    _METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("study_uid", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("reason", sa.String, nullable=False, default=""),
+    sa.Column("study_date", sa.Date),
+    sa.Column("n_expected", sa.Integer),
+    sa.Column("n_stored", sa.Integer, nullable=False, default=0),
+    sa.Column("n_set_aside", sa.Integer, nullable=False, default=0),
+    sa.Column("expected", sa.LargeBinary),
+    sa.Column("stored", sa.LargeBinary),
+    sa.Column("set_aside", sa.LargeBinary),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("patient_key", sa.BigInteger),
+    sa.Column("lake_study_uid", sa.String, nullable=False, default=""),
+    sa.Column("lake_month", sa.Integer),
+    sa.Column("discovered_at", sa.DateTime, nullable=False),
+    sa.Column("completed_at", sa.DateTime),
+    sa.Column("updated_at", sa.DateTime, nullable=False),
+)
+_QUARANTINE = sa.Table(
+    "quarantine",
+    _METADATA,
+    sa.Column("quarantine_id", sa.String, primary_key=True),
+    sa.Column("hospital_id", sa.String, nullable=False, index=True),
+    sa.Column("study_uid", sa.String, nullable=False, default=""),
+    sa.Column("sop_uid", sa.String, nullable=False, default=""),
+    sa.Column("reason", sa.String, nullable=False, index=True),
+    sa.Column("detail", sa.String, nullable=False, default=""),
+    sa.Column("origin", sa.String, nullable=False, default=""),
+    sa.Column("n_bytes", sa.BigInteger, nullable=False),
+    sa.Column("held_at", sa.DateTime, nullable=False),
+    sa.Column("replayed_at", sa.DateTime),
+)
+
+
+class Ledger:
+    """The ledger in a SQL database: SQLite by default, PostgreSQL by URL.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._is_sqlite = url.startswith("sqlite")
+        if self._is_sqlite:
+            self._path = Path(url.removeprefix("sqlite:///"))
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite)
+        if self._is_sqlite:
+            sa.event.listen(self.engine, "connect", _sqlite_connected)
+            sa.event.listen(self.engine, "begin", _sqlite_begin)
+        with self._writing() as connection:
+            _METADATA.create_all(connection)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self.engine.connect().execution_options(**_WRITES) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def lock(self, hospital_id: str) -> Iterator[None]:
+        """Hold the one harvest of this hospital.
+
+        Raises
+        ------
+        LedgerBusy
+            If another process harvests it now.
+        """
+        if self._is_sqlite:
+            folder = self._path.parent / "locks"
+            folder.mkdir(exist_ok=True)
+            with (folder / _lock_name(hospital_id)).open("w") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as exc:
+                    raise LedgerBusy(hospital=hospital_id) from exc
+                yield
+            return
+        with self.engine.connect() as connection:
+            key = zlib.crc32(hospital_id.encode())
+            if not connection.execute(sa.text("SELECT pg_try_advisory_lock(7253, :key)"), {"key": _int32(key)}).scalar():
+                raise LedgerBusy(hospital=hospital_id)
+            connection.commit()
+            try:
+                yield
+            finally:
+                connection.execute(sa.text("SELECT pg_advisory_unlock(7253, :key)"), {"key": _int32(key)})
+                connection.commit()
+
+    def entry(self, hospital_id: str, study_uid: str) -> StudyEntry | None:
+        with self._reading() as connection:
+            row = connection.execute(sa.select(_STUDY).where(*_is(hospital_id, study_uid))).mappings().first()
+        return _entry(row) if row else None
+
+    def entries(self, hospital_id: str, study_uids: Iterable[str] | None = None) -> list[StudyEntry]:
+        """Entries of a hospital, or only those of the given studies, in order of study UID."""
+        with self._reading() as connection:
+            query = sa.select(_STUDY).where(_STUDY.c.hospital_id == hospital_id).order_by(_STUDY.c.study_uid)
+            if study_uids is None:
+                return [_entry(row) for row in connection.execute(query).mappings()]
+            wanted, found = sorted(set(study_uids)), []
+            for start in range(0, len(wanted), 500):
+                part = query.where(_STUDY.c.study_uid.in_(wanted[start : start + 500]))
+                found += [_entry(row) for row in connection.execute(part).mappings()]
+            return found
+
+    def discover(
+        self, hospital_id: str, study_uid: str, *, study_date: date | None, n_expected: int | None, now: datetime
+    ) -> StudyEntry:
+        """Enter a study that the node lists; a known one keeps its state, its count and date are brought up to date."""
+        with self._writing() as connection:
+            row = connection.execute(sa.select(_STUDY).where(*_is(hospital_id, study_uid))).mappings().first()
+            if row is None:
+                values = {
+                    "hospital_id": hospital_id,
+                    "study_uid": study_uid,
+                    "state": StudyState.DISCOVERED,
+                    "reason": "",
+                    "study_date": study_date,
+                    "n_expected": n_expected,
+                    "discovered_at": now,
+                    "updated_at": now,
+                }
+                connection.execute(_STUDY.insert().values(**values))
+            elif (n_expected is not None and n_expected != row["n_expected"]) or (
+                study_date is not None and study_date != row["study_date"]
+            ):
+                changed = {"n_expected": n_expected or row["n_expected"], "study_date": study_date or row["study_date"]}
+                connection.execute(
+                    _STUDY.update().where(*_is(hospital_id, study_uid)).values(**changed, updated_at=now)
+                )
+            row = connection.execute(sa.select(_STUDY).where(*_is(hospital_id, study_uid))).mappings().one()
+        return _entry(row)
+
+    def begin(
+        self,
+        hospital_id: str,
+        study_uid: str,
+        *,
+        now: datetime,
+        listed: frozenset[str] | None = None,
+        found: frozenset[str] = frozenset(),
+    ) -> StudyEntry:
+        """Open a study for an attempt.
+
+        Parameters
+        ----------
+        listed : frozenset of str or None
+            SOP Instance UIDs that the node says the study has; it overrules the node's count.
+        found : frozenset of str
+            SOP Instance UIDs that a folder holds: expected too, but no proof that there are no others.
+
+        What was expected once stays expected: a list only ever grows.
+        """
+        with self._writing() as connection:
+            where = _is(hospital_id, study_uid)
+            row = connection.execute(sa.select(_STUDY).where(*where)).mappings().one()
+            values: dict[str, Any] = {"state": StudyState.RETRIEVING, "attempts": row["attempts"] + 1, "updated_at": now}
+            if listed is not None or found:
+                union = (listed or frozenset()) | found | frozenset(_unpack(row["expected"]) or ())
+                count = 0 if listed is not None else row["n_expected"] or 0
+                values |= {"expected": _pack(sorted(union)), "n_expected": max(count, len(union))}
+            connection.execute(_STUDY.update().where(*where).values(**values))
+            row = connection.execute(sa.select(_STUDY).where(*where)).mappings().one()
+        return _entry(row)
+
+    def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> list[StudyEntry]:
+        """Enter what was stored and set aside, and decide each study's state; all in one transaction."""
+        settled = []
+        with self._writing() as connection:
+            for item in settlements:
+                where = _is(item.hospital_id, item.study_uid)
+                row = connection.execute(sa.select(_STUDY).where(*where)).mappings().one()
+                before = _entry(row)
+                gone = set(item.resolved) | {aside.quarantine_id for aside in item.set_aside}
+                kept = [aside for aside in before.set_aside if aside.quarantine_id not in gone]
+                after = StudyEntry(
+                    hospital_id=before.hospital_id,
+                    study_uid=before.study_uid,
+                    state=before.state,
+                    n_expected=before.n_expected,
+                    expected=before.expected,
+                    stored={**before.stored, **item.stored},
+                    set_aside=tuple(sorted([*kept, *item.set_aside], key=lambda aside: aside.quarantine_id)),
+                )
+                state, reason = state_from_evidence(after, trouble=item.trouble)
+                values: dict[str, Any] = {
+                    "state": state,
+                    "reason": reason,
+                    "stored": _pack({uid: [s.digest, s.source_digest] for uid, s in sorted(after.stored.items())}),
+                    "set_aside": _pack([[a.quarantine_id, a.sop_uid, a.reason] for a in after.set_aside]),
+                    "n_stored": len(after.stored),
+                    "n_set_aside": len(after.set_aside),
+                    "updated_at": now,
+                }
+                if state is StudyState.COMPLETE and before.completed_at is None:
+                    values["completed_at"] = now
+                if item.lake_study_uid:
+                    values |= {
+                        "patient_key": item.patient_key,
+                        "lake_study_uid": item.lake_study_uid,
+                        "lake_month": item.lake_month,
+                    }
+                connection.execute(_STUDY.update().where(*where).values(**values))
+                settled.append(_entry(connection.execute(sa.select(_STUDY).where(*where)).mappings().one()))
+        return settled
+
+    def completeness(self) -> list[dict[str, Any]]:
+        """Per hospital: studies by state, instances expected, stored and set aside (ops.completeness)."""
+        studies = sa.select(
+            _STUDY.c.hospital_id,
+            sa.func.count().label("n_studies"),
+            *(
+                sa.func.sum(sa.case((_STUDY.c.state == state.value, 1), else_=0)).label(f"n_{state.value}")
+                for state in StudyState
+            ),
+            sa.func.sum(sa.func.coalesce(_STUDY.c.n_expected, _STUDY.c.n_stored)).label("n_instances_expected"),
+            sa.func.sum(_STUDY.c.n_stored).label("n_instances_stored"),
+        ).group_by(_STUDY.c.hospital_id)
+        held = self.held_by_reason()
+        with self._reading() as connection:
+            rows = [{key: value if key == "hospital_id" else int(value) for key, value in row.items()}
+                    for row in connection.execute(studies.order_by(_STUDY.c.hospital_id)).mappings()]
+        for row in rows:
+            row["n_instances_quarantined"] = sum(n for hospital, _, n in held if hospital == row["hospital_id"])
+        return rows
+
+    def held_by_reason(self) -> list[tuple[str, str, int]]:
+        """(hospital, reason, instances) that lie in quarantine now (ops.quarantine)."""
+        query = (
+            sa.select(_QUARANTINE.c.hospital_id, _QUARANTINE.c.reason, sa.func.count())
+            .where(_QUARANTINE.c.replayed_at.is_(None))
+            .group_by(_QUARANTINE.c.hospital_id, _QUARANTINE.c.reason)
+            .order_by(_QUARANTINE.c.hospital_id, _QUARANTINE.c.reason)
+        )
+        with self._reading() as connection:
+            return [(hospital, reason, int(n)) for hospital, reason, n in connection.execute(query)]
+
+    def hold(self, record: Mapping[str, Any]) -> None:
+        """Enter a quarantined object, or bring the reason of a known one up to date."""
+        with self._writing() as connection:
+            where = _QUARANTINE.c.quarantine_id == record["quarantine_id"]
+            if connection.execute(sa.select(_QUARANTINE.c.quarantine_id).where(where)).first() is None:
+                connection.execute(_QUARANTINE.insert().values(**record))
+            else:
+                connection.execute(
+                    _QUARANTINE.update()
+                    .where(where)
+                    .values(reason=record["reason"], detail=record["detail"], replayed_at=None)
+                )
+
+    def release(self, quarantine_ids: Iterable[str], *, now: datetime) -> None:
+        """Mark quarantined objects as stored after a replay."""
+        with self._writing() as connection:
+            for quarantine_id in quarantine_ids:
+                where = _QUARANTINE.c.quarantine_id == quarantine_id
+                connection.execute(_QUARANTINE.update().where(where).values(replayed_at=now))
+
+    def held(self, *, hospital_id: str | None = None, reason: str | None = None) -> list[dict[str, Any]]:
+        """Quarantined objects that are held now, oldest first."""
+        query = sa.select(_QUARANTINE).where(_QUARANTINE.c.replayed_at.is_(None))
+        if hospital_id:
+            query = query.where(_QUARANTINE.c.hospital_id == hospital_id)
+        if reason:
+            query = query.where(_QUARANTINE.c.reason == reason)
+        with self._reading() as connection:
+            query = query.order_by(_QUARANTINE.c.held_at, _QUARANTINE.c.quarantine_id)
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _lock_name(hospital_id: str) -> str:
+    return f"{zlib.crc32(hospital_id.encode()):08x}.lock"
+
+
+def _int32(value: int) -> int:
+    return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def _sqlite_begin(connection: sa.Connection) -> None:
+    # A deferred transaction that reads and then writes cannot wait for another writer: take the lock at once.
+    is_write = connection.get_execution_options().get("radlake_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+
+def _sqlite_connected(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _is(hospital_id: str, study_uid: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return _STUDY.c.hospital_id == hospital_id, _STUDY.c.study_uid == study_uid
+
+
+def _pack(value: Any) -> bytes:
+    return zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 6)
+
+
+def _unpack(blob: bytes | None) -> Any:
+    return json.loads(zlib.decompress(blob)) if blob else None
+
+
+def _entry(row: Mapping[str, Any]) -> StudyEntry:
+    expected = _unpack(row["expected"])
+    return StudyEntry(
+        hospital_id=row["hospital_id"],
+        study_uid=row["study_uid"],
+        state=StudyState(row["state"]),
+        reason=row["reason"],
+        study_date=row["study_date"],
+        n_expected=row["n_expected"],
+        expected=None if expected is None else frozenset(expected),
+        stored={uid: StoredInstance(*digests) for uid, digests in (_unpack(row["stored"]) or {}).items()},
+        set_aside=tuple(SetAside(*item) for item in _unpack(row["set_aside"]) or ()),
+        attempts=row["attempts"],
+        patient_key=row["patient_key"],
+        lake_study_uid=row["lake_study_uid"],
+        lake_month=row["lake_month"],
+        discovered_at=row["discovered_at"],
+        completed_at=row["completed_at"],
+    )

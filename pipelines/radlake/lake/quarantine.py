@@ -1,0 +1,101 @@
+"""Quarantine: the original bytes of what could not go into the lake, each with a reason code and a way back.
+
+Held in the restricted zone, named by content, never deleted. Which reasons exist is in schemas/reasons.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from radlake.errors import QuarantineError, StoreFull
+from radlake.lake.ledger import Ledger, SetAside
+
+__all__ = ["Quarantine", "digest_of_file"]
+
+_CHUNK = 1 << 20
+
+
+class Quarantine:
+    """Files under `<root>/<id[:2]>/<id>.dcm`, entered in the ledger.
+
+    The id is a digest of hospital and bytes: setting the same object aside again changes nothing but its reason.
+    """
+
+    def __init__(self, ledger: Ledger, root: Path) -> None:
+        self._ledger = ledger
+        self._root = root
+
+    def path(self, quarantine_id: str) -> Path:
+        return self._root / quarantine_id[:2] / f"{quarantine_id}.dcm"
+
+    def hold(
+        self,
+        source: Path,
+        *,
+        hospital_id: str,
+        error: QuarantineError,
+        now: datetime,
+        study_uid: str = "",
+        sop_uid: str = "",
+        origin: str = "",
+    ) -> SetAside:
+        """Copy the bytes of `source` into quarantine and enter them in the ledger.
+
+        Raises
+        ------
+        StoreFull
+            If the bytes cannot be written; nothing is entered then.
+        """
+        quarantine_id = quarantine_id_of(hospital_id, digest_of_file(source))
+        target = self.path(quarantine_id)
+        if not target.exists():
+            part = target.with_suffix(f".{os.getpid()}.part")
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with source.open("rb") as reader, part.open("wb") as writer:
+                    shutil.copyfileobj(reader, writer, _CHUNK)
+                    writer.flush()
+                    os.fsync(writer.fileno())
+                part.replace(target)
+            except OSError as exc:
+                part.unlink(missing_ok=True)
+                raise StoreFull(path=str(target.parent), reason=exc.strerror) from exc
+        self._ledger.hold(
+            {
+                "quarantine_id": quarantine_id,
+                "hospital_id": hospital_id,
+                "study_uid": study_uid,
+                "sop_uid": sop_uid,
+                "reason": error.reason,
+                "detail": error.detail,
+                "origin": origin,
+                "n_bytes": target.stat().st_size,
+                "held_at": now,
+            }
+        )
+        return SetAside(quarantine_id, sop_uid, error.reason)
+
+    def held(self, *, hospital_id: str | None = None, reason: str | None = None) -> list[dict[str, Any]]:
+        return self._ledger.held(hospital_id=hospital_id, reason=reason)
+
+    def release(self, quarantine_ids: list[str], *, now: datetime) -> None:
+        self._ledger.release(quarantine_ids, now=now)
+
+
+def quarantine_id_of(hospital_id: str, digest: str) -> str:
+    return xxhash.xxh3_64_hexdigest(f"{hospital_id}|{digest}")
+
+
+def digest_of_file(path: Path) -> str:
+    """XXH3-128 of a file's bytes, 32 hexadecimal digits."""
+    state = xxhash.xxh3_128()
+    with path.open("rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            state.update(chunk)
+    return state.hexdigest()
