@@ -1,0 +1,14 @@
+"""The lake: series objects, tables, the ledger and the quarantine of a deployment.
+
+`objects` and `tables` write, `duck` reads, `zones` says what lies where.
+"""
+
+from __future__ import annotations
+
+from radlake.lake.objects import ObjectStore, PackedSeries
+from radlake.lake.store import S3Options
+from radlake.lake.storedzip import PackedMember
+from radlake.lake.tables import TableStore
+from radlake.lake.zones import Lake
+
+__all__ = ["Lake", "ObjectStore", "PackedMember", "PackedSeries", "S3Options", "TableStore"]

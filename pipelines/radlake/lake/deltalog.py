@@ -1,0 +1,189 @@
+"""The commit log of one table: which Parquet files are live, at which version, by which batch.
+
+The only module that knows Delta Lake (docs/adr/0001-delta-log-and-duckdb.md). A commit is published at exactly the
+version after the snapshot it was planned on, or refused: what a plan read cannot have changed under it. Which rows
+are in the files is decided in `tables`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from radlake.contracts import Table
+from radlake.errors import ContractBroken
+from radlake.lake.store import fsync_folder, storage_errors
+
+__all__ = ["Conflict", "DataFile", "Snapshot", "create_log", "open_log"]
+
+_FEATURES = frozenset({"timestampNtz", "appendOnly", "invariants", "checkConstraints"})
+
+
+class Conflict(Exception):
+    """Another commit took the version: plan again on a fresh snapshot."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A Parquet file to publish: path below the table's root, partition value, and statistics that prune files."""
+
+    path: str
+    n_bytes: int
+    partition: dict[str, str]
+    stats: dict[str, Any]
+
+
+class Snapshot:
+    """One version of a table. Plan and commit through the same one: a file list never outlives its snapshot."""
+
+    def __init__(self, table: Table, handle: DeltaTable) -> None:
+        self._table = table
+        self._handle = handle
+
+    @property
+    def version(self) -> int:
+        return self._handle.version()
+
+    def files(self, *, where: str | None = None) -> list[str]:
+        """Paths or URIs of the live files, sorted; `where` leaves out files that cannot hold a matching row."""
+        return sorted(self._handle.file_uris(file_pruning_predicate=where))
+
+    def committed(self, batch_id: str) -> int | None:
+        """Version at which a batch was committed, None when it was not."""
+        return self._handle.transaction_version(batch_id)
+
+    def commit(
+        self, batch_id: str, *, add: Iterable[DataFile], remove: Iterable[str], at: datetime, has_new_rows: bool = True
+    ) -> int:
+        """Publish files in one step.
+
+        Parameters
+        ----------
+        remove : iterable of str
+            As `files` of this snapshot gave them.
+        has_new_rows : bool
+            False when the same rows were only laid out anew.
+
+        Raises
+        ------
+        Conflict
+            If the table moved on since this snapshot was taken.
+        """
+        now = int(at.timestamp() * 1000)
+        root = self._handle.table_uri.rstrip("/").removeprefix("file://") + "/"
+        actions: list[AddAction | RemoveAction] = [
+            RemoveAction(path.removeprefix(root), has_new_rows, now) for path in remove
+        ]
+        actions += [
+            AddAction(file.path, file.n_bytes, file.partition, now, has_new_rows, json.dumps(file.stats))
+            for file in add
+        ]
+        version = self.version + 1
+        with _delta_errors(root):
+            try:
+                self._handle.create_write_transaction(
+                    actions,
+                    mode="append",
+                    schema=self._handle.schema(),
+                    partition_by=_partition(self._table),
+                    commit_properties=CommitProperties(
+                        max_commit_retries=0, app_transactions=[Transaction(batch_id, version, now)]
+                    ),
+                    post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+                )
+            except CommitFailedError as exc:
+                raise Conflict(str(exc)) from exc
+        _make_durable(root, version=version)
+        return version
+
+    def vacuum(self, *, retention: timedelta, keep_versions: list[int], orphans: bool) -> list[str]:
+        """Delete files that no kept version needs; with `orphans` also those that never were in the log."""
+        return self._handle.vacuum(
+            retention_hours=int(retention.total_seconds() // 3600),
+            dry_run=False,
+            enforce_retention_duration=False,
+            full=orphans,
+            keep_versions=keep_versions,
+        )
+
+
+def open_log(uri: str, table: Table, *, options: dict[str, str] | None, version: int | None = None) -> Snapshot | None:
+    """The table at a version (the latest by default), or None when there is no such table.
+
+    Raises
+    ------
+    ContractBroken
+        If its files cannot be read as they are: another engine wrote deletion vectors or column mapping, or its
+        columns are not those of the contract.
+    """
+    with _delta_errors(uri):
+        try:
+            handle = DeltaTable(uri, version=version, storage_options=options)
+        except TableNotFoundError:
+            return None
+        protocol = handle.protocol()
+    features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
+    if foreign := sorted(features - _FEATURES):
+        raise ContractBroken(
+            table=table.full_name,
+            problems=[f"its log uses {', '.join(foreign)}: its files may not be read without that feature"],
+        )
+    _check_columns(table, handle)
+    return Snapshot(table, handle)
+
+
+def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> None:
+    """Start an empty table; harmless when somebody else is quicker."""
+    # The log is kept: pins are versions of it.
+    with _delta_errors(uri):
+        try:
+            DeltaTable.create(
+                uri,
+                schema=Schema.from_arrow(table.arrow_schema()),
+                mode="error",
+                partition_by=_partition(table),
+                name=table.full_name,
+                description=table.description,
+                configuration={"delta.enableExpiredLogCleanup": "false"},
+                storage_options=options,
+            )
+        except (CommitFailedError, DeltaError):
+            if not DeltaTable.is_deltatable(uri, storage_options=options):
+                raise
+
+
+def _partition(table: Table) -> list[str]:
+    return [table.partition] if table.partition else []
+
+
+def _check_columns(table: Table, handle: DeltaTable) -> None:
+    actual = {field.name: field.type.to_json() for field in handle.schema().fields}
+    wanted = {field.name: field.type.to_json() for field in Schema.from_arrow(table.arrow_schema()).fields}
+    if actual == wanted:
+        return
+    problems = [f"column {name} is {actual.get(name)} in the lake and {wanted.get(name)} in the contract"
+                for name in sorted({*actual, *wanted}) if actual.get(name) != wanted.get(name)]  # fmt: skip
+    raise ContractBroken(
+        table=table.full_name, problems=[*problems, "a changed table is a new version, beside this one"]
+    )
+
+
+def _make_durable(root: str, *, version: int) -> None:
+    """A local commit survives a loss of power; delta-rs itself leaves that to chance."""
+    if "://" not in root:
+        entry = Path(root) / "_delta_log" / f"{version:020d}.json"
+        fsync_folder(entry)
+        fsync_folder(entry.parent)
+
+
+def _delta_errors(uri: str) -> AbstractContextManager[None]:
+    return storage_errors(uri, let_through=(Conflict,))

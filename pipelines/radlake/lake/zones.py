@@ -1,0 +1,58 @@
+"""The two zones of a deployment and where each thing lies in them.
+
+<lake>/objects/  <lake>/tables/                               the de-identified zone, local or S3
+<restricted>/tables/  <restricted>/scratch/                   the restricted zone, always local
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from radlake.config import Settings
+from radlake.lake.objects import ObjectStore
+from radlake.lake.store import S3Options
+from radlake.lake.tables import TableStore
+
+__all__ = ["Lake"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lake:
+    """Both zones of a lake; a value without open files or connections, to hand to worker processes."""
+
+    url: str
+    restricted: Path
+    storage_options: S3Options | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Lake:
+        options = S3Options(
+            endpoint_url=settings.s3_endpoint_url,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+        )
+        return cls(
+            url=settings.lake,
+            restricted=settings.restricted,
+            storage_options=None if settings.is_local else options,
+        )
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of the restricted zone for files that are being made."""
+        return self.restricted / "scratch"
+
+    @property
+    def objects(self) -> ObjectStore:
+        return ObjectStore(f"{self.url}/objects", storage_options=self.storage_options, scratch=self.scratch)
+
+    @property
+    def tables(self) -> TableStore:
+        """De-identified tables and masked statistics."""
+        return TableStore(f"{self.url}/tables", storage_options=self.storage_options, scratch=self.scratch)
+
+    @property
+    def restricted_tables(self) -> TableStore:
+        """Exact statistics."""
+        return TableStore(str(self.restricted / "tables"))
