@@ -61,17 +61,15 @@ class Snapshot:
         """Version at which a batch was committed, None when it was not."""
         return self._handle.transaction_version(batch_id)
 
-    def commit(
-        self, batch_id: str, *, add: Iterable[DataFile], remove: Iterable[str], at: datetime, has_new_rows: bool = True
-    ) -> int:
+    def commit(self, *, add: Iterable[DataFile], remove: Iterable[str], at: datetime, batch_id: str | None) -> int:
         """Publish files in one step.
 
         Parameters
         ----------
         remove : iterable of str
             As `files` of this snapshot gave them.
-        has_new_rows : bool
-            False when the same rows were only laid out anew.
+        batch_id : str or None
+            None when the same rows are only laid out anew.
 
         Raises
         ------
@@ -81,13 +79,14 @@ class Snapshot:
         now = int(at.timestamp() * 1000)
         root = self._handle.table_uri.rstrip("/").removeprefix("file://") + "/"
         actions: list[AddAction | RemoveAction] = [
-            RemoveAction(path.removeprefix(root), has_new_rows, now) for path in remove
+            RemoveAction(path.removeprefix(root), batch_id is not None, now) for path in remove
         ]
         actions += [
-            AddAction(file.path, file.n_bytes, file.partition, now, has_new_rows, json.dumps(file.stats))
+            AddAction(file.path, file.n_bytes, file.partition, now, batch_id is not None, json.dumps(file.stats))
             for file in add
         ]
         version = self.version + 1
+        transactions = [Transaction(batch_id, version, now)] if batch_id else None
         with _delta_errors(root):
             try:
                 self._handle.create_write_transaction(
@@ -95,9 +94,7 @@ class Snapshot:
                     mode="append",
                     schema=self._handle.schema(),
                     partition_by=_partition(self._table),
-                    commit_properties=CommitProperties(
-                        max_commit_retries=0, app_transactions=[Transaction(batch_id, version, now)]
-                    ),
+                    commit_properties=CommitProperties(max_commit_retries=0, app_transactions=transactions),
                     post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
                 )
             except CommitFailedError as exc:
@@ -105,15 +102,19 @@ class Snapshot:
         _make_durable(root, version=version)
         return version
 
-    def vacuum(self, *, retention: timedelta, keep_versions: list[int], orphans: bool) -> list[str]:
-        """Delete files that no kept version needs; with `orphans` also those that never were in the log."""
-        return self._handle.vacuum(
-            retention_hours=int(retention.total_seconds() // 3600),
-            dry_run=False,
-            enforce_retention_duration=False,
-            full=orphans,
-            keep_versions=keep_versions,
-        )
+    def vacuum(self, *, retention: timedelta, keep_versions: list[int], orphans: bool) -> None:
+        """Delete files that were removed longer ago than `retention` and that no kept version needs.
+
+        With `orphans` also files as old that are not in the log: of a writer that died, or of one that still writes.
+        """
+        with _delta_errors(self._handle.table_uri):
+            self._handle.vacuum(
+                retention_hours=int(retention.total_seconds() // 3600),
+                dry_run=False,
+                enforce_retention_duration=False,
+                full=orphans,
+                keep_versions=keep_versions,
+            )
 
 
 def open_log(uri: str, table: Table, *, options: dict[str, str] | None, version: int | None = None) -> Snapshot | None:

@@ -91,8 +91,8 @@ def _relations(tables: list[Table], stores: list[TableStore], versions: dict[str
     def relation(table: Table) -> str:
         version = versions.get(table.full_name, versions.get(table.view_name))
         for store in stores:
-            if store.version(table) is not None:
-                return parquet.scan(table, store.files(table, version=version))
+            if found := store.snapshot(table, version=version):
+                return parquet.scan(table, found.files())
         return parquet.scan(table, [])
 
     if any(isinstance(store.store, S3Store) for store in stores):

@@ -22,6 +22,8 @@ __all__ = ["files_with", "new_connection", "pruning_predicate", "scan", "text", 
 
 # 24,576 rows: a look-up of one patient reads little, a scan loses nothing.
 _ROW_GROUP = 24_576
+# 196,608 rows: a large month becomes several files of consecutive persons, which the log can tell apart.
+_ROW_GROUPS_PER_FILE = 8
 _MAX_IN_LIST = 100
 
 
@@ -55,24 +57,25 @@ def write_rows(
     rows: pa.Table,
     *,
     folder: Path,
-    batch_id: str,
+    name: str,
     survivors_of: Sequence[str] = (),
     without: pa.Table | None = None,
     filesystem: Any = None,
 ) -> list[DataFile]:
     """Write rows, and those of the files `survivors_of` that match no row of `without`, below a folder.
 
-    One file for each partition. One thread: with more, rows of a partition come in any order.
+    Files of each partition. One thread: with more, rows of a partition come in any order.
     """
     with storage_errors(str(folder)), new_connection(threads=1, filesystem=filesystem) as connection:
         connection.register("new_rows", rows)
         names = _names(table.column_names)
         query = f"SELECT {names} FROM new_rows"
-        if survivors_of and without is not None:
-            connection.register("without", without)
-            old = f"SELECT {names} FROM {scan(table, survivors_of)}"
-            query += f" UNION ALL {old} ANTI JOIN without USING ({_names(without.column_names)})"
-        return _copy(connection, table, query, folder=folder, name=f"b-{batch_id}")
+        if survivors_of:
+            query += f" UNION ALL SELECT {names} FROM {scan(table, survivors_of)}"
+            if without is not None:
+                connection.register("without", without)
+                query += f" ANTI JOIN without USING ({_names(without.column_names)})"
+        return _copy(connection, table, query, folder=folder, name=name)
 
 
 def files_with(table: Table, files: Sequence[str], *, keys: pa.Table, filesystem: Any = None) -> list[str]:
@@ -110,7 +113,11 @@ def _copy(
     target = folder
     options = ["FORMAT parquet", "COMPRESSION zstd", f"ROW_GROUP_SIZE {_ROW_GROUP}", "RETURN_STATS true"]
     if table.partition:
-        options += [f"PARTITION_BY ({quoted(table.partition)})", f"FILENAME_PATTERN {text(name + '-{uuid}')}"]
+        options += [
+            f"PARTITION_BY ({quoted(table.partition)})",
+            f"FILENAME_PATTERN {text(name + '-{uuid}')}",
+            f"ROW_GROUPS_PER_FILE {_ROW_GROUPS_PER_FILE}",
+        ]
     else:
         target = folder / f"{name}-{connection.execute('SELECT uuid()').fetchall()[0][0]}.parquet"
     returned = connection.execute(

@@ -10,17 +10,19 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from radlake.config import resolve_secret
-from radlake.errors import RadlakeError, SourceMissing, StoreFull, StoreUnavailable
+from radlake.errors import ConfigInvalid, RadlakeError, SourceMissing, StoreFull, StoreUnavailable
 
-__all__ = ["LocalStore", "S3Options", "S3Store", "Store", "fsync_folder", "open_store", "storage_errors"]
+__all__ = ["LocalStore", "S3Options", "S3Store", "Store", "fsync_folder", "open_store", "storage_errors", "sweep"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_CODES = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "507"}
@@ -157,6 +159,18 @@ class S3Store:
     def uri(self, name: str) -> str:
         return f"{self.root}/{name}"
 
+    def require_conditional_put(self) -> None:
+        """Refuse a store on which two writers could overwrite each other's commit.
+
+        Of two PUTs with `If-None-Match: *` to one name the second must be answered 412 (RFC 9110, 13.1.2). Some S3
+        products ignore the header; it is tried once in a process.
+
+        Raises
+        ------
+        ConfigInvalid
+        """
+        _require_conditional_put(self, os.getpid())
+
     def put(self, files: Mapping[str, Path]) -> None:
         with storage_errors(self.root):
             self.fs.put([str(path) for path in files.values()], [self.uri(name) for name in files])
@@ -184,6 +198,44 @@ class S3Store:
     def delete(self, name: str) -> None:
         with storage_errors(self.uri(name)), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.uri(name))
+
+
+@cache
+def _require_conditional_put(store: S3Store, pid: int) -> None:  # noqa: ARG001  (a fork asks again: harmless)
+    bucket, _, key = store.uri(f".probe/{uuid.uuid4().hex}").removeprefix("s3://").partition("/")
+
+    def answer() -> int:
+        try:
+            store.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=b"", IfNoneMatch="*")
+        except Exception as exc:
+            if status := _status(exc):
+                return status
+            raise
+        return 200
+
+    with storage_errors(store.root):
+        first, second = answer(), answer()
+        if first == 200:
+            store.fs.call_s3("delete_object", Bucket=bucket, Key=key)
+    if first not in (200, 501):
+        raise StoreUnavailable(path=store.root, reason=f"answered {first} to a PUT")
+    if (first, second) != (200, 412):
+        raise ConfigInvalid(
+            path=store.root,
+            problems=[
+                f"it answered {first} and {second} to two PUTs of one name with If-None-Match: *, and 200 and 412 are"
+                " needed: two writers could overwrite each other's commits",
+                "use a store with conditional PUT (AWS S3, Ceph RGW, MinIO), or a local folder",
+            ],
+        )
+
+
+def _status(exc: BaseException) -> int | None:
+    """HTTP status of an answer of the store; s3fs hides it in the cause of an OSError."""
+    for error in (exc, exc.__cause__):
+        if response := getattr(error, "response", None):
+            return response["ResponseMetadata"]["HTTPStatusCode"]
+    return None
 
 
 @cache
@@ -221,3 +273,12 @@ def _fsync(path: Path) -> None:
 def fsync_folder(path: Path) -> None:
     """Make renames in a folder survive a loss of power."""
     _fsync(path)
+
+
+def sweep(folder: Path, *, older_than: timedelta) -> None:
+    """Remove what dead processes left in a folder for files that are being made."""
+    limit = time.time() - older_than.total_seconds()
+    for entry in folder.iterdir() if folder.is_dir() else []:
+        with contextlib.suppress(FileNotFoundError):
+            if entry.stat().st_mtime < limit:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -7,31 +7,38 @@ recorded is `deltalog`'s business, where bytes lie is `store`'s; the one reader 
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 
 from radlake.contracts import Table, load_table
-from radlake.errors import CommitRefused, ContractBroken, RadlakeError
+from radlake.errors import CommitRefused, ContractBroken, RadlakeError, StoreUnavailable
 from radlake.lake import deltalog, parquet
 from radlake.lake.deltalog import Conflict, DataFile, Snapshot
-from radlake.lake.store import LocalStore, S3Options, S3Store, Store, open_store
+from radlake.lake.store import LocalStore, S3Options, S3Store, Store, open_store, storage_errors, sweep
 
-__all__ = ["TableStore"]
+__all__ = ["LONGEST_BATCH", "TableStore"]
 
-_BATCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# A file that is not in the log and younger than this may belong to a writer who has not committed yet.
+LONGEST_BATCH = timedelta(days=7)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ATTEMPTS = 60
+_COMPACT = "compact"
+_PINS = ".pins"
+_STAGING = ".staging"
 
 
 @dataclass(frozen=True)
@@ -78,14 +85,25 @@ class TableStore:
         table = _contract(table)
         rows = _conform(table, data)
         keys = None if replace is None else _conform_keys(table, replace)
-        _, is_new = self._publish(
-            table,
-            batch_id,
-            choose=lambda snapshot: [] if keys is None else self._files_with(table, snapshot, keys),
-            write=lambda folder, removed: parquet.write_rows(
-                table, rows, folder=folder, batch_id=batch_id, survivors_of=removed, without=keys, filesystem=self._fs
-            ),
-        )
+
+        def removed(snapshot: Snapshot) -> list[str]:
+            if keys is None:
+                return []
+            candidates = snapshot.files(where=parquet.pruning_predicate(table, keys))
+            return parquet.files_with(table, candidates, keys=keys, filesystem=self._fs)
+
+        def write(folder: Path, sources: list[str]) -> list[DataFile]:
+            return parquet.write_rows(
+                table,
+                rows,
+                folder=folder,
+                name=f"b-{batch_id}",
+                survivors_of=sources,
+                without=keys,
+                filesystem=self._fs,
+            )
+
+        _, is_new = self._publish(table, batch_id=batch_id, removed=removed, write=write)
         return is_new
 
     def overwrite(self, table: Table | str, data: pa.Table, *, batch_id: str) -> int:
@@ -98,12 +116,11 @@ class TableStore:
         """
         table = _contract(table)
         rows = _conform(table, data)
-        version, _ = self._publish(
-            table,
-            batch_id,
-            choose=lambda snapshot: snapshot.files(),
-            write=lambda folder, _: parquet.write_rows(table, rows, folder=folder, batch_id=batch_id),
-        )
+
+        def write(folder: Path, _: list[str]) -> list[DataFile]:
+            return parquet.write_rows(table, rows, folder=folder, name=f"b-{batch_id}")
+
+        version, _ = self._publish(table, batch_id=batch_id, removed=Snapshot.files, write=write, reads_removed=False)
         return version
 
     def files(self, table: Table | str, *, version: int | None = None, where: str | None = None) -> list[str]:
@@ -112,13 +129,99 @@ class TableStore:
         `where` is an SQL predicate that leaves out files which cannot hold a matching row, by the statistics in the
         log. It does not filter rows: repeat it in the query.
         """
-        snapshot = self._open(_contract(table), version=version)
+        snapshot = self.snapshot(table, version=version)
         return snapshot.files(where=where) if snapshot else []
 
     def version(self, table: Table | str) -> int | None:
         """Latest version of a table, None when it does not exist."""
-        snapshot = self._open(_contract(table))
+        snapshot = self.snapshot(table)
         return snapshot.version if snapshot else None
+
+    def snapshot(self, table: Table | str, *, version: int | None = None) -> Snapshot | None:
+        """A table at its latest or an older version, None when it does not exist."""
+        table = _contract(table)
+        uri = self.store.uri(_folder(table))
+        return deltalog.open_log(uri, table, options=self._delta_options(), version=version)
+
+    def compact(self, table: Table | str) -> int:
+        """Lay each month that came in many files out anew, in few files of consecutive persons.
+
+        Writers may go on: what they add meanwhile stays as it is.
+
+        Returns
+        -------
+        int
+            Number of months that were laid out anew.
+        """
+        table = _contract(table)
+        snapshot = self.snapshot(table)
+        months: dict[str, list[str]] = {}
+        for file in snapshot.files() if snapshot else []:
+            months.setdefault(file.rpartition("/")[0], []).append(file)
+        crowded = [files for files in months.values() if len(files) > 1 and not all(map(_is_compact, files))]
+        for files in crowded:
+            self._compact(table, files)
+        return len(crowded)
+
+    def _compact(self, table: Table, files: list[str]) -> None:
+        month = set(files)
+
+        def removed(snapshot: Snapshot) -> list[str]:
+            if not month <= set(snapshot.files()):
+                raise CommitRefused(table=table.full_name, reason="rows were replaced while it was compacted")
+            return files
+
+        def write(folder: Path, sources: list[str]) -> list[DataFile]:
+            empty = table.arrow_schema().empty_table()
+            return parquet.write_rows(
+                table, empty, folder=folder, name=_COMPACT, survivors_of=sources, filesystem=self._fs
+            )
+
+        self._publish(table, batch_id=None, removed=removed, write=write)
+
+    def pin(self, name: str, versions: Mapping[str, int]) -> None:
+        """Keep versions of tables readable under a name, for a cohort release: `{"dicom.study_v1": 12}`.
+
+        A pin is never changed: release anew under a new name.
+        """
+        if not _NAME.fullmatch(name):
+            raise CommitRefused(table="pins", reason="a pin is named by 1 to 128 letters, digits, '.', '_' or '-'")
+        for table, version in versions.items():
+            if self.snapshot(table, version=version) is None:
+                raise CommitRefused(table=table, reason=f"there is no version {version} to pin")
+        if self.pins().get(name, versions) != versions:
+            raise CommitRefused(table="pins", reason=f"{name} exists with other versions")
+        with self._staging() as folder:
+            file = folder / "pin.json"
+            file.write_text(json.dumps(dict(versions), sort_keys=True), encoding="utf-8")
+            self.store.put({f"{_PINS}/{name}.json": file})
+
+    def unpin(self, name: str) -> None:
+        """Let go of a pin; `vacuum` then deletes what only it kept."""
+        self.store.delete(f"{_PINS}/{name}.json")
+
+    def pins(self) -> dict[str, dict[str, int]]:
+        """Pinned versions of tables, by name of the pin."""
+        found = {}
+        for path in self.store.list(f"{_PINS}/"):
+            content = self.store.read(path, offset=0, length=self.store.size(path) or 0)
+            found[path.removeprefix(f"{_PINS}/").removesuffix(".json")] = json.loads(content)
+        return found
+
+    def vacuum(self, table: Table | str, *, retention: timedelta = LONGEST_BATCH) -> None:
+        """Delete the files that were removed longer ago than `retention` and that no pin keeps.
+
+        Files that are not in the log are deleted only when they are older than the longest batch may take: a younger
+        one may belong to a writer who has not committed yet. To erase a person physically: `commit_batch` with
+        `replace`, let go of the pins that hold the rows, vacuum with no retention.
+        """
+        table = _contract(table)
+        kept = sorted({pinned[table.full_name] for pinned in self.pins().values() if table.full_name in pinned})
+        for orphans, age in ((False, retention), (True, max(retention, LONGEST_BATCH))):
+            if snapshot := self.snapshot(table):
+                snapshot.vacuum(retention=age, keep_versions=kept, orphans=orphans)
+        if isinstance(self.store, LocalStore):
+            sweep(self.store.root / _STAGING, older_than=LONGEST_BATCH)
 
     @cached_property
     def store(self) -> Store:
@@ -128,71 +231,72 @@ class TableStore:
     def _fs(self) -> object | None:
         return self.store.fs if isinstance(self.store, S3Store) else None
 
-    def _folder(self, table: Table) -> str:
-        return f"{table.layer}/{table.name}_v{table.version}"
-
     def _delta_options(self) -> dict[str, str] | None:
         return self.store.options.for_delta() if isinstance(self.store, S3Store) else None
 
-    def _open(self, table: Table, *, version: int | None = None) -> Snapshot | None:
-        uri = self.store.uri(self._folder(table))
-        return deltalog.open_log(uri, table, options=self._delta_options(), version=version)
-
     def _open_or_create(self, table: Table) -> Snapshot:
-        if snapshot := self._open(table):
+        if isinstance(self.store, S3Store):
+            self.store.require_conditional_put()
+        if snapshot := self.snapshot(table):
             return snapshot
+        uri = self.store.uri(_folder(table))
         if isinstance(self.store, LocalStore):
-            (self.store.root / self._folder(table)).mkdir(parents=True, exist_ok=True)
-        deltalog.create_log(self.store.uri(self._folder(table)), table, options=self._delta_options())
-        created = self._open(table)
-        assert created is not None
+            with storage_errors(uri):
+                Path(uri).mkdir(parents=True, exist_ok=True)
+        deltalog.create_log(uri, table, options=self._delta_options())
+        created = self.snapshot(table)
+        if created is None:
+            raise StoreUnavailable(path=uri, reason="a table that was just created is not there")
         return created
-
-    def _files_with(self, table: Table, snapshot: Snapshot, keys: pa.Table) -> list[str]:
-        candidates = snapshot.files(where=parquet.pruning_predicate(table, keys))
-        return parquet.files_with(table, candidates, keys=keys, filesystem=self._fs)
 
     def _publish(
         self,
         table: Table,
-        batch_id: str,
         *,
-        choose: Callable[[Snapshot], list[str]],
+        batch_id: str | None,
+        removed: Callable[[Snapshot], list[str]],
         write: Callable[[Path, list[str]], Sequence[DataFile]],
-        has_new_rows: bool = True,
+        reads_removed: bool = True,
     ) -> tuple[int, bool]:
         """Plan on a snapshot, write, commit at the next version; when somebody else took it, plan again.
 
-        The files written are kept for the next attempt when it removes the same files.
+        `removed` names the files to take out of a snapshot, and `write` writes what comes in instead. What was
+        written is used again at the next attempt unless it came from other files.
         """
-        if not _BATCH_ID.fullmatch(batch_id):
+        if batch_id is not None and not _NAME.fullmatch(batch_id):
             raise CommitRefused(table=table.full_name, reason="a batch id is 1 to 128 letters, digits, '.', '_' or '-'")
         written: list[DataFile] = []
-        planned: list[str] | None = None
+        sources: list[str] | None = None
         reason = ""
-        for attempt in range(_ATTEMPTS):
-            snapshot = self._open_or_create(table)
-            if (version := snapshot.committed(batch_id)) is not None:
-                self._discard(table, written)
-                return version, False
-            removed = choose(snapshot)
-            if removed != planned:
-                self._discard(table, written)
-                written, planned = self._write(table, lambda folder, files=removed: write(folder, files)), removed
-            try:
-                at = datetime.now(UTC)
-                return snapshot.commit(batch_id, add=written, remove=removed, at=at, has_new_rows=has_new_rows), True
-            except Conflict as conflict:
-                reason = str(conflict)
-                time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))
-        self._discard(table, written)
-        raise CommitRefused(table=table.full_name, reason=f"{_ATTEMPTS} other commits came first: {reason}")
+        try:
+            for attempt in range(_ATTEMPTS):
+                snapshot = self._open_or_create(table)
+                if batch_id and (version := snapshot.committed(batch_id)) is not None:
+                    self._discard(table, written)
+                    return version, False
+                gone = removed(snapshot)
+                wanted = gone if reads_removed else []
+                if wanted != sources:
+                    self._discard(table, written)
+                    written, sources = [], None
+                    written, sources = self._write(table, write, wanted), wanted
+                try:
+                    return snapshot.commit(add=written, remove=gone, at=datetime.now(UTC), batch_id=batch_id), True
+                except Conflict as conflict:
+                    reason = str(conflict)
+                    time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))
+            raise CommitRefused(table=table.full_name, reason=f"{_ATTEMPTS} other commits came first; {reason}")
+        except CommitRefused:
+            self._discard(table, written)
+            raise
 
-    def _write(self, table: Table, write: Callable[[Path], Sequence[DataFile]]) -> list[DataFile]:
+    def _write(
+        self, table: Table, write: Callable[[Path, list[str]], Sequence[DataFile]], sources: list[str]
+    ) -> list[DataFile]:
         with self._staging() as folder:
-            files = list(write(folder))
+            files = list(write(folder, sources))
             try:
-                self.store.put({f"{self._folder(table)}/{file.path}": folder / file.path for file in files})
+                self.store.put({f"{_folder(table)}/{file.path}": folder / file.path for file in files})
             except BaseException:
                 self._discard(table, files)
                 raise
@@ -202,11 +306,12 @@ class TableStore:
     def _staging(self) -> Iterator[Path]:
         """A private folder for files that are being written; on the same file system as a local table."""
         if isinstance(self.store, LocalStore):
-            parent = self.store.root / ".staging"
+            parent = self.store.root / _STAGING
         else:
             parent = self.scratch or Path(tempfile.gettempdir())
         folder = parent / f"tables-{uuid.uuid4().hex}"
-        folder.mkdir(parents=True)
+        with storage_errors(str(parent)):
+            folder.mkdir(parents=True)
         try:
             yield folder
         finally:
@@ -215,11 +320,19 @@ class TableStore:
     def _discard(self, table: Table, files: Sequence[DataFile]) -> None:
         for file in files:
             with suppress(RadlakeError, OSError):
-                self.store.delete(f"{self._folder(table)}/{file.path}")
+                self.store.delete(f"{_folder(table)}/{file.path}")
 
 
 def _contract(table: Table | str) -> Table:
     return load_table(table) if isinstance(table, str) else table
+
+
+def _folder(table: Table) -> str:
+    return table.full_name.replace(".", "/")
+
+
+def _is_compact(file: str) -> bool:
+    return file.rpartition("/")[2].startswith(f"{_COMPACT}-")
 
 
 def _conform(table: Table, data: pa.Table) -> pa.Table:
@@ -229,6 +342,7 @@ def _conform(table: Table, data: pa.Table) -> pa.Table:
 
 
 def _conform_keys(table: Table, keys: pa.Table) -> pa.Table:
-    if foreign := [name for name in keys.column_names if name not in table.column_names] or not keys.column_names:
-        raise ContractBroken(table=table.full_name, problems=[f"replace: no columns, or not of this table: {foreign}"])
+    foreign = [name for name in keys.column_names if name not in table.column_names]
+    if foreign or not keys.column_names:
+        raise ContractBroken(table=table.full_name, problems=[f"replace needs columns of this table, not {foreign}"])
     return keys.cast(pa.schema([table.column(name).arrow_field for name in keys.column_names]))
