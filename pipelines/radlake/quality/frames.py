@@ -7,21 +7,26 @@ up, and is missing when there is nothing to look up. Rows keep their order and n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["frames_from_tables"]
 
 STUDY_KEY = ["hospital_id", "study_instance_uid"]
-NULLABLE = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 OBJECT_KEY = ["hospital_id", "series_instance_uid", "object_path"]
 
 
 def frames_from_tables(tables: Mapping[str, pa.Table]) -> dict[str, pd.DataFrame]:
     """Frames of `dicom.study`, `dicom.series` and `dicom.instance`, with the related columns added."""
+    import pandas as pd  # half a second, and few commands need it
+
+    nullable = {pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
     study, series, instance = (
-        tables[name].to_pandas(types_mapper=NULLABLE.get) for name in ("dicom.study", "dicom.series", "dicom.instance")
+        tables[name].to_pandas(types_mapper=nullable.get) for name in ("dicom.study", "dicom.series", "dicom.instance")
     )
     months = study[[*STUDY_KEY, "study_month"]].rename(columns={"study_month": "study.study_month"})
     objects = series[[*OBJECT_KEY, "object_bytes"]].rename(columns={"object_bytes": "series.object_bytes"})

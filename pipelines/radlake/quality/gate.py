@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 
 from radlake.contracts import load_table
 from radlake.errors import ContractBroken
 from radlake.quality.frames import frames_from_tables
 from radlake.quality.suites import Finding, validate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["GateResult", "check_batch"]
 
@@ -59,19 +61,18 @@ def check_batch(tables: Mapping[str, pa.Table], *, batch_id: str, checked_at: da
     """
     for name, table in tables.items():
         _require_columns(name, table.schema)
-    frames = frames_from_tables(tables)
-    studies = frames["dicom.study"]
+    studies = tables["dicom.study"]
+    months = list(zip(studies["study_instance_uid"].to_pylist(), studies["study_month"].to_pylist(), strict=True))
     rows: list[dict[str, object]] = []
-    held: dict[Any, list[str]] = {month: [] for month in studies["study_month"]}
-    for name, frame in frames.items():
+    held: dict[int | None, list[str]] = {month: [] for _, month in months}
+    for name, frame in frames_from_tables(tables).items():
         for finding in validate(name, frame):
             detail = _detail(name, finding)
             rows.append(_row(name, finding, detail) | {"batch_id": batch_id, "checked_at": checked_at})
             for month in () if finding.is_success else _months_held(frame, finding, set(held)):
                 held[month].append(detail)
-    return GateResult(
-        pa.Table.from_pylist(rows, schema=load_table("ops.quality").arrow_schema()), _blocked(studies, held)
-    )
+    blocked = {uid: f"month {month} is held back: {'; '.join(held[month])}" for uid, month in months if held[month]}
+    return GateResult(pa.Table.from_pylist(rows, schema=load_table("ops.quality").arrow_schema()), blocked)
 
 
 def _require_columns(name: str, schema: pa.Schema) -> None:
@@ -108,13 +109,5 @@ def _months_held(frame: pd.DataFrame, finding: Finding, months: set[Any]) -> set
     if finding.failed is None:
         return months
     named = frame.loc[list(finding.failed), [n for n in ("study_month", "study.study_month") if n in frame]]
-    found = [(months - {pd.NA}).intersection(row) for row in named.itertuples(index=False)]
+    found = [months.intersection(row) for row in named.itertuples(index=False)]
     return set().union(*found) if all(found) else months
-
-
-def _blocked(studies: pd.DataFrame, held: Mapping[Any, list[str]]) -> dict[str, str]:
-    return {
-        uid: f"month {month} is held back: {'; '.join(held[month])}"
-        for uid, month in zip(studies["study_instance_uid"], studies["study_month"], strict=True)
-        if held[month]
-    }

@@ -11,12 +11,13 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from radlake.contracts import load_table
 from radlake.quality.checks import Check, checks_from_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Finding", "validate"]
 
