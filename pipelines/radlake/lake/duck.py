@@ -6,8 +6,11 @@ A connection sees the versions that were the latest when it was opened (or those
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from difflib import SequenceMatcher
 from typing import Literal
 
 import duckdb
@@ -20,9 +23,12 @@ from radlake.lake.store import S3Store
 from radlake.lake.tables import TableStore
 from radlake.lake.zones import Lake
 
-__all__ = ["connect", "select"]
+__all__ = ["connect", "readable_errors", "select"]
 
-_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+# PIVOT is a statement of several.
+_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
+_NO_TABLE = re.compile(r'Catalog Error: Table with name "?([\w.]+)"? does not exist')
+_NO_COLUMN = re.compile(r'(?:Referenced column|does not have a column named) "(.+?)"')
 
 
 def connect(
@@ -65,24 +71,58 @@ def connect(
 
 
 def select(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
-    """The result of one query that only reads.
+    """The result of one query that only reads, not yet computed: fetch it within `readable_errors`.
 
     Raises
     ------
     QueryInvalid
-        With a sentence for the person who wrote it: a syntax error with its place, a name with its nearest neighbours.
     """
-    try:
+    with readable_errors(sql):
         statements = connection.extract_statements(sql)
         if len(statements) != 1:
-            raise QueryInvalid(reason=f"give one SELECT, not {len(statements)} statements")
+            raise QueryInvalid(reason=f"give one statement, not {len(statements)}")
         if statements[0].type not in _READING:
-            raise QueryInvalid(
-                reason="only SELECT, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN are allowed; the lake is read here"
-            )
+            raise QueryInvalid(reason="the lake is only read here, with SELECT, PIVOT, DESCRIBE, SUMMARIZE or EXPLAIN")
         return connection.sql(sql)
+
+
+@contextmanager
+def readable_errors(sql: str) -> Iterator[None]:
+    """Tell DuckDB's errors to the person who wrote the query, with the nearest names that exist."""
+    try:
+        yield
     except duckdb.Error as exc:
-        raise QueryInvalid(reason=_readable(connection, str(exc))) from exc
+        raise QueryInvalid(reason=_reason(sql, str(exc))) from exc
+
+
+def _reason(sql: str, message: str) -> str:
+    tables = load_tables()
+    if message.startswith("Permission Error"):
+        return "only the tables of the lake can be read here; files and other sources are closed"
+    if match := _NO_TABLE.match(message):
+        is_versioned = re.search(r"_v\d+$", match[1])
+        names = set(tables) if is_versioned else {table.view_name for table in tables.values()}
+        return f"there is no table {match[1]}. {_nearest(match[1], names)}`SHOW ALL TABLES` lists them."
+    if match := _NO_COLUMN.search(message):
+        columns = {
+            column for table in tables.values() if table.view_name in sql.lower() for column in table.column_names
+        }
+        return f"there is no column {match[1]}. {_nearest(match[1], columns)}`DESCRIBE table` lists them."
+    return message.partition(" Error: ")[2] or message
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    """A question that offers the most similar names; of `layer.table` the second part may match alone."""
+    wanted = name.lower()
+    scores = {
+        candidate: max(
+            SequenceMatcher(None, wanted, part).ratio()
+            for part in (candidate, candidate.partition(".")[2] or candidate)
+        )
+        for candidate in names
+    }
+    best = sorted((item for item in scores.items() if item[1] > 0.6), key=lambda item: (-item[1], item[0]))[:3]
+    return f"Did you mean {' or '.join(candidate for candidate, _ in best)}? " if best else ""
 
 
 def _relations(tables: list[Table], stores: list[TableStore], versions: dict[str, int]) -> dict[str, str]:
@@ -103,7 +143,3 @@ def _relations(tables: list[Table], stores: list[TableStore], versions: dict[str
 
 def _name(full_name: str) -> str:
     return ".".join(map(quoted, full_name.split(".")))
-
-
-def _readable(connection: duckdb.DuckDBPyConnection, message: str) -> str:  # noqa: ARG001
-    return message
