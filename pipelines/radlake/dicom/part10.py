@@ -1,0 +1,210 @@
+"""DICOM Part 10 files: read what hospitals send, write one canonical form (PS3.10 section 7).
+
+Inside radlake a data set has one form, whatever it came in: explicit VR little endian or an encapsulated transfer
+syntax, text in UTF-8 as soon as any of it is not ASCII, no group lengths, no padding. Getting there changes no content;
+what was unusual on the way is in `notes`. What an instance must hold to be stored is the business of `radlake.validate`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import BaseTag
+
+from radlake.dicom.reader import LONG_FORM, VR_NAMES, Tokenizer, observed_encoding
+from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, is_uid, transfer_syntax
+from radlake.dicom.writer import encode_located
+from radlake.errors import QuarantineError, SourceMissing
+
+__all__ = ["Header", "NotDicom", "encode_instance", "encode_located", "notes", "read_header", "read_instance"]
+
+_PREFIX_END = 132
+_SERIES_INSTANCE_UID = 0x0020000E
+_HEADER_BYTES = 16 * 1024
+_MAX_INFLATED = 1 << 31
+
+
+class NotDicom(QuarantineError):
+    """The file has nothing to do with DICOM; a folder walk counts it and goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What is needed to sort files into studies; a missing attribute is an empty text."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    modality: str
+    study_date: dt.date | None
+
+
+def read_instance(path: Path) -> Dataset:
+    """Read a Part 10 file as a whole.
+
+    Values stay encoded until they are looked at. File meta information is that of the file, with the transfer syntax of
+    the data set as it is now: implicit VR, big endian and deflated files become Explicit VR Little Endian.
+
+    Raises
+    ------
+    NotDicom
+        `not_dicom`.
+    QuarantineError
+        `empty_file`, `part10_missing`, `part10_truncated`, `transfer_syntax_unknown`, `transfer_syntax_mismatch`,
+        `dataset_unreadable`, `vr_invalid`, `elements_out_of_order`, `duplicate_element`, `value_length_invalid`,
+        `pixel_data_corrupt`, `charset_unknown`. The detail names tags and offsets, never a value.
+    SourceMissing
+        If the file cannot be opened.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise SourceMissing(path=path) from exc
+    return read_bytes(data)
+
+
+def read_bytes(data: bytes) -> Dataset:
+    """`read_instance` for bytes that are already here."""
+    meta, pos = _read_meta(data)
+    ds, syntax, found = _read_dataset(data, pos, meta)
+    if syntax.is_implicit or syntax.is_big_endian or syntax.is_deflated:
+        found.append(f"read from transfer syntax {syntax.uid}")
+        meta.TransferSyntaxUID = EXPLICIT_VR_LITTLE_ENDIAN
+    ds.file_meta = meta
+    ds.notes = tuple(found)
+    return ds
+
+
+def notes(ds: Dataset) -> tuple[str, ...]:
+    """Deviations that were accepted when the data set was read."""
+    return getattr(ds, "notes", ())
+
+
+def read_header(path: Path) -> Header:
+    """Read no more of a file than its identifying UIDs need.
+
+    Raises
+    ------
+    NotDicom, QuarantineError, SourceMissing
+        As `read_instance`, as far as the damage shows in the part that is read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_HEADER_BYTES)
+            while True:
+                try:
+                    return _header_from_bytes(data)
+                except QuarantineError as exc:
+                    more = b"" if isinstance(exc, NotDicom) else file.read(max(len(data), _HEADER_BYTES) * 3)
+                    if not more:
+                        raise
+                    data += more
+    except OSError as exc:
+        raise SourceMissing(path=path) from exc
+
+
+def encode_instance(ds: Dataset) -> bytes:
+    """Write the one canonical Part 10 form of a data set; see `encode_located`."""
+    return encode_located(ds)[0]
+
+
+def _header_from_bytes(data: bytes) -> Header:
+    meta, pos = _read_meta(data)
+    syntax_uid = str(meta.get("TransferSyntaxUID", ""))
+    ds, _, _ = _read_dataset(data, pos, meta, stop_after=_SERIES_INSTANCE_UID)
+
+    def text(keyword: str) -> str:
+        value = ds.get(keyword) or ""
+        return str(value if isinstance(value, str) else value[0])
+
+    try:
+        study_date = dt.datetime.strptime(text("StudyDate").replace(".", ""), "%Y%m%d").date()
+    except ValueError:
+        study_date = None
+    return Header(
+        study_instance_uid=text("StudyInstanceUID"),
+        series_instance_uid=text("SeriesInstanceUID"),
+        sop_instance_uid=text("SOPInstanceUID"),
+        sop_class_uid=text("SOPClassUID"),
+        transfer_syntax_uid=syntax_uid,
+        modality=text("Modality"),
+        study_date=study_date,
+    )
+
+
+def _read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
+    """File meta information (PS3.10 7.1) and where the data set begins; its own length is not believed."""
+    if not data:
+        raise QuarantineError(reason="empty_file", detail="0 bytes")
+    if data[128:_PREFIX_END] != b"DICM":
+        if data[:4] == b"DICM" or _looks_like_dataset(data):
+            raise QuarantineError(reason="part10_missing", detail="no DICM prefix")
+        raise NotDicom(reason="not_dicom", detail=f"{len(data)} bytes")
+    elements: dict[BaseTag, RawDataElement] = {}
+    pos = _PREFIX_END
+    while data[pos : pos + 2] == b"\x02\x00":
+        header = data[pos : pos + 12].ljust(12, b"\0")
+        vr = VR_NAMES.get(header[4:6])
+        if vr is None:
+            raise QuarantineError(reason="dataset_unreadable", detail=f"file meta information at byte {pos}")
+        is_long = header[4:6] in LONG_FORM
+        length = int.from_bytes(header[8:12] if is_long else header[6:8], "little")
+        value_at = pos + (12 if is_long else 8)
+        tag = BaseTag(0x00020000 | int.from_bytes(header[2:4], "little"))
+        pos = value_at + length
+        if pos > len(data):
+            raise QuarantineError(reason="part10_truncated", detail="inside file meta information")
+        elements[tag] = RawDataElement(tag, vr, length, data[value_at:pos], value_at, False, True)
+    if not elements:
+        raise QuarantineError(reason="part10_missing", detail="no file meta information")
+    return FileMetaDataset(elements), pos
+
+
+def _looks_like_dataset(data: bytes) -> bool:
+    """A data set without its wrapping begins with a low group, little or big endian."""
+    first = {int.from_bytes(data[:2], "little"), int.from_bytes(data[:2], "big")}
+    return not first.isdisjoint((0x0002, 0x0004, 0x0008)) and observed_encoding(data, 0, first_group=0x0002) is not None
+
+
+def _read_dataset(
+    data: bytes, pos: int, meta: FileMetaDataset, *, stop_after: int | None = None
+) -> tuple[Dataset, TransferSyntax, list[str]]:
+    syntax_uid = str(meta.get("TransferSyntaxUID", ""))
+    syntax = transfer_syntax(syntax_uid)
+    if syntax is None:
+        raise QuarantineError(
+            reason="transfer_syntax_unknown", detail=syntax_uid if is_uid(syntax_uid) else "none declared"
+        )
+    seen = observed_encoding(data, pos)
+    if syntax.is_deflated:
+        data, pos = _inflated(data[pos:], is_plain=seen is not None), 0
+        seen = observed_encoding(data, 0)
+    declared = (syntax.is_implicit, syntax.is_big_endian)
+    if seen is not None and seen != declared:
+        detail = f"declared {syntax_uid}, found {'implicit' if seen[0] else 'explicit'} VR"
+        raise QuarantineError(
+            reason="transfer_syntax_mismatch", detail=f"{detail}, {'big' if seen[1] else 'little'} endian"
+        )
+    tokenizer = Tokenizer(data, is_implicit=declared[0], is_big_endian=declared[1], stop_after=stop_after)
+    ds = tokenizer.read(pos)
+    return ds, syntax, tokenizer.notes
+
+
+def _inflated(data: bytes, *, is_plain: bool) -> bytes:
+    """Undo Deflated Explicit VR Little Endian (PS3.5 A.5)."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = inflater.decompress(data, _MAX_INFLATED)
+    except zlib.error as exc:
+        reason = "transfer_syntax_mismatch" if is_plain else "dataset_unreadable"
+        raise QuarantineError(reason=reason, detail="the deflated stream is broken") from exc
+    if not inflater.eof:
+        raise QuarantineError(reason="part10_truncated", detail="the deflated stream does not end")
+    return plain

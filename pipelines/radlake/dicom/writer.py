@@ -1,0 +1,235 @@
+"""The canonical writer: equal content gives equal bytes, whichever way it came.
+
+C-GET, C-MOVE, WADO-RS and files of one instance differ in file meta information, sequence length style, group lengths,
+padding and sometimes in the transfer syntax. None of that is content, so none of it is kept: our own file meta, a zero
+preamble, explicit VR little endian, definite lengths, values padded as PS3.5 6.2 says, text in UTF-8 as soon as any of
+it is not ASCII. Pixel data are bit-identical; encapsulated ones keep their fragments and their offset table.
+"""
+
+from __future__ import annotations
+
+import codecs
+import struct
+from functools import cache
+from typing import Any, cast
+
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import writers
+
+from radlake.dicom import reader
+from radlake.dicom.charset import is_defined_term
+from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, transfer_syntax
+from radlake.errors import QuarantineError
+
+__all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "encode_located"]
+
+# They name this canonical form, not a release of the software: new releases must write the same bytes.
+IMPLEMENTATION_CLASS_UID = "2.25.113948027188662995620911127581547830503"
+IMPLEMENTATION_VERSION_NAME = "RADLAKE_1"
+
+_CHARACTER_SET, _PIXEL_DATA = 0x00080005, 0x7FE00010
+_UTF8 = "ISO_IR 192"
+_ITEM_TAG = b"\xfe\xff\x00\xe0"
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_UNDEFINED = 0xFFFFFFFF
+_SHORT = struct.Struct("<HH2sH")
+_LONG = struct.Struct("<HH2s2xL")
+_ITEM = struct.Struct("<4sL")
+_BYTES = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "UN"])
+_NUMBERS = frozenset(["AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"])
+# Spaces that PS3.5 6.2 calls insignificant at every value; elsewhere only the last value is padded.
+_STRIPPED = {"DS": bytes.strip, "IS": bytes.strip, "LO": bytes.rstrip, "SH": bytes.rstrip, "UC": bytes.rstrip}
+
+
+def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
+    """Canonical Part 10 bytes, and the offset in them of the value of Pixel Data (or Float, Double Float Pixel Data).
+
+    The transfer syntax is that of `ds.file_meta` when it encapsulates pixel data. Implicit VR, big endian and deflated
+    data sets are written as Explicit VR Little Endian: no value changes by that, and one form less has to be read.
+    Elements that nobody looked at are copied without being decoded.
+
+    Raises
+    ------
+    QuarantineError
+        `transfer_syntax_unknown`, `uid_missing`, `pixel_data_corrupt` if encapsulated pixel data are not, and
+        `dataset_unreadable` if a value cannot be written.
+    """
+    syntax = transfer_syntax(str(ds.file_meta.get("TransferSyntaxUID", "")))
+    if syntax is None:
+        raise QuarantineError(reason="transfer_syntax_unknown", detail="none that can be written")
+    declared = [str(term) for term in _values(ds.get("SpecificCharacterSet", ""))]
+    is_utf8 = _UTF8 in declared or not all(map(is_defined_term, declared))
+    writer = _Writer(is_encapsulated=syntax.is_encapsulated, is_big_endian=syntax.is_big_endian, is_utf8=is_utf8)
+    parts = writer.elements(ds, depth=0)
+    if writer.has_foreign_text and not is_utf8:
+        writer = _Writer(is_encapsulated=syntax.is_encapsulated, is_big_endian=syntax.is_big_endian, is_utf8=True)
+        parts = writer.elements(ds, depth=0)
+    meta = _meta(ds, syntax.uid if syntax.is_encapsulated else EXPLICIT_VR_LITTLE_ENDIAN)
+    offset = writer.pixel_offset
+    return b"".join((meta, *parts)), None if offset is None else offset + len(meta)
+
+
+def _meta(ds: Dataset, syntax_uid: str) -> bytes:
+    """Preamble and file meta information (PS3.10 7.1)."""
+    uids = {"SOPClassUID": "", "SOPInstanceUID": ""}
+    for keyword in uids:
+        uids[keyword] = str(ds.get(keyword) or "")
+        if not uids[keyword]:
+            raise QuarantineError(reason="uid_missing", detail=keyword)
+    body = b"".join(
+        (
+            _element(0x00020001, "OB", b"\0\1"),
+            _element(0x00020002, "UI", uids["SOPClassUID"].encode("ascii")),
+            _element(0x00020003, "UI", uids["SOPInstanceUID"].encode("ascii")),
+            _element(0x00020010, "UI", syntax_uid.encode("ascii")),
+            _element(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
+            _element(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+        )
+    )
+    return b"\0" * 128 + b"DICM" + _element(0x00020000, "UL", struct.pack("<L", len(body))) + body
+
+
+def _element(tag: int, vr: str, value: bytes) -> bytes:
+    return _header(tag, vr, len(value) + len(value) % 2) + value + _padding(vr, value)
+
+
+def _header(tag: int, vr: str, length: int) -> bytes:
+    """Tag, VR and length (PS3.5 7.1.2); a value too long for the VR's length field is UN (6.2.2)."""
+    code = vr.encode("ascii")
+    if code in reader.LONG_FORM:
+        return _LONG.pack(tag >> 16, tag & 0xFFFF, code, length)
+    if length > 0xFFFF:
+        return _LONG.pack(tag >> 16, tag & 0xFFFF, b"UN", length)
+    return _SHORT.pack(tag >> 16, tag & 0xFFFF, code, length)
+
+
+def _padding(vr: str, value: bytes) -> bytes:
+    return (b"\0" if vr in _BYTES or vr == "UI" else b" ") if len(value) % 2 else b""
+
+
+class _Writer:
+    def __init__(self, *, is_encapsulated: bool, is_big_endian: bool, is_utf8: bool) -> None:
+        self.has_foreign_text = False
+        self.pixel_offset: int | None = None
+        self._is_encapsulated = is_encapsulated
+        self._is_big = is_big_endian
+        self._is_utf8 = is_utf8
+
+    def elements(self, ds: Dataset, *, depth: int) -> list[bytes]:
+        """The elements of a data set or item, in pieces."""
+        parts: list[bytes] = []
+        is_utf8_bytes = _is_utf8_encoding(ds)
+        n_bytes = 0
+        for element in sorted(ds.values(), key=_tag_number):
+            tag = _tag_number(element)
+            if tag & 0xFFFF == 0 or tag in reader.LAYOUT:
+                continue
+            try:
+                new = self._element_parts(element, tag, ds, depth, is_utf8_bytes)
+            except (ValueError, TypeError, AttributeError, KeyError, OSError, OverflowError, struct.error) as exc:
+                where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+                raise QuarantineError(reason="dataset_unreadable", detail=f"{where} cannot be written") from exc
+            if depth == 0 and tag >> 16 == 0x7FE0 and tag & 0xFFFF in (0x0008, 0x0009, 0x0010):
+                self.pixel_offset = n_bytes + len(new[0])
+            parts += new
+            n_bytes += sum(map(len, new))
+        return parts
+
+    def _element_parts(
+        self, element: DataElement | RawDataElement, tag: int, ds: Dataset, depth: int, is_utf8_bytes: bool
+    ) -> list[bytes]:
+        """Header and value of one element; the header is the first piece."""
+        if isinstance(element, RawDataElement):
+            value = element.value or b""
+            is_text = element.VR in reader.TEXT and not value.isascii()
+            if (
+                element.VR is None
+                or element.is_implicit_VR
+                or not element.is_little_endian
+                or (is_text and not is_utf8_bytes)
+            ):
+                element = ds[element.tag]
+            else:
+                vr, is_undefined = element.VR, element.length == _UNDEFINED
+                self.has_foreign_text |= is_text
+        if isinstance(element, DataElement):
+            vr, is_undefined = str(element.VR), element.is_undefined_length
+            if vr == "SQ":
+                return self._sequence_parts(element, tag, depth)
+            value = self._value(element, vr)
+        if tag == _CHARACTER_SET and self._is_utf8:
+            value = _UTF8.encode("ascii")
+        if vr in _BYTES:
+            if tag == _PIXEL_DATA and depth == 0:
+                is_undefined = self._is_encapsulated
+                if is_undefined and not value.startswith(_ITEM_TAG):
+                    raise QuarantineError(reason="pixel_data_corrupt", detail="not encapsulated")
+            if is_undefined:
+                return [_header(tag, vr, _UNDEFINED), value, _SEQUENCE_END]
+            if vr in reader.OTHER:
+                vr = reader.bulk_vr(tag, vr, ds)
+        elif vr not in _NUMBERS:
+            value = _stripped(vr, value)
+        pad = _padding(vr, value)
+        header = _header(tag, vr, len(value) + len(pad))
+        return [header, value, pad] if pad else [header, value]
+
+    def _sequence_parts(self, element: DataElement, tag: int, depth: int) -> list[bytes]:
+        """A sequence with definite lengths (PS3.5 7.5.1)."""
+        parts: list[bytes] = []
+        for item in cast("list[Dataset]", element.value or []):
+            content = b"".join(self.elements(item, depth=depth + 1))
+            parts += (_ITEM.pack(_ITEM_TAG, len(content)), content)
+        return [_header(tag, "SQ", sum(map(len, parts))), *parts]
+
+    def _value(self, element: DataElement, vr: str) -> bytes:
+        """Encode a decoded value."""
+        value: Any = element.value
+        if value is None:
+            return b""
+        if vr in reader.TEXT:
+            text = "\\".join(map(str, _values(value)))
+            self.has_foreign_text |= not text.isascii()
+            return text.encode("utf-8")
+        if vr in _BYTES:
+            data = value if isinstance(value, bytes) else bytes(value)
+            return reader.swapped(data, reader.WORDS[vr]) if self._is_big and vr in reader.WORDS else data
+        if element.is_empty:
+            return b""
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, False
+        write, code = writers[vr]  # pyright: ignore[reportArgumentType]
+        write(buffer, element, code) if code else write(buffer, element)  # pyright: ignore
+        return buffer.getvalue()
+
+
+def _tag_number(element: DataElement | RawDataElement) -> int:
+    return int(element.tag)
+
+
+def _values(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) or not hasattr(value, "append") else list(value)
+
+
+def _stripped(vr: str, value: bytes) -> bytes:
+    """Without insignificant spaces and zeros."""
+    value = value.rstrip(b" \0")
+    strip = _STRIPPED.get(vr)
+    if strip is None or b" " not in value:
+        return value
+    return b"\\".join(strip(part, b" \0") for part in value.split(b"\\"))
+
+
+def _is_utf8_encoding(ds: Dataset) -> bool:
+    encodings = ds.original_character_set
+    return _is_utf8_name(encodings if isinstance(encodings, str) else "".join(encodings))
+
+
+@cache
+def _is_utf8_name(name: str) -> bool:
+    try:
+        return codecs.lookup(name).name == "utf-8"
+    except LookupError:
+        return False
