@@ -28,6 +28,7 @@ __all__ = ["connect", "readable_errors", "select"]
 # PIVOT is a statement of several.
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
 _NO_TABLE = re.compile(r'Catalog Error: Table with name "?([\w.]+)"? does not exist')
+_PLACE = re.compile(r"\n(LINE \d+: )(.*)\n( *\^+)$")
 _NO_COLUMN = re.compile(r'(?:Referenced column|does not have a column named) "(.+?)"')
 
 
@@ -108,7 +109,10 @@ def _reason(sql: str, message: str) -> str:
             column for table in tables.values() if table.view_name in sql.lower() for column in table.column_names
         }
         return f"there is no column {match[1]}. {_nearest(match[1], columns)}`DESCRIBE table` lists them."
-    return message.partition(" Error: ")[2] or message
+    reason = message.partition(" Error: ")[2] or message
+    if match := _PLACE.search(reason):  # the number of the line counts lines that DuckDB put around the query
+        reason = reason[: match.start()] + f"\n  {match[2]}\n  {match[3][len(match[1]) :]}"
+    return reason
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
@@ -121,7 +125,7 @@ def _nearest(name: str, names: Iterable[str]) -> str:
         )
         for candidate in names
     }
-    best = sorted((item for item in scores.items() if item[1] > 0.6), key=lambda item: (-item[1], item[0]))[:3]
+    best = sorted((item for item in scores.items() if item[1] > 0.7), key=lambda item: (-item[1], item[0]))[:3]
     return f"Did you mean {' or '.join(candidate for candidate, _ in best)}? " if best else ""
 
 
