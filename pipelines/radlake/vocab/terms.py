@@ -1,0 +1,52 @@
+"""Single values against the vocabulary: defined terms of coded attributes, and vendors.
+
+Coded attributes are misused for free text (PS3.15 E.3.5 warns of it): only what is on a list is a value.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from radlake.vocab.load import UNKNOWN, vocabulary
+
+__all__ = ["body_part_term", "manufacturer_group", "modality_term"]
+
+
+def body_part_term(text: str) -> str | None:
+    """The defined term of Body Part Examined (PS3.16 Annex L) that a value spells; None when it is not one.
+
+    >>> body_part_term("c_spine"), body_part_term("WANG XIULAN")
+    ('CSPINE', None)
+    """
+    term = _squeezed(text)
+    return term if term in vocabulary().defined_terms else None
+
+
+def modality_term(text: str) -> str:
+    """A listed term of Modality (PS3.3 C.7.3.1.1.1), UNKNOWN for anything else."""
+    term = text.strip().upper()
+    return term if term in vocabulary().group_of_modality else UNKNOWN
+
+
+@lru_cache(maxsize=1024)
+def manufacturer_group(text: str) -> str:
+    """The vendor of a Manufacturer value, OTHER when it is not on the list, UNKNOWN when it is empty.
+
+    >>> manufacturer_group("GE MEDICAL SYSTEMS"), manufacturer_group("UIH (某某医院)"), manufacturer_group("张三")
+    ('GE', 'UIH', 'OTHER')
+    """
+    value = unicodedata.normalize("NFKC", text).upper()
+    if not value.strip():
+        return UNKNOWN
+    for words, group in vocabulary().vendors.items():
+        name = " ".join(words)
+        found = name in value if name[0] > "\u3400" else re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", value)
+        if found:
+            return group
+    return "OTHER"
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[\s_\-/.]+", "", unicodedata.normalize("NFKC", text)).upper()

@@ -1,0 +1,58 @@
+"""The files under schemas/vocab/ agree with each other and with the standard's codes that pydicom ships."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import yaml
+from pydicom.sr._concepts_dict import concepts
+from pydicom.sr._snomed_dict import mapping
+
+from radlake.resources import schemas_root
+from radlake.vocab.load import UNKNOWN, vocabulary
+
+
+def yaml_of(name: str):
+    return yaml.safe_load((schemas_root() / "vocab" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def test_every_snomed_code_exists() -> None:
+    shipped = {code for codes in concepts["SCT"].values() for code in codes} | set(mapping["SCT"])
+    known = vocabulary()
+    ours = set(known.part_of_code) | set(known.side_of_code)
+    assert ours - shipped == set()
+
+
+def test_every_term_and_word_leads_to_a_part_that_exists() -> None:
+    known = vocabulary()
+    codes = {part["code"] for part in yaml_of("body_parts") if "+" not in part["code"]}
+    assert UNKNOWN not in codes
+    found = [*known.part_of_term.values(), *known.part_of_code.values()]
+    found += [word.parts for word in (*known.zh.values(), *known.en.values())]
+    assert {code for parts in found for code in parts} <= codes
+    assert all(known.part_of_term[code] == {code} for code in codes)
+
+
+def test_no_word_is_given_to_two_parts() -> None:
+    for language in ("zh", "en"):
+        words = Counter(word for part in yaml_of("body_parts") for word in part.get(language, []))
+        assert [word for word, n in words.items() if n > 1] == []
+
+
+def test_no_code_is_given_to_two_parts() -> None:
+    codes = Counter(code for part in yaml_of("body_parts") for code in part.get("sct", []))
+    assert [code for code, n in codes.items() if n > 1] == []
+
+
+def test_a_code_means_the_same_in_both_files() -> None:
+    known = vocabulary()
+    lines = (schemas_root() / "vocab" / "body_part_terms.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(",") for line in lines if not line.startswith(("#", "term"))]
+    differing = [row for row in rows if row[1] and known.part_of_code[row[1]] != set(row[2].split("+")) - {UNKNOWN}]
+    assert differing == []
+
+
+def test_every_modality_is_listed_once() -> None:
+    data = yaml_of("modalities")
+    terms = [term for group in data["groups"].values() for term in group] + data["other"] + data["derived"]
+    assert [term for term, n in Counter(terms).items() if n > 1] == []
