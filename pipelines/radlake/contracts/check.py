@@ -42,8 +42,7 @@ def _column_problems(column: Column, values: pa.ChunkedArray) -> list[str]:
     wanted = column.arrow_field.type
     if not _is_same_type(values.type, wanted):
         return [f"{column.name}: type is {values.type}, must be {wanted} ({column.type})"]
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(wanted)
+    values = values.cast(wanted)
     broken: list[tuple[str, Any]] = []
     if column.required:
         broken.append(("NULL in a required column", compute.is_null(values)))
