@@ -94,7 +94,7 @@ def test_values_of_a_contract():
         ("version: 1", "version: true", "version must be a int, and not empty"),
         ("version: 1", "version: 2", "says ref.thing, version 2; its file name says ref.thing, version 1"),
         ("table: ref.thing", "table: ref.thin", "says ref.thin, version 1; its file name says ref.thing, version 1"),
-        ("zone: lake\n", "zone: lake\nzone: lake\n", "line 4: 'zone' is given twice"),
+        ("zone: lake\n", "zone: lake\nzone: lake\n", "line 5: 'zone' is given twice"),
         ("key: [thing_id]", "key: []", "key is empty"),
         ("key: [thing_id]", "key: [thing]", "key names thing, which is not a column"),
         ("key: [thing_id]", "key: [note]", "column note is in the key or the partition and must be required"),
