@@ -1,0 +1,142 @@
+"""The web application: routes, headers, errors. It only reads; what it reads comes through `open_lake`."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from radlake.log import get_logger
+from radlake.web.export import FORMATS
+from radlake.web.figures import FIGURES
+from radlake.web.pages import PAGES, Page
+from radlake.web.render import Renderer
+from radlake.web.snapshot import LakeReader, LakeUnreadable
+from radlake.web.view import ViewInvalid
+
+__all__ = ["create_app"]
+
+_HERE = Path(__file__).parent
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'self'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def create_app(
+    open_lake: Callable[[], duckdb.DuckDBPyConnection],
+    *,
+    version: Callable[[], Hashable] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+    check_seconds: float = 2.0,
+) -> FastAPI:
+    """Build the application over a lake.
+
+    Parameters
+    ----------
+    open_lake : callable
+        Opens a read-only connection with the views `<layer>.<table>` of the lake; called again for each new version.
+    version : callable
+        A cheap value that changes when the lake does.
+    clock, check_seconds
+        Monotonic seconds, and how often at most `version` is asked.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    reader = LakeReader(open_lake, version=version, clock=clock, check_seconds=check_seconds)
+    show = Renderer(static=f"/static/{_digest(_HERE / 'static')}")
+
+    def add_page(page: Page) -> None:
+        @app.get(page.path, name=page.name)
+        def get(request: Request) -> Response:
+            return show.page(request, page, reader.snapshot())
+
+    for page in PAGES:
+        add_page(page)
+
+    @app.get("/export/{name}.{suffix}")
+    def export(request: Request, name: str, suffix: str) -> Response:
+        if name not in FIGURES or suffix not in FORMATS:
+            raise HTTPException(404)
+        return show.export(request, FIGURES[name], suffix, reader.snapshot())
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        try:
+            snapshot = reader.snapshot()
+        except LakeUnreadable:
+            return JSONResponse({"status": "lake unreadable"}, status_code=503)
+        return JSONResponse({"status": "ok", "snapshot": snapshot.id, "data_to": snapshot.data_to})
+
+    @app.exception_handler(ViewInvalid)
+    def view_invalid(request: Request, exc: ViewInvalid) -> Response:
+        return show.error(request, 400, "view", parameter=exc.parameter, value=exc.value)
+
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, exc: HTTPException) -> Response:
+        return show.error(request, exc.status_code, "not_found" if exc.status_code == 404 else "request")
+
+    @app.exception_handler(LakeUnreadable)
+    def lake_unreadable(request: Request, _: LakeUnreadable) -> Response:
+        return show.error(request, 503, "lake")
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, exc: Exception) -> Response:
+        get_logger().error("request_failed", error_class=type(exc).__name__)
+        response = show.error(request, 500, "internal")
+        response.headers.update(HEADERS)  # this handler answers outside of every middleware
+        return response
+
+    app.mount(show.static, _Static(directory=_HERE / "static"), name="static")
+    app.add_middleware(_Headers)
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)
+    return app
+
+
+class _Headers:
+    """Security headers on every response. Pages load nothing from elsewhere and hold no inline script or style."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name for name, _ in message["headers"]}
+                added = ((name.encode(), value.encode()) for name, value in HEADERS.items())
+                message["headers"] = [*message["headers"], *(item for item in added if item[0] not in present)]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class _Static(StaticFiles):
+    """Files below a name that changes with their content: a browser asks for each only once."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def _digest(folder: Path) -> str:
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:12]

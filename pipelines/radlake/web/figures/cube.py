@@ -1,0 +1,100 @@
+"""Reading a statistic: a cube whose rows are combinations of month, hospital and modality, `all` being a total.
+
+A total is read from its own row and never added up here, so that it holds what was withheld below it. Only a range
+of months has no row of its own: it is the sum of its months, and a lower limit when one of them is withheld.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from radlake.web.cells import MASKED, AtLeast, Cell
+from radlake.web.snapshot import Snapshot
+from radlake.web.view import View
+
+__all__ = ["months_between", "read_cube", "share", "sort_value"]
+
+
+def read_cube(
+    snapshot: Snapshot,
+    table: str,
+    measures: Sequence[str],
+    *,
+    by: Sequence[str],
+    view: View,
+    distinct: Sequence[str] = (),
+    signed: Sequence[str] = (),
+    where: str = "true",
+) -> dict[tuple[str, ...], dict[str, Cell]]:
+    """Measures of a statistic by some of its dimensions, inside a view.
+
+    Parameters
+    ----------
+    by : sequence of str
+        Dimensions that become the keys; `all` is never a key.
+    distinct : sequence of str
+        Measures that count distinct persons: several months have no sum.
+    signed : sequence of str
+        Measures that may be negative: a sum with a withheld term has no lower limit.
+    where : str
+        A further condition on dimensions of the table, written here and never by a reader.
+    """
+    conditions, parameters = [where], {}
+    if view.has_range:
+        conditions.append("exam_month BETWEEN $first AND $last")
+        parameters |= {"first": view.first or "0", "last": view.last or "9999"}
+    elif "exam_month" in by:
+        conditions.append("exam_month != 'all'")
+    else:
+        conditions.append("exam_month = 'all'")
+    for dimension, chosen in (("hospital_id", view.hospital), ("modality_group", view.modality)):
+        if chosen or dimension not in by:
+            conditions.append(f"{dimension} = ${dimension}")
+            parameters[dimension] = chosen or "all"
+        else:
+            conditions.append(f"{dimension} != 'all'")
+    columns = [*by, "count(*)", "count(*) FILTER (is_masked)", *(f"sum({measure})::BIGINT" for measure in measures)]
+    rows = snapshot.rows(
+        f"SELECT {', '.join(columns)} FROM {table} WHERE {' AND '.join(conditions)} "
+        "GROUP BY ALL HAVING count(*) > 0 ORDER BY ALL",
+        parameters,
+    )
+    found = {}
+    for row in rows:
+        key, (n_rows, n_masked, *values) = row[: len(by)], row[len(by) :]
+        cells: dict[str, Cell] = {}
+        for measure, value in zip(measures, values, strict=True):
+            if n_rows == 1 or n_masked == 0:
+                cells[measure] = MASKED if n_masked else value
+            elif value is None or measure in signed:
+                cells[measure] = MASKED
+            else:
+                cells[measure] = AtLeast(value)
+            if measure in distinct and n_rows > 1:
+                cells[measure] = None
+        found[key] = cells
+    return found
+
+
+def share(part: Cell, whole: Cell) -> Cell:
+    """part / whole; withheld when one of them is, not available without a whole."""
+    if isinstance(part, int) and isinstance(whole, int):
+        return part / whole if whole else None
+    return None if part is None or whole is None else MASKED
+
+
+def months_between(first: str, last: str) -> list[str]:
+    """Every calendar month from first to last: a month without exams is a month with 0, not a missing one.
+
+    >>> months_between("2025-11", "2026-02")
+    ['2025-11', '2025-12', '2026-01', '2026-02']
+    """
+    start, end = (int(month[:4]) * 12 + int(month[5:]) - 1 for month in (first, last))
+    return [f"{n // 12:04d}-{n % 12 + 1:02d}" for n in range(start, end + 1)]
+
+
+def sort_value(cell: Cell) -> float:
+    """Largest first; what cannot be told comes last."""
+    if isinstance(cell, AtLeast):
+        return -cell.value
+    return -cell if isinstance(cell, int | float) else float("inf")

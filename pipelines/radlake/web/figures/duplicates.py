@@ -1,0 +1,107 @@
+"""Duplicate exams: share of exams that had an earlier exam of the same person, modality and body part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from radlake.web.cells import Cell, Kind
+from radlake.web.figures.cube import read_cube, share, sort_value
+from radlake.web.figures.figure import Figure
+from radlake.web.grid import Chart, Column, Grid
+from radlake.web.snapshot import Snapshot
+from radlake.web.view import WINDOWS, View
+
+__all__ = ["FIGURES", "total"]
+
+TABLE = "stats.duplicate_exam"
+SCOPES = ("any", "within_hospital", "across_hospitals")
+
+
+def total(snapshot: Snapshot, view: View, *, window: str, scope: str = "any") -> dict[str, Cell]:
+    """Exams, duplicates and share of a view, for one window and one scope."""
+    return _read(snapshot, view, window=window, scope=scope, by=()).get((), {})
+
+
+def by_month(snapshot: Snapshot, view: View) -> Grid:
+    return _by(snapshot, view, dimension="exam_month", column=Column("exam_month", "month"))
+
+
+def by_hospital(snapshot: Snapshot, view: View) -> Grid:
+    return _by(snapshot, view, dimension="hospital_id", column=Column("hospital", "hospital"))
+
+
+def by_modality(snapshot: Snapshot, view: View) -> Grid:
+    return _by(snapshot, view, dimension="modality_group", column=Column("modality", "modality"))
+
+
+def by_scope(snapshot: Snapshot, view: View) -> Grid:
+    """Where the earlier exam was done, for each window."""
+    windows = _windows(view)
+    rows = []
+    for scope in SCOPES:
+        found = [total(snapshot, view, window=window, scope=scope) for window in windows]
+        if any(found):
+            rows.append((scope, *_values(found)))
+    return Grid([Column("scope", "scope"), *_columns(windows)], rows)
+
+
+def _by(snapshot: Snapshot, view: View, *, dimension: str, column: Column) -> Grid:
+    """Months in their order, joined by lines; hospitals and modalities as bars, the largest share first."""
+    windows = _windows(view)
+    found = [_read(snapshot, view, window=window, scope="any", by=(dimension,)) for window in windows]
+    keys = sorted({key for cells in found for key in cells})
+    rows = [(key[0], *_values([cells.get(key, {}) for cells in found])) for key in keys]
+    is_time = dimension == "exam_month"
+    if not is_time:
+        rows.sort(key=lambda row: (sort_value(row[3]), str(row[0])))
+    return Grid(
+        [column, *_columns(windows)],
+        rows,
+        chart=Chart(
+            "lines" if is_time else "bars",
+            series=range(3, 1 + 3 * len(windows), 3),
+            colors=[f"window-{window}" for window in windows],
+            horizontal=not is_time,
+        ),
+        total=_values([total(snapshot, view, window=window) for window in windows]),
+        incomplete=frozenset(i for i, row in enumerate(rows) if is_time and snapshot.is_incomplete(str(row[0]))),
+    )
+
+
+def _columns(windows: Sequence[str]) -> list[Column]:
+    measures: tuple[tuple[str, Kind], ...] = (
+        ("n_exams", "count"),
+        ("n_duplicates", "count"),
+        ("duplicate_share", "share"),
+    )
+    return [Column(f"{measure}_{window}", kind) for window in windows for measure, kind in measures]
+
+
+def _read(
+    snapshot: Snapshot, view: View, *, window: str, scope: str, by: Sequence[str]
+) -> dict[tuple[str, ...], dict[str, Cell]]:
+    return read_cube(
+        snapshot, TABLE, ("n_exams", "n_duplicates"), by=by, view=view,
+        where=f"window_days = {int(window)} AND scope = '{scope}'",
+    )  # fmt: skip
+
+
+def _values(found: Sequence[dict[str, Cell]]) -> tuple[Cell, ...]:
+    """Exams, duplicates and share, window after window."""
+    values: list[Cell] = []
+    for cells in found:
+        exams, duplicates = cells.get("n_exams"), cells.get("n_duplicates")
+        values += [exams, duplicates, share(duplicates, exams)]
+    return tuple(values)
+
+
+def _windows(view: View) -> tuple[str, ...]:
+    return (view.window,) if view.window else WINDOWS
+
+
+FIGURES = (
+    Figure("duplicates_by_month", TABLE, by_month),
+    Figure("duplicates_by_hospital", TABLE, by_hospital),
+    Figure("duplicates_by_modality", TABLE, by_modality),
+    Figure("duplicates_by_scope", TABLE, by_scope),
+)

@@ -1,0 +1,31 @@
+"""A figure: one table of a page, with or without a chart, that has a name in the URL of its export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from radlake.web.grid import Grid
+from radlake.web.snapshot import Snapshot
+from radlake.web.view import View
+
+__all__ = ["Figure"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a figure is made.
+
+    Attributes
+    ----------
+    name : str
+        Name in the catalogues (`figure.<name>.title`) and in the URL of the export.
+    table : str
+        Published table that it shows: its definition, version and time are told under the title.
+    build : callable
+        Makes the grid of a view.
+    """
+
+    name: str
+    table: str
+    build: Callable[[Snapshot, View], Grid]

@@ -1,0 +1,102 @@
+"""Data quality: what the gate checked before a batch was published, and which build made which number."""
+
+from __future__ import annotations
+
+from radlake.web.cells import Cell
+from radlake.web.figures.figure import Figure
+from radlake.web.grid import Column, Grid
+from radlake.web.snapshot import Snapshot
+from radlake.web.view import View
+
+__all__ = ["FIGURES", "total"]
+
+FAILURES_SHOWN = 200
+BUILDS_SHOWN = 200
+
+
+def total(snapshot: Snapshot) -> dict[str, Cell]:
+    """Batches, checks and failures."""
+    [(batches, checks, failed)] = snapshot.rows(
+        "SELECT count(DISTINCT batch_id), count(*), count(*) FILTER (NOT is_success) FROM ops.quality"
+    )
+    passed = (checks - failed) / checks if checks else None
+    return {"n_batches": batches, "n_checks": checks, "n_failed_checks": failed, "passed_share": passed}
+
+
+def checks(snapshot: Snapshot, _: View) -> Grid:
+    """A row for each expectation, over all batches, worst first."""
+    rows = snapshot.rows(
+        """
+        SELECT
+            checked_table, expectation, checked_column, count(*), count(*) FILTER (is_success) / count(*) AS passed,
+            sum(n_rows)::BIGINT, sum(n_failed)::BIGINT, max(checked_at)
+        FROM ops.quality
+        GROUP BY checked_table, expectation, checked_column
+        ORDER BY passed, checked_table, expectation, checked_column
+        """
+    )
+    columns = [
+        Column("checked_table", "text"),
+        Column("expectation", "text"),
+        Column("checked_column", "text"),
+        Column("n_checks", "count"),
+        Column("passed_share", "share", bar=True),
+        Column("n_rows", "count"),
+        Column("n_failed", "count"),
+        Column("checked_at", "time"),
+    ]
+    return Grid(columns, [tuple(cell or None if isinstance(cell, str) else cell for cell in row) for row in rows])
+
+
+def failures(snapshot: Snapshot, _: View) -> Grid:
+    """The last failed checks with their reasons, newest first."""
+    rows = snapshot.rows(
+        f"""
+        SELECT checked_at, checked_table, nullif(checked_column, ''), n_failed, n_rows, detail, batch_id
+        FROM ops.quality
+        WHERE NOT is_success
+        ORDER BY checked_at DESC, checked_table, expectation
+        LIMIT {FAILURES_SHOWN}
+        """
+    )
+    columns = [
+        Column("checked_at", "time"),
+        Column("checked_table", "text"),
+        Column("checked_column", "text"),
+        Column("n_failed", "count"),
+        Column("n_rows", "count"),
+        Column("detail", "text"),
+        Column("batch_id", "text"),
+    ]
+    return Grid(columns, rows)
+
+
+def builds(snapshot: Snapshot, _: View) -> Grid:
+    """Which query over which snapshots made which version of a table, newest first."""
+    rows = snapshot.rows(
+        f"""
+        SELECT
+            built_at, built_table, built_version, n_rows, inputs, left(query_sha256, 12),
+            nullif(nullif(warnings, '[]'), '')
+        FROM ops.build
+        ORDER BY built_at DESC, built_table
+        LIMIT {BUILDS_SHOWN}
+        """
+    )
+    columns = [
+        Column("built_at", "time"),
+        Column("built_table", "text"),
+        Column("built_version", "count"),
+        Column("n_rows", "count"),
+        Column("inputs", "text"),
+        Column("query_sha256", "text"),
+        Column("warnings", "text"),
+    ]
+    return Grid(columns, rows)
+
+
+FIGURES = (
+    Figure("quality_failures", "ops.quality", failures),
+    Figure("quality_checks", "ops.quality", checks),
+    Figure("builds", "ops.build", builds),
+)

@@ -1,0 +1,126 @@
+"""A grid is the table behind a figure; its chart shows the same cells, so both always tell the same numbers.
+
+What a chart looks like is decided in `static/app.js`; where the numbers come from, in `figures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from radlake.web.cells import NUMBERS, AtLeast, Cell, Kind, Masked, Writer
+
+__all__ = ["Chart", "Column", "Grid"]
+
+MAX_BARS = 15
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a grid: its heading (a catalogue key, or a code of `heading_kind`) and what its cells are."""
+
+    heading: str
+    kind: Kind
+    heading_kind: Kind | None = None
+    bar: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        return self.kind in NUMBERS
+
+    def title(self, writer: Writer) -> str:
+        if self.heading_kind:
+            return writer.screen(self.heading, self.heading_kind)
+        return writer.words(f"column.{self.heading}")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Which columns of a grid are drawn, and how.
+
+    Attributes
+    ----------
+    form : str
+        `stack` adds the series up, `bars` puts them side by side, `lines` joins them, `intervals` draws the
+        first series as points with the next two as limits.
+    series : sequence of int
+        Column numbers of the grid.
+    colors : sequence of str
+        Palette name of each series (`--c-<name>` in app.css).
+    horizontal : bool
+        Categories down the side: for names, which are long.
+    whole : bool
+        Each category is drawn as shares of its own sum.
+    """
+
+    form: Literal["stack", "bars", "lines", "intervals"]
+    series: Sequence[int]
+    colors: Sequence[str]
+    horizontal: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Columns and rows of cells.
+
+    Attributes
+    ----------
+    total : sequence of cells, optional
+        What the columns after the first come to; read from the published total, not added up.
+    incomplete : frozenset of int
+        Rows of a period that was not over when the data came.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    chart: Chart | None = None
+    total: Sequence[Cell] = ()
+    incomplete: frozenset[int] = field(default_factory=frozenset)
+
+    def payload(self, writer: Writer) -> dict[str, Any] | None:
+        """What the browser needs to draw the chart: numbers to place the marks, texts to read them out."""
+        if self.chart is None or not self.rows:
+            return None
+        chart = self.chart
+        rows = self.rows[:MAX_BARS] if chart.horizontal else self.rows
+        kind = self.columns[chart.series[0]].kind
+        return {
+            "form": chart.form,
+            "horizontal": chart.horizontal,
+            "whole": chart.whole,
+            "unit": kind,
+            "language": writer.words.language,
+            "categories": [writer.screen(row[0], self.columns[0].kind) for row in rows],
+            "incomplete": sorted(i for i in self.incomplete if i < len(rows)),
+            "incomplete_label": writer.words("note.incomplete"),
+            "series": [
+                {
+                    "name": self.columns[number].title(writer),
+                    "color": color,
+                    "values": [_drawn(row[number], kind) for row in rows],
+                    "texts": [writer.screen(row[number], self.columns[number].kind) for row in rows],
+                }
+                for number, color in zip(chart.series, chart.colors, strict=True)
+            ],
+        }
+
+    @property
+    def n_withheld(self) -> int:
+        """Cells of the chart that disclosure control withholds in part or whole."""
+        columns = self.chart.series if self.chart else ()
+        return sum(isinstance(row[number], (Masked, AtLeast)) for row in self.rows for number in columns)
+
+    @property
+    def n_not_drawn(self) -> int:
+        """Categories that the chart leaves to the table because there are too many for one screen."""
+        return max(0, len(self.rows) - MAX_BARS) if self.chart and self.chart.horizontal else 0
+
+
+def _drawn(cell: Cell, kind: Kind) -> float | None:
+    if isinstance(cell, AtLeast):
+        cell = cell.value
+    if isinstance(cell, (Masked, str)) or not isinstance(cell, int | float):
+        return None
+    return cell / 100 if kind == "fen" else cell

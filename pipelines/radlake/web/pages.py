@@ -1,0 +1,221 @@
+"""Pages: which filters, tiles and figures each has, and what an empty one says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from radlake.web.cells import Cell, Kind
+from radlake.web.figures import Figure, duplicates, film, harvest, quality, volume
+from radlake.web.snapshot import Snapshot
+from radlake.web.view import WINDOWS, View
+
+__all__ = ["DEFINITIONS", "PAGES", "Empty", "Page", "Tile", "why_empty"]
+
+# Sections of the definitions page: the tables that figures show, then what holds for all of them.
+DEFINITIONS = (
+    "stats.exam_volume",
+    "stats.duplicate_exam",
+    "stats.film_saving",
+    "stats.exam_rate",
+    "ops.completeness",
+    "ops.quarantine",
+    "ops.harvest_run",
+    "ops.quality",
+    "ops.build",
+    "disclosure",
+    "time",
+    "privacy",
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number to be read from across the room; `note` is a catalogue key that may name `part` and `whole`."""
+
+    label: str
+    cell: Cell
+    kind: Kind
+    note: str | None = None
+    part: Cell = None
+    whole: Cell = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page.
+
+    Attributes
+    ----------
+    name, path : str
+        Name in the catalogues (`page.<name>.title`), and path of the URL.
+    filters : sequence of str
+        Fields of `View` that the reader can set here.
+    figures : sequence of str
+        Names of its figures, in order.
+    tiles : callable
+        Groups of tiles: (catalogue key, tiles).
+    """
+
+    name: str
+    path: str
+    filters: Sequence[str] = ()
+    figures: Sequence[str] = ()
+    tiles: Callable[[Snapshot, View], Sequence[tuple[str, Sequence[Tile]]]] = lambda _, __: ()
+
+
+@dataclass(frozen=True)
+class Empty:
+    """Why a figure shows nothing (a catalogue key), and the command that changes it."""
+
+    reason: str
+    command: str | None = None
+
+
+def why_empty(figure: Figure, *, snapshot: Snapshot, view: View) -> Empty:
+    def has_rows(table: str) -> bool:
+        return bool(snapshot.rows(f"SELECT 1 FROM {table} LIMIT 1"))
+
+    if figure.name == "quality_failures" and has_rows("ops.quality"):
+        return Empty("empty.no_failures")
+    if has_rows(figure.table) and not view.is_everything:
+        return Empty("empty.filter")
+    if figure.table == "ops.build":
+        return Empty("empty.build", "radlake build")
+    if not has_rows("ops.completeness"):
+        return Empty("empty.harvest", "radlake harvest")
+    if figure.table == "ops.quarantine":
+        return Empty("empty.no_quarantine")
+    if not has_rows("stats.exam_volume"):
+        return Empty("empty.build", "radlake build")
+    if figure.table == "stats.film_saving":
+        return Empty("empty.film", "radlake ref")
+    if figure.table == "stats.exam_rate":
+        return Empty("empty.rate", "radlake ref")
+    return Empty("empty.window")
+
+
+def _harvest_tiles(snapshot: Snapshot, view: View) -> tuple[str, Sequence[Tile]]:
+    found = harvest.total(snapshot, view)
+    return "tiles.harvest", (
+        Tile("hospitals", found["n_hospitals"], "count", note="registered", whole=found["n_registered"]),
+        Tile("studies", found["n_complete"], "count", note="known", whole=found["n_studies"]),
+        Tile("complete", found["complete_share"], "share", "share", found["n_complete"], found["n_studies"]),
+        Tile("instances", found["n_instances_stored"], "count", note="expected", whole=found["n_instances_expected"]),
+    )
+
+
+def _duplicate_tiles(snapshot: Snapshot, view: View, *, scope: str = "any") -> list[Tile]:
+    tiles = []
+    for window in (view.window,) if view.window else WINDOWS:
+        found = duplicates.total(snapshot, view, window=window, scope=scope)
+        tiles.append(
+            Tile(
+                f"duplicates_{scope}_{window}",
+                duplicates.share(found.get("n_duplicates"), found.get("n_exams")),
+                "share",
+                "share",
+                part=found.get("n_duplicates"),
+                whole=found.get("n_exams"),
+            )
+        )
+    return tiles
+
+
+def _overview_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    exams, saved = volume.total(snapshot, view), film.total(snapshot, view)
+    return (
+        _harvest_tiles(snapshot, view),
+        (
+            "tiles.statistics",
+            (
+                Tile("exams", exams.get("n_exams"), "count", "persons", exams.get("n_patients")),
+                *_duplicate_tiles(snapshot, view),
+                Tile("net_saving", saved.get("net_saving_fen"), "fen", "sheets", saved.get("n_sheets_avoided")),
+            ),
+        ),
+    )
+
+
+def _film_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    found = film.total(snapshot, view)
+    costs = ("film_cost", "cloud_cost")
+    return (
+        (
+            "tiles.statistics",
+            (
+                Tile("net_saving", found.get("net_saving_fen"), "fen", "sheets", found.get("n_sheets_avoided")),
+                *(Tile(name, found.get(f"{name}_fen"), "fen", "exams", found.get("n_exams")) for name in costs),
+                Tile("printed_cost", found.get("printed_cost_fen"), "fen"),
+            ),
+        ),
+    )
+
+
+def _quality_tiles(snapshot: Snapshot, _: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    found = quality.total(snapshot)
+    return (
+        (
+            "tiles.quality",
+            (
+                Tile("batches", found["n_batches"], "count"),
+                Tile("checks", found["n_checks"], "count"),
+                Tile("passed", found["passed_share"], "share"),
+                Tile("failed", found["n_failed_checks"], "count"),
+            ),
+        ),
+    )
+
+
+PAGES = (
+    Page(
+        "overview",
+        "/",
+        filters=("hospital", "first", "last", "modality", "window"),
+        figures=(
+            "volume_by_month",
+            "duplicates_by_hospital",
+            "film_by_hospital",
+            "harvest_states",
+            "volume_by_hospital",
+        ),
+        tiles=_overview_tiles,
+    ),
+    Page(
+        "harvest",
+        "/harvest",
+        filters=("hospital",),
+        figures=("harvest_board", "harvest_states", "quarantine_by_reason", "harvest_runs"),
+        tiles=lambda snapshot, view: (_harvest_tiles(snapshot, view),),
+    ),
+    Page(
+        "duplicates",
+        "/duplicates",
+        filters=("hospital", "first", "last", "modality", "window"),
+        figures=("duplicates_by_month", "duplicates_by_hospital", "duplicates_by_modality", "duplicates_by_scope"),
+        tiles=lambda snapshot, view: (
+            (
+                "tiles.statistics",
+                (
+                    *_duplicate_tiles(snapshot, view),
+                    *_duplicate_tiles(snapshot, view, scope="across_hospitals"),
+                ),
+            ),
+        ),
+    ),
+    Page(
+        "film",
+        "/film",
+        filters=("hospital", "first", "last", "modality"),
+        figures=("film_by_month", "film_by_hospital", "film_by_modality"),
+        tiles=_film_tiles,
+    ),
+    Page(
+        "epidemiology",
+        "/epidemiology",
+        filters=("year", "modality"),
+        figures=("rate_by_region", "rate_by_modality", "rate_by_year"),
+    ),
+    Page("quality", "/quality", figures=("quality_failures", "quality_checks", "builds"), tiles=_quality_tiles),
+    Page("about", "/about"),
+)

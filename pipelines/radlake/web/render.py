@@ -1,0 +1,158 @@
+"""Rendering: a snapshot and a view become a page or a file in the language of the request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+
+from radlake.web.cells import Writer
+from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
+from radlake.web.figures import FIGURES, Figure
+from radlake.web.i18n import LANGUAGES, Words, language_from, load_words
+from radlake.web.pages import DEFINITIONS, PAGES, Page, why_empty
+from radlake.web.snapshot import Snapshot
+from radlake.web.view import PARAMETERS, WINDOWS, View
+
+__all__ = ["Renderer"]
+
+ROWS_SHOWN = 25
+
+
+class Renderer:
+    """Fills the templates; `static` is the URL path of the static files."""
+
+    def __init__(self, *, static: str) -> None:
+        self.static = static
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def page(self, request: Request, page: Page, snapshot: Snapshot) -> Response:
+        view = View.from_query(request.query_params, snapshot=snapshot)
+        words = _words(request)
+        writer = _writer(words, snapshot)
+        return self._html(
+            "about.html" if page.name == "about" else "page.html",
+            request,
+            words,
+            view=view,
+            page=page,
+            snapshot=snapshot,
+            writer=writer,
+            data_to=_data_to(snapshot, writer),
+            tiles=page.tiles(snapshot, view),
+            figures=[_figure(FIGURES[name], snapshot, view, writer) for name in page.figures],
+            choices=[_choice(field, snapshot, view, writer) for field in page.filters],
+            hidden=[
+                (PARAMETERS[field], value)
+                for field in PARAMETERS
+                if field not in page.filters and (value := getattr(view, field)) and field != "rows"
+            ],
+            definitions=DEFINITIONS,
+        )
+
+    def export(self, request: Request, figure: Figure, suffix: str, snapshot: Snapshot) -> Response:
+        view = View.from_query(request.query_params, snapshot=snapshot)
+        words = _words(request)
+        writer, grid = _writer(words, snapshot), figure.build(snapshot, view)
+        title = words(f"figure.{figure.name}.title")
+        content = csv_from(grid, writer) if suffix == "csv" else xlsx_from(grid, writer, title=title)
+        headers = {
+            "content-disposition": attachment(figure.name, title=title, period=view.period, suffix=suffix),
+            "content-language": words.language,
+            "cache-control": "no-cache",
+        }
+        return Response(content, media_type=FORMATS[suffix], headers=headers)
+
+    def error(self, request: Request, status: int, kind: str, **facts: str) -> Response:
+        return self._html("error.html", request, _words(request), status=status, kind=kind, facts=facts, view=View())
+
+    def _html(
+        self, template: str, request: Request, words: Words, *, view: View, status: int = 200, **context: Any
+    ) -> Response:
+        asked = words.language if "lang" in request.query_params else ""
+        root = request.scope.get("root_path", "").rstrip("/")
+        path = request.url.path.removeprefix(root) or "/"
+
+        def link(path: str, **changes: str) -> str:
+            query = view.query(**{"lang": asked, **changes})
+            return f"{root}{path}?{query}" if query else f"{root}{path}"
+
+        text = self._templates.get_template(template).render(
+            t=words,
+            link=link,
+            root=root,
+            path=path,
+            reset=f"{root}{path}?lang={asked}" if asked else f"{root}{path}",
+            static=root + self.static,
+            asked_language=asked,
+            languages=LANGUAGES,
+            pages=PAGES,
+            view=view,
+            status=status,
+            **context,
+        )
+        headers = {"content-language": words.language, "vary": "Accept-Language", "cache-control": "no-cache"}
+        return HTMLResponse(text, status_code=status, headers=headers)
+
+
+def _figure(figure: Figure, snapshot: Snapshot, view: View, writer: Writer) -> dict[str, Any]:
+    grid = figure.build(snapshot, view)
+    return {
+        "name": figure.name,
+        "table": figure.table,
+        "grid": grid,
+        "shown": grid.rows if view.rows else grid.rows[:ROWS_SHOWN],
+        "chart": grid.payload(writer),
+        "empty": None if grid.rows else why_empty(figure, snapshot=snapshot, view=view),
+        "updated_at": snapshot.updated_at.get(figure.table),
+        "version": snapshot.versions[figure.table],
+    }
+
+
+def _choice(field: str, snapshot: Snapshot, view: View, writer: Writer) -> dict[str, Any]:
+    options = {
+        "hospital": [(code, writer.screen(code, "hospital")) for code in snapshot.hospitals],
+        "first": [(month, month) for month in snapshot.months],
+        "last": [(month, month) for month in snapshot.months],
+        "modality": [(code, writer.screen(code, "modality")) for code in snapshot.modalities],
+        "window": [(days, writer.words("filter.days", n=days)) for days in WINDOWS],
+        "year": [(year, year) for year in snapshot.years],
+    }[field]
+    value = getattr(view, field)
+    if value and value not in dict(options):
+        options.append((value, value))  # a month of the link that this lake does not have
+    return {
+        "name": PARAMETERS[field],
+        "field": field,
+        "value": value,
+        "everything": writer.words(f"filter.{field}.all"),
+        "options": options,
+    }
+
+
+def _data_to(snapshot: Snapshot, writer: Writer) -> str:
+    month = writer.screen(snapshot.data_to, "month")
+    is_incomplete = snapshot.data_to is not None and snapshot.is_incomplete(snapshot.data_to)
+    return writer.words("meta.incomplete", month=month) if is_incomplete else month
+
+
+def _words(request: Request) -> Words:
+    return load_words(language_from(request.query_params.get("lang"), request.headers.get("accept-language", "")))
+
+
+def _writer(words: Words, snapshot: Snapshot) -> Writer:
+    column = 0 if words.language == "zh-CN" else 1
+    return Writer(
+        words,
+        {code: names[column] for code, names in snapshot.hospitals.items()},
+        {code: names[column] for code, names in snapshot.regions.items()},
+    )

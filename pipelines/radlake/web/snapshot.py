@@ -1,0 +1,217 @@
+"""What the pages read: one consistent copy of the published tables, taken again when the lake has a newer version.
+
+A copy in memory, because a request must never wait for an object store, and because a vacuum may remove the files
+that a long-lived reader still names. Only published tables are copied: statistics after disclosure control,
+operations, references.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from radlake.contracts import Table, load_table
+from radlake.errors import RadlakeError
+from radlake.log import get_logger
+from radlake.web.cells import CHINA
+
+__all__ = ["TABLES", "LakeReader", "LakeUnreadable", "Snapshot", "take_snapshot"]
+
+TABLES = (
+    "ref.hospital",
+    "ref.region",
+    "ops.build",
+    "ops.completeness",
+    "ops.harvest_run",
+    "ops.quality",
+    "ops.quarantine",
+    "stats.duplicate_exam",
+    "stats.exam_rate",
+    "stats.exam_volume",
+    "stats.film_saving",
+)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of the published tables, and the few facts that every page shows.
+
+    Attributes
+    ----------
+    id : str
+        Changes with the version of the lake; a page that stays open asks for it.
+    hospitals : dict
+        Code of every hospital that a table names -> (Chinese name, English name); the code itself when it is not
+        registered.
+    months, modalities, years : tuple of str
+        Values that the filters offer.
+    data_to : str or None
+        Last calendar month with exams.
+    harvested_at : datetime or None
+        End of the last harvest (UTC).
+    updated_at : dict
+        Table -> when its rows were published (UTC).
+    versions : dict
+        Table -> version of its definition.
+    """
+
+    id: str
+    connection: duckdb.DuckDBPyConnection
+    hospitals: dict[str, tuple[str, str]]
+    regions: dict[str, tuple[str, str]]
+    months: tuple[str, ...]
+    modalities: tuple[str, ...]
+    years: tuple[str, ...]
+    data_to: str | None
+    harvested_at: datetime | None
+    updated_at: dict[str, datetime]
+    versions: dict[str, int]
+
+    def rows(self, sql: str, parameters: dict[str, object] | None = None) -> list[tuple]:
+        """Run one query on a cursor of its own: requests run in several threads."""
+        cursor = self.connection.cursor()
+        try:
+            return cursor.execute(sql, parameters).fetchall()
+        finally:
+            cursor.close()
+
+    def is_incomplete(self, period: str) -> bool:
+        """Whether a month or year was not over, by China time, when the last harvest ended."""
+        if self.harvested_at is None or not period[:1].isdigit():
+            return False
+        return period >= f"{self.harvested_at.replace(tzinfo=UTC).astimezone(CHINA):%Y-%m}"[: len(period)]
+
+
+def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None) -> Snapshot:
+    """Copy the published tables of a lake; a table that was never written is empty."""
+    connection = duckdb.connect(":memory:")
+    tables = {name: load_table(name) for name in TABLES}
+    present = {f"{layer}.{name}" for layer, name in source.execute(
+        "SELECT table_schema, table_name FROM information_schema.tables"
+    ).fetchall()}  # fmt: skip
+    for name, table in tables.items():
+        _copy(source if name in present else None, connection, table)
+
+    def names(sql: str) -> dict[str, tuple[str, str]]:
+        return {code: (zh, en) for code, zh, en in connection.execute(sql).fetchall()}
+
+    def values(sql: str) -> tuple[str, ...]:
+        return tuple(value for (value,) in connection.execute(sql).fetchall())
+
+    months = values("SELECT DISTINCT exam_month FROM stats.exam_volume WHERE exam_month < 'a' ORDER BY exam_month")
+    harvested_at = values("SELECT max(finished_at) FROM ops.harvest_run")[0]
+    return Snapshot(
+        id=hashlib.sha256(repr(version).encode()).hexdigest()[:12],
+        connection=connection,
+        hospitals=names(_HOSPITALS),
+        regions=names("SELECT region_code, name_zh, name_en FROM ref.region"),
+        months=months,
+        modalities=values(
+            "SELECT modality_group FROM stats.exam_volume WHERE modality_group != 'all' GROUP BY modality_group "
+            "ORDER BY modality_group = 'UNKNOWN', max(n_exams) DESC NULLS LAST, modality_group"
+        ),
+        years=values("SELECT DISTINCT exam_year FROM stats.exam_rate WHERE exam_year < 'a' ORDER BY exam_year"),
+        data_to=months[-1] if months else None,
+        harvested_at=harvested_at,  # pyright: ignore[reportArgumentType]
+        updated_at=_updated_at(connection),
+        versions={name: table.version for name, table in tables.items()},
+    )
+
+
+_HOSPITALS = """
+WITH named AS (
+    SELECT hospital_id FROM ref.hospital UNION SELECT hospital_id FROM ops.completeness
+    UNION SELECT hospital_id FROM ops.harvest_run UNION SELECT hospital_id FROM stats.exam_volume
+)
+SELECT hospital_id, coalesce(name_zh, hospital_id), coalesce(name_en, hospital_id)
+FROM named LEFT JOIN ref.hospital USING (hospital_id)
+WHERE hospital_id != 'all'
+ORDER BY hospital_id
+"""
+
+
+def _copy(source: duckdb.DuckDBPyConnection | None, target: duckdb.DuckDBPyConnection, table: Table) -> None:
+    columns = ", ".join(f'"{name}"' for name in table.column_names)
+    if source is None:
+        incoming = table.arrow_schema().empty_table()
+    else:
+        incoming = source.sql(f"SELECT {columns} FROM {table.view_name}").to_arrow_table()
+    target.execute(f"CREATE SCHEMA IF NOT EXISTS {table.layer}")
+    target.register("incoming", incoming)
+    target.execute(f"CREATE TABLE {table.view_name} AS SELECT {columns} FROM incoming")
+    target.unregister("incoming")
+
+
+def _updated_at(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
+    """When each table was published: statistics when they were built, operations when they were written."""
+    built = connection.execute("SELECT built_table, max(built_at) FROM ops.build GROUP BY ALL").fetchall()
+    times = {table.rpartition("_v")[0] if "_v" in table else table: at for table, at in built}
+    for table, column in (
+        ("ops.completeness", "updated_at"),
+        ("ops.harvest_run", "finished_at"),
+        ("ops.quarantine", "updated_at"),
+        ("ops.quality", "checked_at"),
+        ("ops.build", "built_at"),
+    ):
+        [(at,)] = connection.execute(f"SELECT max({column}) FROM {table}").fetchall()
+        if at is not None:
+            times[table] = at
+    return times
+
+
+class LakeUnreadable(Exception):
+    """No snapshot could be taken, and there is no older one."""
+
+
+class LakeReader:
+    """Gives every request the newest snapshot; looks for a newer version at most every `check_seconds`.
+
+    One request takes the new copy while others go on with the one they have, so a refresh never blocks the wall.
+    While the lake cannot be read, the last snapshot is shown: its pages say of when it is.
+    """
+
+    def __init__(
+        self,
+        open_lake: Callable[[], duckdb.DuckDBPyConnection],
+        *,
+        version: Callable[[], Hashable],
+        clock: Callable[[], float],
+        check_seconds: float,
+    ) -> None:
+        self._open_lake = open_lake
+        self._version = version
+        self._clock = clock
+        self._check_seconds = check_seconds
+        self._lock = threading.Lock()
+        self._held: tuple[Hashable, Snapshot] | None = None
+        self._checked_at = float("-inf")
+
+    def snapshot(self) -> Snapshot:
+        held = self._held
+        if held and self._clock() - self._checked_at < self._check_seconds:
+            return held[1]
+        if not self._lock.acquire(blocking=held is None):
+            return held[1]  # pyright: ignore[reportOptionalSubscript]
+        try:
+            return self._refreshed()
+        finally:
+            self._lock.release()
+
+    def _refreshed(self) -> Snapshot:
+        try:
+            version = self._version()  # before the copy: a commit in between is seen at the next look
+            if self._held is None or self._held[0] != version:
+                with self._open_lake() as source:
+                    self._held = (version, take_snapshot(source, version=version))
+                get_logger().info("snapshot_taken", version=self._held[1].id)
+        except (RadlakeError, duckdb.Error, OSError) as exc:
+            get_logger().error("lake_read_failed", error_class=type(exc).__name__, reason=str(exc))
+            if self._held is None:
+                raise LakeUnreadable from exc
+        self._checked_at = self._clock()
+        return self._held[1]

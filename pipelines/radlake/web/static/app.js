@@ -1,0 +1,192 @@
+// Draws the charts of a page from the data beside them. Texts and numbers come from the server as they are read in the
+// table; here is only how a mark looks. Without this script the tables tell everything.
+import { init } from './vendor/echarts/echarts-6.1.0.min.js';
+
+const REFRESH_MS = 60_000;
+const charts = new Map();
+
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+function axisFormatter(data) {
+  const share = data.unit === 'share' || data.whole;
+  const format = new Intl.NumberFormat(data.language, share
+    ? { style: 'percent', maximumFractionDigits: 1 }
+    : { notation: 'compact', maximumFractionDigits: 1 });
+  return (value) => format.format(value);
+}
+
+function tooltip(data) {
+  return (items) => {
+    const index = (Array.isArray(items) ? items[0] : items).dataIndex;
+    const box = document.createElement('div');
+    box.className = 'tip';
+    const head = document.createElement('b');
+    const late = data.incomplete.includes(index);
+    head.textContent = data.categories[index] + (late ? ` (${data.incomplete_label})` : '');
+    box.append(head);
+    for (const series of data.series) {
+      const line = document.createElement('div');
+      const name = document.createElement('span');
+      const swatch = document.createElement('i');
+      swatch.className = 'swatch';
+      swatch.style.background = color(`c-${series.color}`);
+      name.append(swatch, series.name);
+      const value = document.createElement('span');
+      value.textContent = series.texts[index];
+      line.append(name, value);
+      box.append(line);
+    }
+    return box;
+  };
+}
+
+// A withheld value has no length, but is never an empty place: its sign stands where the bar would begin.
+function bars(data) {
+  const sums = data.categories.map((_, i) => data.series.reduce((sum, s) => sum + (s.values[i] ?? 0), 0));
+  return data.series.map((series) => {
+    const tint = color(`c-${series.color}`);
+    return {
+      type: 'bar',
+      name: series.name,
+      stack: data.form === 'stack' ? 'all' : undefined,
+      barMaxWidth: data.horizontal ? (data.series.length > 1 ? 13 : 17) : 48,
+      barGap: '20%',
+      itemStyle: { color: tint, borderColor: color('card'), borderWidth: data.form === 'stack' ? 0.5 : 0, borderRadius: data.form === 'stack' ? 0 : 2 },
+      emphasis: { disabled: true },
+      label: {
+        show: data.horizontal && data.form === 'bars',
+        position: 'right',
+        color: color('text'),
+        fontFamily: color('sans'),
+        formatter: ({ dataIndex }) => series.texts[dataIndex],
+      },
+      data: series.values.map((value, i) => ({
+        value: data.whole && value !== null ? value / (sums[i] || 1) : value ?? 0,
+        itemStyle: data.incomplete.includes(i)
+          ? { opacity: 0.4, borderColor: tint, borderWidth: 1, borderType: 'dashed' } : undefined,
+      })),
+    };
+  });
+}
+
+// The part that leads to an incomplete month is a second, dashed line.
+function lines(data) {
+  const first = data.incomplete.length ? data.incomplete[0] : data.categories.length;
+  return data.series.flatMap((series) => {
+    const tint = color(`c-${series.color}`);
+    const line = (values, type) => ({
+      type: 'line', data: values, symbol: 'circle', symbolSize: 6, emphasis: { disabled: true },
+      lineStyle: { color: tint, width: 2, type }, itemStyle: { color: tint, opacity: type === 'dashed' ? 0.6 : 1 },
+    });
+    return [
+      line(series.values.map((value, i) => (i < first ? value : null)), 'solid'),
+      line(series.values.map((value, i) => (i >= first - 1 ? value : null)), 'dashed'),
+    ];
+  });
+}
+
+function intervals(data) {
+  const [point, low, high] = data.series;
+  const tint = color(`c-${point.color}`);
+  const at = (api, value, i) => (data.horizontal ? api.coord([value, i]) : api.coord([i, value]));
+  return [{
+    type: 'custom',
+    encode: data.horizontal ? { x: [1, 2, 3], y: 0 } : { x: 0, y: [1, 2, 3] },
+    data: point.values.map((value, i) => [i, value, low.values[i], high.values[i]]),
+    renderItem: (_, api) => {
+      const i = api.value(0);
+      if (point.values[i] === null) {
+        const [x, y] = at(api, 0, i);
+        return { type: 'text', style: { x: x + 4, y, text: point.texts[i], fill: color('text'), verticalAlign: 'middle' } };
+      }
+      const [cx, cy] = at(api, point.values[i], i);
+      const ends = [low, high].map((limit) => at(api, limit.values[i] ?? point.values[i], i));
+      const cap = data.horizontal ? [0, 5] : [5, 0];
+      const late = data.incomplete.includes(i);
+      const stroke = { stroke: tint, lineWidth: 2, lineDash: late ? [4, 3] : undefined, opacity: late ? 0.6 : 1 };
+      const rule = ([x1, y1], [x2, y2]) => ({ type: 'line', shape: { x1, y1, x2, y2 }, style: stroke });
+      return {
+        type: 'group',
+        children: [
+          rule(...ends),
+          ...ends.map(([x, y]) => rule([x - cap[0], y - cap[1]], [x + cap[0], y + cap[1]])),
+          { type: 'circle', shape: { cx, cy, r: 5 }, style: { fill: tint, opacity: stroke.opacity } },
+        ],
+      };
+    },
+  }];
+}
+
+function option(data, width) {
+  const text = { color: color('muted'), fontFamily: color('sans'), fontSize: 12 };
+  const line = { lineStyle: { color: color('line') } };
+  const names = {
+    type: 'category',
+    data: data.categories,
+    inverse: data.horizontal,
+    axisLabel: { ...text, interval: 0, hideOverlap: !data.horizontal, ...(data.horizontal ? { width: Math.min(200, width * 0.36), overflow: 'break', lineHeight: 14, color: color('text') } : {}) },
+    axisLine: line,
+    axisTick: { show: false },
+  };
+  const values = {
+    type: 'value',
+    min: data.form === 'intervals' || data.form === 'lines' ? 0 : undefined,
+    max: data.whole ? 1 : undefined,
+    interval: data.whole ? 0.25 : undefined,
+    splitNumber: data.horizontal ? 4 : 5,
+    axisLabel: { ...text, formatter: axisFormatter(data), hideOverlap: true },
+    splitLine: line,
+  };
+  return {
+    animation: false,
+    textStyle: { fontFamily: color('sans') },
+    grid: {
+      left: 2, top: 12, bottom: 4, right: data.horizontal && data.form === 'bars' ? 84 : 16,
+      outerBoundsMode: 'same', outerBoundsContain: 'axisLabel',
+    },
+    xAxis: data.horizontal ? values : names,
+    yAxis: data.horizontal ? names : values,
+    tooltip: {
+      trigger: data.form === 'intervals' ? 'item' : 'axis',
+      axisPointer: { type: 'shadow', shadowStyle: { color: color('line'), opacity: 0.35 } },
+      backgroundColor: color('card'),
+      borderColor: color('line'),
+      confine: true,
+      formatter: tooltip(data),
+    },
+    series: { stack: bars, bars, lines, intervals }[data.form](data),
+  };
+}
+
+function draw(element) {
+  const data = JSON.parse(document.getElementById(element.dataset.chart).textContent);
+  if (data.horizontal) {
+    const thickness = data.form === 'bars' ? 16 + 15 * data.series.length : 32;
+    element.style.height = `${data.categories.length * thickness + 40}px`;
+  }
+  let chart = charts.get(element);
+  if (!chart) {
+    chart = init(element, null, { renderer: 'canvas' });
+    charts.set(element, chart);
+  }
+  chart.resize();
+  chart.setOption(option(data, element.clientWidth), true);
+}
+
+const drawAll = () => document.querySelectorAll('[data-chart]').forEach(draw);
+
+let resizing;
+addEventListener('resize', () => {
+  clearTimeout(resizing);
+  resizing = setTimeout(drawAll, 100);
+});
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawAll);
+drawAll();
+
+// A page on a wall shows a new snapshot by itself.
+setInterval(async () => {
+  const { snapshot, health } = document.body.dataset;
+  if (!health || document.hidden) return;
+  const answer = await fetch(health).catch(() => null);
+  if (answer?.ok && (await answer.json()).snapshot !== snapshot) location.reload();
+}, REFRESH_MS);
