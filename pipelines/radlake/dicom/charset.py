@@ -1,8 +1,8 @@
 """Text: from whatever character set a hospital wrote to Unicode.
 
 PS3.5 6.1 and PS3.3 C.12.1.1.2 say how text is encoded; Chinese archives often do otherwise: GBK bytes under ISO_IR 100
-or under no character set at all, UTF-8 under GB18030, terms such as "GBK". The declared set is believed unless the bytes
-prove it wrong. Which attributes are text, and where they stand, is the reader's business.
+or under no character set at all, UTF-8 under GB18030, terms such as "GBK". The declared set is believed unless the
+bytes prove it wrong. Which attributes are text, and where they stand, is the reader's business.
 """
 
 from __future__ import annotations

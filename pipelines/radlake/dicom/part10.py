@@ -2,29 +2,44 @@
 
 Inside radlake a data set has one form, whatever it came in: explicit VR little endian or an encapsulated transfer
 syntax, text in UTF-8 as soon as any of it is not ASCII, no group lengths, no padding. Getting there changes no content;
-what was unusual on the way is in `notes`. What an instance must hold to be stored is the business of `radlake.validate`.
+what was unusual on the way is in `notes`. What an instance must hold to be stored is decided in `radlake.validate`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag
+from pydicom.uid import UID
 
 from radlake.dicom.reader import LONG_FORM, VR_NAMES, Tokenizer, observed_encoding
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, is_uid, transfer_syntax
+from radlake.dicom.values import first_text
 from radlake.dicom.writer import encode_located
 from radlake.errors import QuarantineError, SourceMissing
 
-__all__ = ["Header", "NotDicom", "encode_instance", "encode_located", "notes", "read_header", "read_instance"]
+__all__ = [
+    "Header",
+    "NotDicom",
+    "add_notes",
+    "encode_instance",
+    "encode_located",
+    "notes",
+    "read_bytes",
+    "read_header",
+    "read_instance",
+]
 
 _PREFIX_END = 132
-_SERIES_INSTANCE_UID = 0x0020000E
+_SERIES_INSTANCE_UID, _PIXEL_DATA = 0x0020000E, 0x7FE00010
+_UNDEFINED = 0xFFFFFFFF
 _HEADER_BYTES = 16 * 1024
 _MAX_INFLATED = 1 << 31
 
@@ -76,7 +91,7 @@ def read_bytes(data: bytes) -> Dataset:
     ds, syntax, found = _read_dataset(data, pos, meta)
     if syntax.is_implicit or syntax.is_big_endian or syntax.is_deflated:
         found.append(f"read from transfer syntax {syntax.uid}")
-        meta.TransferSyntaxUID = EXPLICIT_VR_LITTLE_ENDIAN
+        meta.TransferSyntaxUID = UID(EXPLICIT_VR_LITTLE_ENDIAN)
     ds.file_meta = meta
     ds.notes = tuple(found)
     return ds
@@ -85,6 +100,11 @@ def read_bytes(data: bytes) -> Dataset:
 def notes(ds: Dataset) -> tuple[str, ...]:
     """Deviations that were accepted when the data set was read."""
     return getattr(ds, "notes", ())
+
+
+def add_notes(ds: Dataset, found: Iterable[str]) -> None:
+    """Record further deviations."""
+    ds.notes = (*notes(ds), *found)
 
 
 def read_header(path: Path) -> Header:
@@ -120,21 +140,18 @@ def _header_from_bytes(data: bytes) -> Header:
     syntax_uid = str(meta.get("TransferSyntaxUID", ""))
     ds, _, _ = _read_dataset(data, pos, meta, stop_after=_SERIES_INSTANCE_UID)
 
-    def text(keyword: str) -> str:
-        value = ds.get(keyword) or ""
-        return str(value if isinstance(value, str) else value[0])
-
+    text = partial(first_text, ds)
     try:
-        study_date = dt.datetime.strptime(text("StudyDate").replace(".", ""), "%Y%m%d").date()
+        study_date = dt.date.fromisoformat(text(0x00080020).replace(".", ""))
     except ValueError:
         study_date = None
     return Header(
-        study_instance_uid=text("StudyInstanceUID"),
-        series_instance_uid=text("SeriesInstanceUID"),
-        sop_instance_uid=text("SOPInstanceUID"),
-        sop_class_uid=text("SOPClassUID"),
+        study_instance_uid=text(0x0020000D),
+        series_instance_uid=text(0x0020000E),
+        sop_instance_uid=text(0x00080018),
+        sop_class_uid=text(0x00080016),
         transfer_syntax_uid=syntax_uid,
-        modality=text("Modality"),
+        modality=text(0x00080060),
         study_date=study_date,
     )
 
@@ -147,7 +164,7 @@ def _read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
         if data[:4] == b"DICM" or _looks_like_dataset(data):
             raise QuarantineError(reason="part10_missing", detail="no DICM prefix")
         raise NotDicom(reason="not_dicom", detail=f"{len(data)} bytes")
-    elements: dict[BaseTag, RawDataElement] = {}
+    elements: dict[BaseTag, RawDataElement | DataElement] = {}
     pos = _PREFIX_END
     while data[pos : pos + 2] == b"\x02\x00":
         header = data[pos : pos + 12].ljust(12, b"\0")
@@ -194,6 +211,12 @@ def _read_dataset(
         )
     tokenizer = Tokenizer(data, is_implicit=declared[0], is_big_endian=declared[1], stop_after=stop_after)
     ds = tokenizer.read(pos)
+    pixels = ds.get_item(_PIXEL_DATA) if _PIXEL_DATA in ds else None
+    if pixels is not None and (pixels.length == _UNDEFINED) != syntax.is_encapsulated:  # pyright: ignore
+        found = "native" if syntax.is_encapsulated else "encapsulated"
+        raise QuarantineError(
+            reason="transfer_syntax_mismatch", detail=f"declared {syntax_uid}, found {found} Pixel Data"
+        )
     return ds, syntax, tokenizer.notes
 
 

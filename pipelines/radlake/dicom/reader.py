@@ -1,9 +1,9 @@
 """The tokenizer: bytes of a data set to elements, strict about structure (PS3.5 section 7).
 
-pydicom's reader is made to get something out of any file. A data platform must know that it got everything: a length that
-runs over its end, a VR that does not exist, a tag out of order or twice is the trace of a truncated, overwritten or
-mislabelled file, and what would be read behind it is noise. So all that is refused here, with a reason. Elements come
-out in the form that `part10` promises; values stay bytes until somebody looks at them.
+pydicom's reader is made to get something out of any file. A data platform must know that it got everything: a length
+that runs over its end, a VR that does not exist, a tag out of order or twice is the trace of a truncated, overwritten
+or mislabelled file, and what would be read behind it is noise. So all that is refused here, with a reason. Elements
+come out in the form that `part10` promises; values stay bytes until somebody looks at them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import NoReturn
 
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
@@ -42,6 +42,7 @@ _CHARACTER_SET, _PIXEL_REPRESENTATION, _PIXEL_DATA, _PADDING = 0x00080005, 0x002
 _FIRST_PIXELS = 0x7FE00008  # Float Pixel Data
 LAYOUT = frozenset({0x00080001, _PADDING})  # they, and group lengths, describe bytes that are written anew
 _IMPOSSIBLE_GROUPS = frozenset({0x0000, 0x0002, 0xFFFE, 0xFFFF})
+_BITS, _WAVEFORM_BITS = 0x00280100, 0x54001004  # allocated
 _MAX_DEPTH = 100
 
 _VRS = b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
@@ -88,6 +89,10 @@ def _standard_vr(tag: int) -> str | None:
 @cache
 def _empty(vr: str) -> bytes | None:
     return empty_value_for_VR(vr, raw=True)  # pyright: ignore[reportReturnType]
+
+
+# The fields of RawDataElement in their order; its own constructor takes keywords and twice the time.
+_raw = partial(tuple.__new__, RawDataElement)
 
 
 class Tokenizer:
@@ -221,10 +226,10 @@ class Tokenizer:
                 self._note(f"length that is not one of {vr}", tag)
                 vr = "UN"
             if is_big and not is_implicit_value and vr in WORDS:
-                value = swapped(value, WORDS[vr])
+                value = swapped(value, 4 if tag == _PIXEL_DATA and _number(elements, _BITS) == 32 else WORDS[vr])
             if vr in OTHER and not is_undefined:
                 vr = bulk_vr(tag, vr, elements)
-            raw = RawDataElement(key, vr, length, value or _empty(vr), value_at, False, True)
+            raw = _raw((key, vr, length, value or _empty(vr), value_at, False, True, True, False))
             elements[key] = raw
             if tag == _CHARACTER_SET:
                 charset = tuple(term.strip(" \0") for term in value.decode("ascii", errors="replace").split("\\"))
@@ -375,10 +380,10 @@ def _dataset(elements: _Elements) -> Dataset:
 def bulk_vr(tag: int, vr: str, elements: Mapping[BaseTag, RawDataElement | DataElement] | Dataset) -> str:
     """One VR where the standard leaves the choice between OB and OW: by the bits of pixels and waveforms, else OW."""
     if tag >> 16 == 0x7FE0:
-        return "OW" if _number(elements, 0x00280100) > 8 else "OB"
+        return "OW" if _number(elements, _BITS) > 8 else "OB"
     if _standard_vr(tag) != "OB or OW":
         return vr
-    return "OB" if tag >> 16 == 0x5400 and _number(elements, 0x54001004) <= 8 else "OW"
+    return "OB" if tag >> 16 == 0x5400 and _number(elements, _WAVEFORM_BITS) <= 8 else "OW"
 
 
 def _number(elements: Mapping[BaseTag, RawDataElement | DataElement] | Dataset, tag: int) -> int:

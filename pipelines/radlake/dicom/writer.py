@@ -37,6 +37,8 @@ _UNDEFINED = 0xFFFFFFFF
 _SHORT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<HH2s2xL")
 _ITEM = struct.Struct("<4sL")
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, _PIXEL_DATA})
+_CODES = {vr: (code, code in reader.LONG_FORM) for code, vr in reader.VR_NAMES.items()}
 _BYTES = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "UN"])
 _NUMBERS = frozenset(["AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"])
 # Spaces that PS3.5 6.2 calls insignificant at every value; elsewhere only the last value is padded.
@@ -53,22 +55,23 @@ def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
     Raises
     ------
     QuarantineError
-        `transfer_syntax_unknown`, `uid_missing`, `pixel_data_corrupt` if encapsulated pixel data are not, and
-        `dataset_unreadable` if a value cannot be written.
+        `transfer_syntax_unknown`, `transfer_syntax_mismatch`, `uid_missing`; `dataset_unreadable` if a value cannot be
+        written.
     """
     syntax = transfer_syntax(str(ds.file_meta.get("TransferSyntaxUID", "")))
     if syntax is None:
         raise QuarantineError(reason="transfer_syntax_unknown", detail="none that can be written")
     declared = [str(term) for term in _values(ds.get("SpecificCharacterSet", ""))]
     is_utf8 = _UTF8 in declared or not all(map(is_defined_term, declared))
-    writer = _Writer(is_encapsulated=syntax.is_encapsulated, is_big_endian=syntax.is_big_endian, is_utf8=is_utf8)
-    parts = writer.elements(ds, depth=0)
+    options = {"is_encapsulated": syntax.is_encapsulated, "is_big_endian": syntax.is_big_endian}
+    writer = _Writer(**options, is_utf8=is_utf8)
+    pieces = writer.elements(ds)
     if writer.has_foreign_text and not is_utf8:
-        writer = _Writer(is_encapsulated=syntax.is_encapsulated, is_big_endian=syntax.is_big_endian, is_utf8=True)
-        parts = writer.elements(ds, depth=0)
+        writer = _Writer(**options, is_utf8=True)
+        pieces = writer.elements(ds)
     meta = _meta(ds, syntax.uid if syntax.is_encapsulated else EXPLICIT_VR_LITTLE_ENDIAN)
-    offset = writer.pixel_offset
-    return b"".join((meta, *parts)), None if offset is None else offset + len(meta)
+    offset = len(meta) + sum(map(len, pieces[: writer.pixel_piece])) if writer.pixel_piece else None
+    return b"".join((meta, *pieces)), offset
 
 
 def _meta(ds: Dataset, syntax_uid: str) -> bytes:
@@ -97,8 +100,8 @@ def _element(tag: int, vr: str, value: bytes) -> bytes:
 
 def _header(tag: int, vr: str, length: int) -> bytes:
     """Tag, VR and length (PS3.5 7.1.2); a value too long for the VR's length field is UN (6.2.2)."""
-    code = vr.encode("ascii")
-    if code in reader.LONG_FORM:
+    code, is_long = _CODES[vr]
+    if is_long:
         return _LONG.pack(tag >> 16, tag & 0xFFFF, code, length)
     if length > 0xFFFF:
         return _LONG.pack(tag >> 16, tag & 0xFFFF, b"UN", length)
@@ -106,83 +109,73 @@ def _header(tag: int, vr: str, length: int) -> bytes:
 
 
 def _padding(vr: str, value: bytes) -> bytes:
-    return (b"\0" if vr in _BYTES or vr == "UI" else b" ") if len(value) % 2 else b""
+    return (b"\0" if vr in _BYTES or vr == "UI" else b" ") if len(value) & 1 else b""
 
 
 class _Writer:
     def __init__(self, *, is_encapsulated: bool, is_big_endian: bool, is_utf8: bool) -> None:
         self.has_foreign_text = False
-        self.pixel_offset: int | None = None
+        self.pixel_piece = 0
         self._is_encapsulated = is_encapsulated
         self._is_big = is_big_endian
         self._is_utf8 = is_utf8
 
-    def elements(self, ds: Dataset, *, depth: int) -> list[bytes]:
+    def elements(self, ds: Dataset, *, depth: int = 0) -> list[bytes]:
         """The elements of a data set or item, in pieces."""
         parts: list[bytes] = []
         is_utf8_bytes = _is_utf8_encoding(ds)
-        n_bytes = 0
         for element in sorted(ds.values(), key=_tag_number):
-            tag = _tag_number(element)
+            tag = int(element.tag)
             if tag & 0xFFFF == 0 or tag in reader.LAYOUT:
                 continue
             try:
-                new = self._element_parts(element, tag, ds, depth, is_utf8_bytes)
+                pieces = self._element_parts(element, tag, ds, depth, is_utf8_bytes)
             except (ValueError, TypeError, AttributeError, KeyError, OSError, OverflowError, struct.error) as exc:
                 where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
                 raise QuarantineError(reason="dataset_unreadable", detail=f"{where} cannot be written") from exc
-            if depth == 0 and tag >> 16 == 0x7FE0 and tag & 0xFFFF in (0x0008, 0x0009, 0x0010):
-                self.pixel_offset = n_bytes + len(new[0])
-            parts += new
-            n_bytes += sum(map(len, new))
+            if tag in _PIXELS and depth == 0:
+                self.pixel_piece = len(parts) + 1
+            parts += pieces
         return parts
 
     def _element_parts(
         self, element: DataElement | RawDataElement, tag: int, ds: Dataset, depth: int, is_utf8_bytes: bool
-    ) -> list[bytes]:
-        """Header and value of one element; the header is the first piece."""
+    ) -> tuple[bytes, ...]:
+        """Header, value and what follows of one element."""
+        if isinstance(element, RawDataElement) and not _is_house_form(element, is_utf8_bytes):
+            element = ds[element.tag]
+        vr: Any = element.VR
         if isinstance(element, RawDataElement):
-            value = element.value or b""
-            is_text = element.VR in reader.TEXT and not value.isascii()
-            if (
-                element.VR is None
-                or element.is_implicit_VR
-                or not element.is_little_endian
-                or (is_text and not is_utf8_bytes)
-            ):
-                element = ds[element.tag]
-            else:
-                vr, is_undefined = element.VR, element.length == _UNDEFINED
-                self.has_foreign_text |= is_text
-        if isinstance(element, DataElement):
-            vr, is_undefined = str(element.VR), element.is_undefined_length
-            if vr == "SQ":
-                return self._sequence_parts(element, tag, depth)
-            value = self._value(element, vr)
+            value, is_undefined = element.value or b"", element.length == _UNDEFINED
+            self.has_foreign_text |= vr in reader.TEXT and not value.isascii()
+        elif vr == "SQ":
+            return self._sequence_parts(element, tag, depth)
+        else:
+            value, is_undefined = self._value(element, vr), element.is_undefined_length
         if tag == _CHARACTER_SET and self._is_utf8:
             value = _UTF8.encode("ascii")
         if vr in _BYTES:
             if tag == _PIXEL_DATA and depth == 0:
-                is_undefined = self._is_encapsulated
-                if is_undefined and not value.startswith(_ITEM_TAG):
-                    raise QuarantineError(reason="pixel_data_corrupt", detail="not encapsulated")
+                is_fragmented = value.startswith(_ITEM_TAG) if self._is_encapsulated else is_undefined
+                if is_fragmented != self._is_encapsulated:
+                    raise QuarantineError(reason="transfer_syntax_mismatch", detail="native or encapsulated Pixel Data")
+                is_undefined = is_fragmented
             if is_undefined:
-                return [_header(tag, vr, _UNDEFINED), value, _SEQUENCE_END]
+                return _header(tag, vr, _UNDEFINED), value, _SEQUENCE_END
             if vr in reader.OTHER:
                 vr = reader.bulk_vr(tag, vr, ds)
         elif vr not in _NUMBERS:
             value = _stripped(vr, value)
         pad = _padding(vr, value)
-        header = _header(tag, vr, len(value) + len(pad))
-        return [header, value, pad] if pad else [header, value]
+        return _header(tag, vr, len(value) + len(pad)), value, pad
 
-    def _sequence_parts(self, element: DataElement, tag: int, depth: int) -> list[bytes]:
+    def _sequence_parts(self, element: DataElement, tag: int, depth: int) -> tuple[bytes, ...]:
         """A sequence with definite lengths (PS3.5 7.5.1)."""
         parts: list[bytes] = []
         for item in cast("list[Dataset]", element.value or []):
             content = b"".join(self.elements(item, depth=depth + 1))
             parts += (_ITEM.pack(_ITEM_TAG, len(content)), content)
-        return [_header(tag, "SQ", sum(map(len, parts))), *parts]
+        return _header(tag, "SQ", sum(map(len, parts))), *parts
 
     def _value(self, element: DataElement, vr: str) -> bytes:
         """Encode a decoded value."""
@@ -205,6 +198,13 @@ class _Writer:
         return buffer.getvalue()
 
 
+def _is_house_form(raw: RawDataElement, is_utf8_bytes: bool) -> bool:
+    """Whether the bytes of an undecoded element can be copied."""
+    if raw.VR is None or raw.is_implicit_VR or not raw.is_little_endian:
+        return False
+    return is_utf8_bytes or raw.VR not in reader.TEXT or not raw.value or raw.value.isascii()
+
+
 def _tag_number(element: DataElement | RawDataElement) -> int:
     return int(element.tag)
 
@@ -216,6 +216,8 @@ def _values(value: Any) -> list[Any]:
 def _stripped(vr: str, value: bytes) -> bytes:
     """Without insignificant spaces and zeros."""
     value = value.rstrip(b" \0")
+    if vr == "PN":  # empty component groups at the end
+        return b"\\".join(part.rstrip(b"=") for part in value.split(b"\\")) if b"=" in value else value
     strip = _STRIPPED.get(vr)
     if strip is None or b" " not in value:
         return value

@@ -1,0 +1,67 @@
+"""Single values of a data set, without decoding more than is asked for and without raising on nonsense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+
+__all__ = ["first_text", "is_present", "n_values", "number"]
+
+_WIDTHS = {"US": 2, "SS": 2, "UL": 4, "SL": 4}
+
+
+def is_present(ds: Dataset, tag: int) -> bool:
+    """Whether the element is there with a value."""
+    element = ds.get_item(tag) if tag in ds else None
+    return element is not None and bool(element.value)
+
+
+def first_text(ds: Dataset, tag: int) -> str:
+    """The first value as text without padding; empty when there is none."""
+    return next(iter(_texts(ds, tag)), "")
+
+
+def n_values(ds: Dataset, tag: int) -> int:
+    """How many values a text element has."""
+    return len(_texts(ds, tag))
+
+
+def number(ds: Dataset, tag: int) -> int | None:
+    """A whole number, written as US, UL, SS, SL or as text of digits; None when it is absent.
+
+    Raises
+    ------
+    ValueError
+        If there is something else, or more than one value. The message does not quote it.
+    """
+    element = ds.get_item(tag) if tag in ds else None
+    value: Any = element.value if element is not None else None
+    if value is None or value in (b"", ""):
+        return None
+    if isinstance(element, RawDataElement):
+        width = _WIDTHS.get(str(element.VR))
+        if width is None:
+            return _integer(value.decode("ascii", errors="replace"))
+        if len(value) != width:
+            raise ValueError("not one number")
+        return int.from_bytes(value, "little", signed=str(element.VR).startswith("S"))
+    return _integer(str(value))
+
+
+def _integer(text: str) -> int:
+    text = text.strip(" \0")
+    if not text.lstrip("+-").isdigit() or not text.isascii():
+        raise ValueError("not one number")
+    return int(text)
+
+
+def _texts(ds: Dataset, tag: int) -> list[str]:
+    element = ds.get_item(tag) if tag in ds else None
+    value: Any = element.value if element is not None else None
+    if value is None or value in (b"", ""):
+        return []
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace").split("\\")
+    return [str(part).strip(" \0") for part in ([value] if isinstance(value, str) else value)]
