@@ -8,6 +8,7 @@ are in the files is decided in `tables`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from radlake.contracts import Table
-from radlake.errors import ContractBroken
+from radlake.errors import ContractBroken, QueryInvalid, SourceMissing
 from radlake.lake.store import fsync_folder, storage_errors
 
 __all__ = ["Conflict", "DataFile", "Snapshot", "create_log", "open_log"]
 
 _FEATURES = frozenset({"timestampNtz", "appendOnly", "invariants", "checkConstraints"})
+_UNSUPPORTED = re.compile(r"Feature '(\w+)' is not supported")
 
 
 class Conflict(Exception):
@@ -55,7 +57,13 @@ class Snapshot:
 
     def files(self, *, where: str | None = None) -> list[str]:
         """Paths or URIs of the live files, sorted; `where` leaves out files that cannot hold a matching row."""
-        return sorted(self._handle.file_uris(file_pruning_predicate=where))
+        with _delta_errors(self._handle.table_uri):
+            try:
+                return sorted(self._handle.file_uris(file_pruning_predicate=where))
+            except DeltaError as exc:
+                if where is None:
+                    raise
+                raise QueryInvalid(reason=f"the log cannot tell files by {where}") from exc
 
     def committed(self, batch_id: str) -> int | None:
         """Version at which a batch was committed, None when it was not."""
@@ -131,13 +139,16 @@ def open_log(uri: str, table: Table, *, options: dict[str, str] | None, version:
             handle = DeltaTable(uri, version=version, storage_options=options)
         except TableNotFoundError:
             return None
+        except DeltaError as exc:
+            if match := _UNSUPPORTED.search(str(exc)):
+                raise _foreign(table, [match[1]]) from exc
+            if version is not None and DeltaTable.is_deltatable(uri, storage_options=options):
+                raise SourceMissing(path=f"{uri}, version {version}") from exc
+            raise
         protocol = handle.protocol()
     features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
     if foreign := sorted(features - _FEATURES):
-        raise ContractBroken(
-            table=table.full_name,
-            problems=[f"its log uses {', '.join(foreign)}: its files may not be read without that feature"],
-        )
+        raise _foreign(table, foreign)
     _check_columns(table, handle)
     return Snapshot(table, handle)
 
@@ -164,6 +175,11 @@ def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> Non
 
 def _partition(table: Table) -> list[str]:
     return [table.partition] if table.partition else []
+
+
+def _foreign(table: Table, features: list[str]) -> ContractBroken:
+    used = f"another engine used {', '.join(features)}; its files may not be read or written without that"
+    return ContractBroken(table=table.full_name, problems=[used])
 
 
 def _check_columns(table: Table, handle: DeltaTable) -> None:

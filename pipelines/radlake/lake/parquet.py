@@ -66,7 +66,7 @@ def write_rows(
 
     Files of each partition. One thread: with more, rows of a partition come in any order.
     """
-    with storage_errors(str(folder)), new_connection(threads=1, filesystem=filesystem) as connection:
+    with storage_errors(str(folder.parent)), new_connection(threads=1, filesystem=filesystem) as connection:
         connection.register("new_rows", rows)
         names = _names(table.column_names)
         query = f"SELECT {names} FROM new_rows"

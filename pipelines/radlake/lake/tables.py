@@ -24,7 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from radlake.contracts import Table, load_table
-from radlake.errors import CommitRefused, ContractBroken, RadlakeError, StoreUnavailable
+from radlake.errors import CommitRefused, ContractBroken, RadlakeError, StoreFull, StoreUnavailable
 from radlake.lake import deltalog, parquet
 from radlake.lake.deltalog import Conflict, DataFile, Snapshot
 from radlake.lake.store import LocalStore, S3Options, S3Store, Store, open_store, storage_errors, sweep
@@ -126,8 +126,8 @@ class TableStore:
     def files(self, table: Table | str, *, version: int | None = None, where: str | None = None) -> list[str]:
         """Paths or URIs of the files that hold a table, at its latest or an older version.
 
-        `where` is an SQL predicate that leaves out files which cannot hold a matching row, by the statistics in the
-        log. It does not filter rows: repeat it in the query.
+        `where` is an SQL predicate (`patient_key = 5 AND study_at < '2026-03-01 00:00:00'`) that leaves out files
+        which cannot hold a matching row, by the statistics in the log. It does not filter rows: repeat it in the query.
         """
         snapshot = self.snapshot(table, version=version)
         return snapshot.files(where=where) if snapshot else []
@@ -286,7 +286,7 @@ class TableStore:
                     reason = str(conflict)
                     time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))
             raise CommitRefused(table=table.full_name, reason=f"{_ATTEMPTS} other commits came first; {reason}")
-        except CommitRefused:
+        except (CommitRefused, StoreFull):  # after any other error the commit may have reached the store
             self._discard(table, written)
             raise
 

@@ -1,0 +1,322 @@
+"""Tables: rows go in once, come out as they were, and are replaced in one step."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from radlake.contracts import load_table
+from radlake.errors import CommitRefused, ContractBroken, SourceMissing, StoreFull
+from radlake.lake import TableStore, parquet
+from support.rows import rows
+
+EXAM = "core.exam"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TableStore:
+    return TableStore(str(tmp_path / "tables"))
+
+
+def exams(*ids: str, month: int = 202603, **more: object) -> pa.Table:
+    return rows(EXAM, *({"exam_pseudo_id": name, "study_month": month, **more} for name in ids))
+
+
+def content(store: TableStore, table: str = EXAM, **when: int) -> pa.Table:
+    """What a reader sees, in the order of the key."""
+    contract = load_table(table)
+    with duckdb.connect() as connection:
+        order = ", ".join(f'"{name}"' for name in contract.key)
+        relation = parquet.scan(contract, store.files(table, **when))
+        return connection.sql(f"FROM {relation} ORDER BY {order}").to_arrow_table()
+
+
+def ids(store: TableStore, **when: int) -> list[str]:
+    return content(store, **when).column("exam_pseudo_id").to_pylist()
+
+
+def parquet_files(store: TableStore) -> list[Path]:
+    return sorted(Path(store.root).rglob("*.parquet"))
+
+
+def test_a_table_that_does_not_exist_has_no_version_and_no_files(store: TableStore):
+    assert store.version(EXAM) is None
+    assert store.files(EXAM) == []
+    assert not Path(store.root).exists()
+
+
+def test_rows_come_out_as_they_went_in(store: TableStore):
+    data = rows(
+        EXAM,
+        {"exam_pseudo_id": "a", "study_month": 202603, "study_at": datetime(2026, 3, 1, 23, 59, 59, 123456)},
+        {"exam_pseudo_id": "b", "study_month": 202512, "patient_key": 2**63 - 1, "patient_age_years": None},
+        {"exam_pseudo_id": "c", "study_month": 190001, "study_at": None, "has_contrast": False},
+        {"exam_pseudo_id": "王'\"\\", "study_month": 202603, "region_code": ""},
+    )
+    assert store.commit_batch(EXAM, data, batch_id="b1")
+    got = content(store)
+    assert got.cast(data.schema).to_pylist() == data.to_pylist()
+    assert got.schema.types == data.schema.types
+    assert sorted({Path(file).parent.name for file in store.files(EXAM)}) == [
+        "study_month=190001",
+        "study_month=202512",
+        "study_month=202603",
+    ]
+
+
+@pytest.mark.parametrize("table", ["dicom.instance", "dicom.series", "dicom.study", "ref.price", "stats.exam_volume"])
+def test_tables_of_every_shape(store: TableStore, table: str):
+    data = rows(table, {})
+    assert store.commit_batch(table, data, batch_id="b1")
+    assert content(store, table).to_pylist() == data.to_pylist()
+
+
+def test_a_batch_is_committed_once(store: TableStore):
+    assert store.commit_batch(EXAM, exams("a", "b"), batch_id="b1") is True
+    assert store.commit_batch(EXAM, exams("a", "b"), batch_id="b1") is False
+    assert store.commit_batch(EXAM, exams("c"), batch_id="b2") is True
+    assert ids(store) == ["a", "b", "c"]
+    assert [file.name[:5] for file in parquet_files(store)] == ["b-b1-", "b-b2-"]
+
+
+def test_a_batch_without_rows_is_committed_once_too(store: TableStore):
+    assert store.commit_batch(EXAM, exams(), batch_id="b1") is True
+    assert store.commit_batch(EXAM, exams("a"), batch_id="b1") is False
+    assert ids(store) == []
+    assert store.version(EXAM) == 1
+
+
+def test_replace_removes_the_rows_of_a_key_and_no_other(store: TableStore):
+    store.commit_batch(EXAM, exams("a", "b", month=202601), batch_id="b1")
+    store.commit_batch(EXAM, exams("c", "d", month=202602), batch_id="b2")
+    before = set(parquet_files(store))
+    data = exams("a", "e", month=202603, n_series=7)
+    keys = pa.table({"hospital_id": ["x", "x"], "exam_pseudo_id": ["a", "e"]})
+    assert store.commit_batch(EXAM, data, batch_id="b3", replace=keys)
+    got = content(store).select(["exam_pseudo_id", "study_month", "n_series"]).to_pylist()
+    assert [tuple(row.values()) for row in got] == [
+        ("a", 202603, 7),
+        ("b", 202601, 1),
+        ("c", 202602, 1),
+        ("d", 202602, 1),
+        ("e", 202603, 7),
+    ]
+    untouched = [file for file in before if "202602" in str(file)]
+    assert set(untouched) == before & set(map(Path, store.files(EXAM)))
+
+
+def test_replace_with_the_partition_leaves_other_months_alone(store: TableStore):
+    store.commit_batch(EXAM, exams("a", month=202601), batch_id="b1")
+    keys = exams("a", month=202602).select(["exam_pseudo_id", "study_month"])
+    store.commit_batch(EXAM, exams(), batch_id="b2", replace=keys)
+    assert ids(store) == ["a"]
+
+
+def test_replace_by_many_keys_reads_ranges_of_the_log(store: TableStore):
+    many = [f"e{i:04d}" for i in range(500)]
+    store.commit_batch(EXAM, exams(*many), batch_id="b1")
+    store.commit_batch(EXAM, exams(), batch_id="b2", replace=pa.table({"exam_pseudo_id": many[:499]}))
+    assert ids(store) == ["e0499"]
+
+
+def test_overwrite_replaces_everything_once(store: TableStore):
+    store.commit_batch(EXAM, exams("a", "b"), batch_id="b1")
+    assert store.overwrite(EXAM, exams("c", month=202601), batch_id="o1") == 2
+    assert ids(store) == ["c"]
+    assert store.overwrite(EXAM, exams(), batch_id="o2") == 3
+    assert store.files(EXAM) == []
+    assert store.overwrite(EXAM, exams("c"), batch_id="o1") == 2
+    assert ids(store) == []
+    assert ids(store, version=2) == ["c"]
+
+
+def test_an_older_version_stays_readable(store: TableStore):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    store.commit_batch(EXAM, exams("b"), batch_id="b2", replace=pa.table({"exam_pseudo_id": ["a"]}))
+    assert (ids(store, version=1), ids(store, version=2)) == (["a"], ["b"])
+    with pytest.raises(SourceMissing, match="version 9"):
+        store.files(EXAM, version=9)
+
+
+def test_the_log_tells_which_files_cannot_hold_a_person_or_a_month(store: TableStore):
+    for i, month in enumerate((202601, 202602, 202603)):
+        low = 2**62 + i * 1000
+        data = rows(
+            EXAM,
+            *(
+                {"exam_pseudo_id": f"e{i}{j}", "study_month": month, "patient_key": low + j, "study_at": at(j, i)}
+                for j in range(5)
+            ),
+        )
+        store.commit_batch(EXAM, data, batch_id=f"b{i}")
+    assert len(store.files(EXAM)) == 3
+    assert months(store, f"patient_key = {2**62 + 1004}") == ["202602"]
+    assert months(store, f"patient_key = {2**62 + 1005}") == []
+    assert months(store, "study_month >= 202602") == ["202602", "202603"]
+    assert months(store, f"study_month = 202601 AND patient_key = {2**62 + 1000}") == []
+    assert months(store, "exam_pseudo_id = 'e21'") == ["202603"]
+    assert months(store, "study_at < '2026-01-01 00:00:00.000001'") == ["202601"]
+    # a column without statistics leaves out nothing
+    assert months(store, "exam_bytes = 12345") == ["202601", "202602", "202603"]
+
+
+def at(second: int, day: int) -> datetime:
+    return datetime(2026, 1, 1 + day, 0, 0, second)
+
+
+def months(store: TableStore, where: str) -> list[str]:
+    return [Path(file).parent.name.removeprefix("study_month=") for file in store.files(EXAM, where=where)]
+
+
+def test_the_same_rows_give_the_same_bytes_in_any_order(tmp_path: Path):
+    data = exams(*(f"e{i}" for i in range(3000)), region_code="r")
+    shuffled = data.take(pa.array([(i * 7) % 3000 for i in range(3000)]))
+    found = []
+    for name, given in (("one", data), ("two", shuffled)):
+        store = TableStore(str(tmp_path / name))
+        store.commit_batch(EXAM, given, batch_id="b1")
+        found.append([file.read_bytes() for file in parquet_files(store)])
+    assert found[0] == found[1]
+
+
+def test_rows_lie_in_the_order_of_the_contract(store: TableStore):
+    data = rows(EXAM, *({"exam_pseudo_id": f"e{i}", "patient_key": (i * 37) % 100} for i in range(100)))
+    store.commit_batch(EXAM, data, batch_id="b1")
+    (file,) = store.files(EXAM)
+    assert pq.read_table(file).column("patient_key").to_pylist() == list(range(100))
+
+
+def test_rows_that_break_the_contract_are_refused(store: TableStore):
+    with pytest.raises(ContractBroken, match="n_series: below 1 in row 1"):
+        store.commit_batch(EXAM, exams("a", n_series=0), batch_id="b1")
+    with pytest.raises(ContractBroken, match="replace needs columns of this table"):
+        store.commit_batch(EXAM, exams("a"), batch_id="b1", replace=pa.table({"patient_name": ["x"]}))
+    assert store.version(EXAM) is None
+
+
+@pytest.mark.parametrize("batch_id", ["", "../x", "a/b", "a" * 129, "-a"])
+def test_a_batch_id_is_a_plain_name(store: TableStore, batch_id: str):
+    with pytest.raises(CommitRefused, match="a batch id is"):
+        store.commit_batch(EXAM, exams("a"), batch_id=batch_id)
+
+
+@pytest.mark.parametrize("feature", ["deletionVectors", "columnMapping", "somethingNew"])
+def test_a_table_that_another_engine_changed_is_not_read(store: TableStore, feature: str):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    protocol = {"minReaderVersion": 3, "minWriterVersion": 7}
+    features = {"readerFeatures": ["timestampNtz", feature], "writerFeatures": ["timestampNtz", feature]}
+    log = Path(store.root) / "core/exam_v1/_delta_log/00000000000000000002.json"
+    log.write_text(json.dumps({"protocol": protocol | features}) + "\n", encoding="utf-8")
+    with pytest.raises(ContractBroken, match=feature):
+        store.files(EXAM)
+    with pytest.raises(ContractBroken, match=feature):
+        store.commit_batch(EXAM, exams("b"), batch_id="b2")
+
+
+def test_a_contract_that_changed_needs_a_new_version(store: TableStore):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    log = Path(store.root) / "core/exam_v1/_delta_log/00000000000000000000.json"
+    log.write_text(log.read_text(encoding="utf-8").replace("n_series", "n_serien"), encoding="utf-8")
+    with pytest.raises(ContractBroken, match="column n_series is None in the lake"):
+        store.files(EXAM)
+
+
+def test_a_crowded_month_becomes_one_sorted_file(store: TableStore):
+    for i in range(5):
+        store.commit_batch(EXAM, exams(f"e{i}", f"f{i}", month=202601, patient_key=100 - i), batch_id=f"b{i}")
+    store.commit_batch(EXAM, exams("z", month=202602), batch_id="z")
+    before = content(store)
+    assert store.compact(EXAM) == 1
+    assert [Path(file).parent.name for file in store.files(EXAM)] == ["study_month=202601", "study_month=202602"]
+    assert content(store) == before
+    assert pq.read_table(store.files(EXAM)[0]).column("patient_key").to_pylist() == [*sorted([96, 97, 98, 99, 100] * 2)]
+    assert store.compact(EXAM) == 0
+    assert not store.commit_batch(EXAM, exams("e0"), batch_id="b0"), "compaction must not forget batches"
+
+
+def test_vacuum_keeps_what_is_live_pinned_or_young(store: TableStore):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    store.overwrite(EXAM, exams("b"), batch_id="b2")
+    store.overwrite(EXAM, exams("c"), batch_id="b3")
+    store.pin("cohort-1", {"core.exam_v1": 2})
+    uncommitted = Path(store.root) / "core/exam_v1/study_month=202603/b-b9-other-writer.parquet"
+    uncommitted.write_bytes(b"half")
+    store.vacuum(EXAM)
+    assert len(parquet_files(store)) == 4, "nothing is a week old"
+    store.vacuum(EXAM, retention=timedelta(0))
+    assert [file.name[:5] for file in parquet_files(store)] == ["b-b2-", "b-b3-", "b-b9-"]
+    assert (ids(store), ids(store, version=2)) == (["c"], ["b"])
+    store.unpin("cohort-1")
+    store.vacuum(EXAM, retention=timedelta(0))
+    assert [file.name[:5] for file in parquet_files(store)] == ["b-b3-", "b-b9-"]
+    assert ids(store) == ["c"]
+
+
+def test_a_pin_is_of_a_version_that_exists_and_never_changes(store: TableStore):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    assert store.pins() == {}
+    store.pin("cohort-1", {"core.exam_v1": 1})
+    store.pin("cohort-1", {"core.exam_v1": 1})
+    assert store.pins() == {"cohort-1": {"core.exam_v1": 1}}
+    with pytest.raises(CommitRefused, match="exists with other versions"):
+        store.pin("cohort-1", {"core.exam_v1": 0})
+    with pytest.raises(CommitRefused, match="there is no version"):
+        store.pin("cohort-2", {"dicom.study_v1": 1})
+    with pytest.raises(SourceMissing, match="version 7"):
+        store.pin("cohort-2", {"core.exam_v1": 7})
+    with pytest.raises(CommitRefused, match="a pin is named by"):
+        store.pin("../x", {"core.exam_v1": 1})
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_publishes_nothing_and_loses_nothing(small_disk: Path):
+    store = TableStore(str(small_disk))
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    noise = [f"{i * 0x9E3779B97F4A7C15 % 2**64:016x}{i * 0xC2B2AE3D27D4EB4F % 2**64:016x}" for i in range(60_000)]
+    too_much = exams(*noise)
+    with pytest.raises(StoreFull):
+        store.commit_batch(EXAM, too_much, batch_id="b2")
+    assert ids(store) == ["a"]
+    assert len(parquet_files(store)) == 1
+    assert store.commit_batch(EXAM, exams("b"), batch_id="b2")
+    assert ids(store) == ["a", "b"]
+
+
+def test_a_disk_that_is_full_for_the_log_alone_publishes_nothing(small_disk: Path):
+    store = TableStore(str(small_disk / "tables"))
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space"), filler.open("wb", buffering=0) as file:  # noqa: PT012
+        while True:
+            file.write(b"\0" * 4096)
+    refused = 0
+    for _ in range(6):
+        try:
+            store.commit_batch(EXAM, exams("b"), batch_id="b2")
+        except StoreFull:
+            refused += 1
+            assert ids(store) == ["a"]
+            assert len(parquet_files(store)) == 1
+        with filler.open("r+b") as file:
+            file.truncate(filler.stat().st_size - 4096)
+    assert refused >= 2, "the Parquet file and then the log must have met a full disk"
+    assert ids(store) == ["a", "b"]
