@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import need
 
 from radlake import log
+from support import need
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -78,7 +78,9 @@ class Settings(BaseSettings):
             if "://" in lake:
                 raise ConfigInvalid(
                     path="settings",
-                    problems=["RADLAKE_RESTRICTED: name a local folder; the restricted zone may not be in an object store"],
+                    problems=[
+                        "RADLAKE_RESTRICTED: name a local folder; the restricted zone may not be in an object store"
+                    ],
                 )
             data["restricted"] = Path(lake) / "restricted"
         restricted = Path(str(data["restricted"])).expanduser().resolve()

@@ -100,7 +100,9 @@ class QueryFailed(TransientError):
 
 
 class RetrieveFailed(TransientError):
-    sentence = "{node} failed to send a study ({reason}). What arrived is kept; the rest is asked again at the next run."
+    sentence = (
+        "{node} failed to send a study ({reason}). What arrived is kept; the rest is asked again at the next run."
+    )
 
 
 class SlowDown(TransientError):
@@ -108,7 +110,9 @@ class SlowDown(TransientError):
 
 
 class StoreFull(TransientError):
-    sentence = "{path} cannot be written ({reason}). Free space there; nothing was lost, the run goes on where it stopped."
+    sentence = (
+        "{path} cannot be written ({reason}). Free space there; nothing was lost, the run goes on where it stopped."
+    )
 
 
 class LedgerBusy(TransientError):

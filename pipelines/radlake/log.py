@@ -13,15 +13,15 @@ from typing import Any
 
 import structlog
 
-ALLOWED_KEYS = frozenset(
-    """
-    event level timestamp exc_info error_class
-    hospital node table zone version batch_id run_id partition month layer
-    reason status state stage verb profile transfer_syntax
-    n_found n_expected n_instances n_stored n_quarantined n_duplicate n_studies n_rows n_files n_failed
-    attempt seconds bytes path_kind port rule
-    """.split()
-)
+# fmt: off
+ALLOWED_KEYS = frozenset({
+    "event", "level", "timestamp", "exc_info", "error_class",
+    "hospital", "node", "table", "zone", "version", "batch_id", "run_id", "partition", "month", "layer",
+    "reason", "status", "state", "stage", "verb", "profile", "transfer_syntax",
+    "n_found", "n_expected", "n_instances", "n_stored", "n_quarantined", "n_duplicate", "n_studies", "n_rows",
+    "n_files", "n_failed", "attempt", "seconds", "bytes", "path_kind", "port", "rule",
+})
+# fmt: on
 
 # pynetdicom logs the identifiers of C-FIND and C-MOVE at INFO and DEBUG; pydicom warns with values.
 _TALKATIVE = ("pynetdicom", "pydicom", "httpx", "httpcore", "botocore", "aiobotocore", "s3fs", "great_expectations")

@@ -59,7 +59,9 @@ def _app(argv: list[str]) -> typer.Typer:
         module = importlib.import_module(f"radlake.cli.{verb}")
         commands = module.app.registered_commands
         if len(commands) == 1 and not module.app.registered_groups and module.app.registered_callback is None:
-            app.command(verb, help=commands[0].help, context_settings=commands[0].context_settings)(commands[0].callback)
+            app.command(verb, help=commands[0].help, context_settings=commands[0].context_settings)(
+                commands[0].callback
+            )
         else:
             app.add_typer(module.app, name=verb, help=module.app.info.help or help_line)
     return app

@@ -11,13 +11,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from radlake.cli.hospitals import chosen_hospitals, hospital_of_files
 from radlake.cli.init import ensure_key
 from radlake.cli.tables import summary_table
 from radlake.config import Settings
-from radlake.errors import ConfigInvalid, RadlakeError
+from radlake.errors import RadlakeError
 from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total, workers
 from radlake.ingest import Progress as Step
-from radlake.net import Hospital, Window, load_hospitals, unregistered_hospital
+from radlake.net import Window
 
 app = typer.Typer(help="Fetch studies from a hospital node or a folder into the lake.", no_args_is_help=True)
 
@@ -29,8 +30,13 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
-            TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TextColumn("studies"),
-            TimeElapsedColumn(), console=console, transient=not console.is_terminal,
+            TextColumn("{task.description:<18}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("studies"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
 
@@ -57,11 +63,9 @@ def folder(
     """Harvest a folder: every DICOM file ends stored, as a resend of a stored one, or in quarantine with a reason."""
     settings: Settings = ctx.obj
     ensure_key(settings)
-    registered = load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
-    known = registered.get(hospital)
-    if known is None:
-        typer.echo(f"note: {hospital} is not registered in {settings.hospitals}; its region is UNKNOWN", err=True)
-        known = unregistered_hospital(hospital)
+    known = hospital_of_files(settings, hospital)
+    if known.region_code == "UNKNOWN":
+        typer.echo(f"note: {hospital} has no region in {settings.hospitals}; it is counted as UNKNOWN", err=True)
     with Bars(Console(stderr=True)) as bars:
         summary = harvest_folder(settings, path, hospital=known, progress=bars)
     _report([summary], json_file)
@@ -70,9 +74,15 @@ def folder(
 @app.command()
 def node(
     ctx: typer.Context,
-    hospitals: Annotated[list[str] | None, typer.Argument(help="Hospital ids; all registered ones when left out.")] = None,
-    since: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First study date; yesterday.")] = None,
-    until: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last study date; today.")] = None,
+    hospitals: Annotated[
+        list[str] | None, typer.Argument(help="Hospital ids; all registered ones when left out.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First study date; yesterday.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last study date; today.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Harvest the studies of a window of study dates from hospital nodes; run it again to fetch what is missing."""
@@ -82,26 +92,15 @@ def node(
     window = Window(since.date() if since else today - timedelta(days=1), until.date() if until else today)
     summaries, failed = [], False
     with Bars(Console(stderr=True)) as bars, workers(settings) as executor:
-        for hospital in _chosen(settings, hospitals):
+        for hospital in chosen_hospitals(settings, hospitals):
             try:
-                summaries.append(
-                    harvest_hospital(settings, hospital, window=window, executor=executor, progress=bars)
-                )
+                summaries.append(harvest_hospital(settings, hospital, window=window, executor=executor, progress=bars))
             except RadlakeError as exc:  # the other hospitals go on
                 failed = True
                 typer.echo(f"error: {hospital.hospital_id}: {exc}", err=True)
     _report(summaries, json_file)
     if failed:
         raise typer.Exit(1)
-
-
-def _chosen(settings: Settings, names: list[str] | None) -> list[Hospital]:
-    registered = load_hospitals(settings.hospitals)
-    unknown = sorted(set(names or ()) - registered.keys())
-    if unknown:
-        problems = [f"{name} is not registered; registered are: {', '.join(sorted(registered))}" for name in unknown]
-        raise ConfigInvalid(path=str(settings.hospitals), problems=problems)
-    return [registered[name] for name in names or sorted(registered)]
 
 
 def _report(summaries: list[HarvestSummary], json_file: Path | None) -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from radlake.cli.hospitals import hospital_of_files
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
 from radlake.dicom.reasons import reasons
@@ -17,7 +18,6 @@ from radlake.errors import SourceMissing
 from radlake.ingest import replay_quarantine
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
-from radlake.net import load_hospitals, unregistered_hospital
 
 app = typer.Typer(help="See what was set aside and why, and replay it.", no_args_is_help=True)
 
@@ -52,8 +52,13 @@ def list_held(
         table.add_column(name, overflow="fold")
     for record in held[:limit]:
         table.add_row(
-            record["quarantine_id"], record["hospital_id"], record["reason"], record["detail"], record["origin"],
-            human_bytes(record["n_bytes"]), f"{record['held_at']:%Y-%m-%d %H:%M}",
+            record["quarantine_id"],
+            record["hospital_id"],
+            record["reason"],
+            record["detail"],
+            record["origin"],
+            human_bytes(record["n_bytes"]),
+            f"{record['held_at']:%Y-%m-%d %H:%M}",
         )
     counts = Counter(record["reason"] for record in held)
     more = f"\n({len(held) - limit:,} more; --limit)" if len(held) > limit else ""
@@ -62,7 +67,9 @@ def list_held(
 
 
 @app.command()
-def show(ctx: typer.Context, quarantine_id: Annotated[str, typer.Argument(help="Id, or its first characters.")]) -> None:
+def show(
+    ctx: typer.Context, quarantine_id: Annotated[str, typer.Argument(help="Id, or its first characters.")]
+) -> None:
     """Show one object: why it is held, what to do, where its bytes are."""
     quarantine = _quarantine(ctx.obj)
     for record in _chosen(quarantine, [quarantine_id]):
@@ -92,13 +99,13 @@ def replay(
         raise typer.BadParameter("name ids, --hospital, --reason, or --all")
     settings: Settings = ctx.obj
     quarantine = _quarantine(settings)
-    held = _chosen(quarantine, quarantine_ids) if quarantine_ids else quarantine.held(hospital_id=hospital, reason=reason)
-    registered = load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
+    held = (
+        _chosen(quarantine, quarantine_ids) if quarantine_ids else quarantine.held(hospital_id=hospital, reason=reason)
+    )
     summaries = []
     for hospital_id in sorted({record["hospital_id"] for record in held}):
-        known = registered.get(hospital_id) or unregistered_hospital(hospital_id)
         mine = [record for record in held if record["hospital_id"] == hospital_id]
-        summaries.append(replay_quarantine(settings, known, held=mine))
+        summaries.append(replay_quarantine(settings, hospital_of_files(settings, hospital_id), held=mine))
     Console().print(summary_table(summaries) if summaries else "Nothing to replay.")
 
 

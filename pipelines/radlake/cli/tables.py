@@ -23,7 +23,18 @@ def human_bytes(n_bytes: float) -> str:
 def summary_table(summaries: Sequence[HarvestSummary]) -> Table:
     """One row per hospital: what was found, stored, set aside and why."""
     table = Table(title="Harvest")
-    for name in ("hospital", "by", "studies", "complete", "partial", "set aside", "stored", "quarantined", "resent", "bytes"):
+    for name in (
+        "hospital",
+        "by",
+        "studies",
+        "complete",
+        "partial",
+        "set aside",
+        "stored",
+        "quarantined",
+        "resent",
+        "bytes",
+    ):
         table.add_column(name, justify="left" if name in ("hospital", "by") else "right")
     for item in summaries:
         table.add_row(
@@ -45,6 +56,7 @@ def summary_table(summaries: Sequence[HarvestSummary]) -> Table:
     not_dicom = sum(item.files_not_dicom for item in summaries)
     notes = [f"{reason} {n:,}" for reason, n in sorted(reasons.items(), key=lambda pair: -pair[1])]
     table.caption = "\n".join(
-        (["quarantined: " + ", ".join(notes)] if notes else []) + ([f"files that are not DICOM: {not_dicom:,}"] if not_dicom else [])
+        (["quarantined: " + ", ".join(notes)] if notes else [])
+        + ([f"files that are not DICOM: {not_dicom:,}"] if not_dicom else [])
     )
     return table

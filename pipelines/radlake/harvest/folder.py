@@ -89,13 +89,15 @@ def _listing(root: Path, unpacked: Path) -> FolderListing:
             if damage:
                 raise damage
             header = read_header(path)
+            if not (header.study_instance_uid and header.sop_instance_uid):
+                raise QuarantineError(reason="uid_missing", detail="Study or SOP Instance UID")
         except NotDicom:
             n_not_dicom += 1
         except QuarantineError as error:
             unreadable.append(UnreadableFile(path, origin, error))
         else:
-            study = studies.setdefault(header.study_uid, FolderStudy(header.study_uid, header.study_date))
-            study.files.append(FolderFile(path, origin, header.sop_uid))
+            study = studies.setdefault(header.study_instance_uid, FolderStudy(header.study_instance_uid, header.study_date))
+            study.files.append(FolderFile(path, origin, header.sop_instance_uid))
     return FolderListing([studies[uid] for uid in sorted(studies)], unreadable, n_not_dicom)
 
 

@@ -6,7 +6,6 @@ told as `trouble`. De-identification and storing are not done here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -41,7 +40,7 @@ class PulledStudy:
 
 def spool_folder(spool: Path, *, hospital_id: str, study_uid: str) -> Path:
     """Where the received files of a study wait: the name does not tell the study."""
-    name = xxhash.xxh3_64_hexdigest(f"{hospital_id}|{study_uid}")
+    name = xxhash.xxh3_64_hexdigest(f"{hospital_id}|{study_uid}".encode())
     return spool / name[:2] / name
 
 
@@ -98,5 +97,3 @@ def _is_unchanged(entry: StudyEntry, study: StudyFound) -> bool:
 
 def _by_date(study: StudyFound) -> tuple[str, str]:
     return str(study.study_date or ""), study.study_uid
-
-

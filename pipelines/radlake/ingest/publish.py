@@ -113,9 +113,7 @@ def _gate(outcomes: Sequence[StudyOutcome], *, now: datetime) -> _Gated:
     return _Gated(result.results, result.blocked)
 
 
-def _set_aside(
-    outcome: StudyOutcome, *, blocked: str | None, quarantine: Quarantine, now: datetime
-) -> list[SetAside]:
+def _set_aside(outcome: StudyOutcome, *, blocked: str | None, quarantine: Quarantine, now: datetime) -> list[SetAside]:
     refused = [(item.file, item.sop_uid, item.error) for item in outcome.refused]
     if blocked:
         error = QuarantineError(reason="quality_gate", detail=blocked)
@@ -157,16 +155,17 @@ def _keep_place(item: Settlement, entry: StudyEntry | None) -> Settlement:
     if entry is None:
         return item
     return Settlement(
-        **{name: getattr(item, name) for name in ("hospital_id", "study_uid", "stored", "set_aside", "resolved", "trouble")},
+        **{
+            name: getattr(item, name)
+            for name in ("hospital_id", "study_uid", "stored", "set_aside", "resolved", "trouble")
+        },
         patient_key=entry.patient_key,
         lake_study_uid=entry.lake_study_uid,
         lake_month=entry.lake_month,
     )
 
 
-def _tables(
-    outcomes: Sequence[StudyOutcome], *, known: Mapping[str, StudyEntry], lake: Lake
-) -> dict[str, pa.Table]:
+def _tables(outcomes: Sequence[StudyOutcome], *, known: Mapping[str, StudyEntry], lake: Lake) -> dict[str, pa.Table]:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in CHILDREN_FIRST}
     before = _study_rows(lake, [known[o.study_uid] for o in outcomes if o.study_uid in known])
     replaced = []
@@ -194,7 +193,7 @@ def _study_rows(lake: Lake, entries: Sequence[StudyEntry]) -> dict[str, dict[str
     if not entries:
         return {}
     with duck.connect(lake) as connection:
-        months = sorted({entry.lake_month for entry in entries})
+        months = sorted({entry.lake_month for entry in entries if entry.lake_month})
         wanted = [entry.lake_study_uid for entry in entries]
         query = """
             SELECT study.*, (

@@ -23,7 +23,9 @@ _SMALL = 2**15 - 1  # SMALLINT
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 
 
-def instance_row(ds: Dataset, *, place: dict[str, Any], pixel_offset: int | None, member: PackedMember) -> dict[str, Any]:
+def instance_row(
+    ds: Dataset, *, place: dict[str, Any], pixel_offset: int | None, member: PackedMember
+) -> dict[str, Any]:
     """One row of dicom.instance.
 
     Parameters
@@ -144,7 +146,9 @@ def _at(day: str, time: str) -> datetime | None:
     hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
     if hours > 23 or minutes > 59:
         hours = minutes = seconds = 0
-    return datetime(start.year, start.month, start.day) + timedelta(hours=hours, minutes=minutes, seconds=min(seconds, 59))
+    return datetime(start.year, start.month, start.day) + timedelta(
+        hours=hours, minutes=minutes, seconds=min(seconds, 59)
+    )
 
 
 def _date(value: str | None) -> date | None:

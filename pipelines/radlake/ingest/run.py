@@ -71,9 +71,7 @@ def harvest_hospital(
         If the node cannot be reached or fails several studies in a row. What came before is published.
     """
     if hospital.node.kind == "folder":
-        return harvest_folder(
-            settings, hospital.node.path, hospital=hospital, executor=executor, progress=progress
-        )
+        return harvest_folder(settings, hospital.node.path, hospital=hospital, executor=executor, progress=progress)
     with _run(settings, hospital, kind=hospital.node.retrieve_kind, executor=executor) as run:
         client = connect(hospital.node, ae_title=settings.ae_title, scp_port=settings.scp_port)
         found = discover_studies(
@@ -163,7 +161,7 @@ def replay_quarantine(
             except QuarantineError as error:
                 run.refuse(file, error)
                 continue
-            by_study.setdefault(header.study_uid, []).append(replace(file, sop_uid=header.sop_uid))
+            by_study.setdefault(header.study_instance_uid, []).append(replace(file, sop_uid=header.sop_instance_uid))
         run.summary.studies_found = len(by_study)
         for study_uid, files in sorted(by_study.items()):
             found = frozenset(file.sop_uid for file in files) - {""}

@@ -18,7 +18,7 @@ from pydicom import Dataset
 
 from radlake.config import Settings, resolve_secret
 from radlake.deidentify import Deidentifier, KeyRing, Person, identify_person, load_profile
-from radlake.dicom.part10 import encode_instance, pixel_offset, read_instance
+from radlake.dicom.part10 import encode_located, read_instance
 from radlake.errors import PrivacyError, QuarantineError, TransientError
 from radlake.ingest import rows
 from radlake.lake import Lake
@@ -108,7 +108,7 @@ class _Workshop:
 
 
 @lru_cache(maxsize=4)
-def _workshop(settings: Settings) -> _Workshop:
+def _workshop(settings: Settings) -> _Workshop:  # a frozen model is hashable
     keys = KeyRing.from_secret(resolve_secret(settings.key))
     profile = load_profile(settings.profile)
     return _Workshop(Lake.from_settings(settings), keys, Deidentifier(profile, keys), profile.label)
@@ -122,7 +122,7 @@ def ingest_study(job: IngestJob) -> StudyOutcome:
     TransientError, PrivacyError
         When the store is full or an identifier would leak. Everything else ends in `refused`.
     """
-    shop = _workshop(job.settings)
+    shop = _workshop(job.settings)  # pyright: ignore[reportArgumentType]
     readable, resends, refused = _readable_files(job)
     if not readable:
         return _outcome(job, None, (), (), {}, resends, refused)
@@ -228,7 +228,7 @@ def _deidentified(
     for item in members:
         try:
             ds = shop.deidentifier.deidentify(read_instance(item.file.path), person=person, hospital_id=job.hospital_id)
-            data = encode_instance(ds)
+            data, offset = encode_located(ds)
         except QuarantineError as error:
             refused.append(Refused(item.file, item.sop_uid, error))
             continue
@@ -249,7 +249,6 @@ def _deidentified(
                     Refused(item.file, item.sop_uid, QuarantineError(reason="sop_instance_conflict", detail=detail))
                 )
             continue
-        offset = pixel_offset(data)
         for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
             if keyword in ds:
                 del ds[keyword]

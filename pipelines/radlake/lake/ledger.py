@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from radlake.errors import LedgerBusy
 
@@ -200,8 +201,8 @@ class Ledger:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite)
         if self._is_sqlite:
-            sa.event.listen(self.engine, "connect", _sqlite_connected)
-            sa.event.listen(self.engine, "begin", _sqlite_begin)
+            event.listen(self.engine, "connect", _sqlite_connected)
+            event.listen(self.engine, "begin", _sqlite_begin)
         with self._writing() as connection:
             _METADATA.create_all(connection)
 
@@ -239,7 +240,9 @@ class Ledger:
             return
         with self.engine.connect() as connection:
             key = zlib.crc32(hospital_id.encode())
-            if not connection.execute(sa.text("SELECT pg_try_advisory_lock(7253, :key)"), {"key": _int32(key)}).scalar():
+            if not connection.execute(
+                sa.text("SELECT pg_try_advisory_lock(7253, :key)"), {"key": _int32(key)}
+            ).scalar():
                 raise LedgerBusy(hospital=hospital_id)
             connection.commit()
             try:
@@ -316,7 +319,11 @@ class Ledger:
         with self._writing() as connection:
             where = _is(hospital_id, study_uid)
             row = connection.execute(sa.select(_STUDY).where(*where)).mappings().one()
-            values: dict[str, Any] = {"state": StudyState.RETRIEVING, "attempts": row["attempts"] + 1, "updated_at": now}
+            values: dict[str, Any] = {
+                "state": StudyState.RETRIEVING,
+                "attempts": row["attempts"] + 1,
+                "updated_at": now,
+            }
             if listed is not None or found:
                 union = (listed or frozenset()) | found | frozenset(_unpack(row["expected"]) or ())
                 count = 0 if listed is not None else row["n_expected"] or 0
@@ -380,8 +387,10 @@ class Ledger:
         ).group_by(_STUDY.c.hospital_id)
         held = self.held_by_reason()
         with self._reading() as connection:
-            rows = [{key: value if key == "hospital_id" else int(value) for key, value in row.items()}
-                    for row in connection.execute(studies.order_by(_STUDY.c.hospital_id)).mappings()]
+            rows = [
+                {key: value if key == "hospital_id" else int(value) for key, value in row.items()}
+                for row in connection.execute(studies.order_by(_STUDY.c.hospital_id)).mappings()
+            ]
         for row in rows:
             row["n_instances_quarantined"] = sum(n for hospital, _, n in held if hospital == row["hospital_id"])
         return rows
@@ -463,7 +472,7 @@ def _unpack(blob: bytes | None) -> Any:
     return json.loads(zlib.decompress(blob)) if blob else None
 
 
-def _entry(row: Mapping[str, Any]) -> StudyEntry:
+def _entry(row: sa.RowMapping) -> StudyEntry:
     expected = _unpack(row["expected"])
     return StudyEntry(
         hospital_id=row["hospital_id"],

@@ -89,7 +89,7 @@ class Quarantine:
 
 
 def quarantine_id_of(hospital_id: str, digest: str) -> str:
-    return xxhash.xxh3_64_hexdigest(f"{hospital_id}|{digest}")
+    return xxhash.xxh3_64_hexdigest(f"{hospital_id}|{digest}".encode())
 
 
 def digest_of_file(path: Path) -> str:

@@ -1,0 +1,174 @@
+"""`radlake demo`: three hospitals, harvested over real DICOM protocols to a number on a screen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from radlake.cli.build import build_lake
+from radlake.cli.harvest import Bars
+from radlake.cli.init import ensure_key
+from radlake.cli.tables import human_bytes, summary_table
+from radlake.config import Settings
+from radlake.errors import ConfigInvalid, RadlakeError
+from radlake.ingest import HarvestSummary, harvest_hospital, total, workers
+from radlake.lake import Lake, duck
+from radlake.net import Hospital, Window, load_hospitals
+from radlake.sqlrun.reference import load_defaults, load_reference
+from radlake.synth import demo as synth
+from radlake.synth.ledgers import film_ledger_table, population_table
+
+app = typer.Typer()
+LAKE = "demo-lake"
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Show the numbers in a browser at the end.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file as JSON.")] = None,
+    exams: Annotated[int, typer.Option(min=30, help="Exams in the synthetic province.")] = 900,
+    port: Annotated[int, typer.Option(help="Port of the page.")] = 8765,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew: remove the demo's lake first.")] = False,
+) -> None:
+    """Make three synthetic hospitals, run a PACS for each, harvest, de-identify, store, count and show.
+
+    The lake is ./demo-lake (or --lake). A second run goes on where the first stopped: nothing is fetched twice.
+    """
+    console, start = Console(), monotonic()
+    settings = _demo_settings(ctx.obj)
+    if fresh and settings.is_local and (Path(settings.lake) / "restricted" / "demo").is_dir():
+        shutil.rmtree(settings.lake)
+    ensure_key(settings)
+    lake = Lake.from_settings(settings)
+    root = settings.restricted / "demo"
+    root.mkdir(exist_ok=True)
+
+    console.print("[bold]1/4[/] making three hospitals' archives …")
+    province = synth.demo_province(n_exams=exams)
+    files = synth.make_archives(province, root)
+    console.print(f"    {sum(files.values()):,} files of {len(province.hospitals)} hospitals")
+
+    console.print("[bold]2/4[/] harvesting over C-GET, C-MOVE and DICOMweb …")
+    with synth.running_pacs(province, root, our_ae_title=settings.ae_title, scp_port=settings.scp_port) as pacs:
+        synth.write_hospitals(pacs, settings.hospitals)
+        summaries = _harvest(settings, console)
+
+    console.print("[bold]3/4[/] loading population, prices and film ledger …")
+    now = datetime.now(UTC).replace(tzinfo=None)
+    load_defaults(lake, batch_id=f"demo-defaults-{synth.SEED}")
+    load_reference(lake, "ref.film_ledger", film_ledger_table(province), batch_id=f"demo-film-{synth.SEED}-{exams}")
+    load_reference(lake, "ref.population", population_table(province), batch_id=f"demo-people-{synth.SEED}-{exams}")
+
+    console.print("[bold]4/4[/] counting exams, duplicates and film …")
+    build_lake(settings, now=now)
+
+    result = _result(lake, summaries, seconds=monotonic() - start)
+    _print(console, summaries, result)
+    if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    if serve:
+        from radlake.web import serve as serve_web
+
+        console.print(f"\nThe numbers are at [bold]http://127.0.0.1:{port}[/]; Ctrl-C stops.")
+        serve_web(settings, host="127.0.0.1", port=port)
+
+
+def _demo_settings(given: Settings) -> Settings:
+    """The demo has a lake of its own unless another is named, and a storage SCP port that is free."""
+    if "lake" in given.model_fields_set:
+        lake = given.lake
+    else:
+        lake = str(Path(LAKE).resolve())
+    if "://" in lake:
+        raise ConfigInvalid(path="--lake", problems=["the demo keeps its hospitals beside its lake: name a local folder"])
+    chosen = given.model_dump(include=given.model_fields_set - {"restricted", "ledger", "hospitals", "key"})
+    return Settings(**chosen | {"lake": lake, "scp_port": given.scp_port or synth.free_port()})
+
+
+def _harvest(settings: Settings, console: Console) -> list[HarvestSummary]:
+    """All hospitals at once, on shared workers; one that fails does not stop the others."""
+    hospitals = load_hospitals(settings.hospitals)
+    window = Window(synth.START, synth.END)
+    everything = Window(datetime(1900, 1, 1).date(), datetime(2100, 1, 1).date())
+
+    with Bars(console) as bars, workers(settings) as executor, ThreadPoolExecutor(len(hospitals)) as threads:
+
+        def harvest(hospital: Hospital) -> HarvestSummary | RadlakeError:
+            try:
+                # The first hospital also holds pydicom's test files, whose study dates lie anywhere.
+                asked = everything if hospital is first else window
+                return harvest_hospital(settings, hospital, window=asked, executor=executor, progress=bars)
+            except RadlakeError as exc:
+                return exc
+
+        first = next(iter(hospitals.values()))
+        results = list(threads.map(harvest, hospitals.values()))
+    for hospital, result in zip(hospitals, results, strict=True):
+        if isinstance(result, RadlakeError):
+            console.print(f"[red]error:[/] {hospital}: {result}")
+    return [result for result in results if isinstance(result, HarvestSummary)]
+
+
+def _result(lake: Lake, summaries: list[HarvestSummary], *, seconds: float) -> dict[str, Any]:
+    with duck.connect(lake) as connection:
+
+        def one(query: str) -> Any:
+            row = connection.execute(query).fetchone()
+            return row[0] if row else None
+
+        duplicates = {
+            f"duplicates_{days}_days": one(
+                "SELECT n_duplicates FROM stats.duplicate_exam WHERE scope = 'any' AND exam_month = 'all'"
+                f" AND hospital_id = 'all' AND modality_group = 'all' AND window_days = {days}"
+            )
+            for days in (30, 90)
+        }
+        net_fen = one(
+            "SELECT net_saving_fen FROM stats.film_saving"
+            " WHERE exam_month = 'all' AND hospital_id = 'all' AND modality_group = 'all'"
+        )
+        counts = {
+            "exams": one("SELECT count(*) FROM core.exam"),
+            "instances_in_lake": one("SELECT count(*) FROM dicom.instance"),
+            "series_objects": one("SELECT count(*) FROM dicom.series"),
+            "studies_in_lake": one("SELECT count(*) FROM dicom.study"),
+        }
+    return (
+        total(summaries)
+        | counts
+        | duplicates
+        | {"net_film_saving_yuan": None if net_fen is None else net_fen / 100, "seconds": round(seconds, 1)}
+        | {"hospitals": [summary.to_json() for summary in summaries], "lake": lake.url}
+    )
+
+
+def _print(console: Console, summaries: list[HarvestSummary], result: dict[str, Any]) -> None:
+    console.print()
+    console.print(summary_table(summaries))
+    table = Table(title="The lake", show_header=False)
+    for name, value in (
+        ("exams 检查", f"{result['exams']:,}"),
+        ("studies / series objects / instances", "{studies_in_lake:,} / {series_objects:,} / {instances_in_lake:,}".format(**result)),
+        ("duplicate exams within 30 / 90 days 重复检查", f"{_shown(result['duplicates_30_days'])} / {_shown(result['duplicates_90_days'])}"),
+        ("net film saving 胶片净节省", f"{_shown(result['net_film_saving_yuan'])} yuan 元"),
+        ("bytes of this run", human_bytes(result["stored_bytes"])),
+        ("wall time", f"{result['seconds']:.0f} s"),
+        ("ask it", "radlake --lake demo-lake sql \"SELECT * FROM stats.duplicate_exam\""),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _shown(value: float | None) -> str:
+    return "masked" if value is None else f"{value:,.0f}"

@@ -1,0 +1,48 @@
+"""Hospitals that a command names: registered ones, and for a folder also one that is not registered yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from radlake.config import Settings
+from radlake.errors import ConfigInvalid
+from radlake.net import FolderNode, Hospital, load_hospitals
+
+__all__ = ["chosen_hospitals", "hospital_of_files"]
+
+
+def chosen_hospitals(settings: Settings, names: Sequence[str] | None) -> list[Hospital]:
+    """The named hospitals, or all registered ones.
+
+    Raises
+    ------
+    ConfigInvalid
+        If a name is not registered.
+    """
+    registered = load_hospitals(settings.hospitals)
+    unknown = sorted(set(names or ()) - registered.keys())
+    if unknown:
+        problems = [f"{name} is not registered; registered are: {', '.join(sorted(registered))}" for name in unknown]
+        raise ConfigInvalid(path=str(settings.hospitals), problems=problems)
+    return [registered[name] for name in names or sorted(registered)]
+
+
+def hospital_of_files(settings: Settings, hospital_id: str) -> Hospital:
+    """The registered hospital, or one of unknown region and level: its files are taken all the same.
+
+    Raises
+    ------
+    ConfigInvalid
+        If the id cannot be a hospital's id.
+    """
+    registered = load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
+    if hospital_id in registered:
+        return registered[hospital_id]
+    try:
+        return Hospital(hospital_id=hospital_id, name_zh=hospital_id, name_en=hospital_id, node=FolderNode(path=Path()))
+    except ValidationError as exc:
+        problems = [f"{hospital_id!r}: letters, digits, - and _ only, 32 at most, and a letter or digit first"]
+        raise ConfigInvalid(path="--hospital", problems=problems) from exc

@@ -1,0 +1,180 @@
+"""The demo's three hospitals: synthetic archives and a running PACS for each, over real network protocols.
+
+The provincial hospital runs a real Orthanc when it is installed and answers C-GET; the second is DIMSE only, answers in
+GB18030 and sends by C-MOVE; the third speaks DICOMweb only. Everything of theirs lies in one folder and is made once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import yaml
+
+from radlake.errors import NodeUnavailable
+from radlake.synth.datasets import pydicom_test_files, write_archive
+from radlake.synth.orthanc import find_orthanc, load_orthanc, running_orthanc
+from radlake.synth.province import Hospital, Province, make_province
+
+__all__ = ["DemoPacs", "demo_province", "free_port", "make_archives", "running_pacs", "write_hospitals"]
+
+SEED = 20260101
+START, END = date(2025, 7, 1), date(2025, 12, 31)
+_PR_SET_PDEATHSIG = 1
+_MADE = "made.json"
+
+
+@dataclass(frozen=True)
+class DemoPacs:
+    """Where a hospital's node answers, as a `node` of the hospitals' YAML, and what program answers there."""
+
+    hospital: Hospital
+    node: dict[str, object]
+    program: str
+
+
+def demo_province(*, n_exams: int) -> Province:
+    """The same province every time: half a year, three hospitals, `n_exams` exams."""
+    return make_province(seed=SEED, hospitals=3, n_exams=n_exams, start=START, end=END)
+
+
+def make_archives(province: Province, root: Path) -> dict[str, int]:
+    """Write each hospital's archive, with pydicom's own test files (broken ones included) in the first one.
+
+    Returns
+    -------
+    dict
+        Files per hospital. An archive that is there already is left alone.
+    """
+    made = root / _MADE
+    if made.is_file():
+        return json.loads(made.read_text(encoding="utf-8"))
+    files: dict[str, int] = {}
+    for n, hospital in enumerate(province.hospitals):
+        extra = pydicom_test_files() if n == 0 else ()
+        files[hospital.hospital_id] = write_archive(
+            province, hospital.hospital_id, root / hospital.hospital_id, extra=extra
+        )
+    made.write_text(json.dumps(files), encoding="utf-8")
+    return files
+
+
+@contextmanager
+def running_pacs(province: Province, root: Path, *, our_ae_title: str, scp_port: int) -> Iterator[list[DemoPacs]]:
+    """Run the PACS of the three hospitals; all of them are gone when the block ends or this process dies.
+
+    Parameters
+    ----------
+    scp_port : int
+        Port of our storage SCP, the destination of C-MOVE.
+    """
+    first, second, third = province.hospitals
+    with ExitStack() as stack:
+        pacs = []
+        if program := find_orthanc():
+            port, http_port = free_port(), free_port()
+            url = stack.enter_context(
+                running_orthanc(
+                    program,
+                    root / "orthanc",
+                    ae_title=first.ae_title,
+                    dicom_port=port,
+                    http_port=http_port,
+                    our_ae_title=our_ae_title,
+                )
+            )
+            loaded = root / "orthanc" / "loaded"
+            if not loaded.exists():
+                load_orthanc(url, sorted((root / first.hospital_id).rglob("*.dcm")))
+                loaded.touch()
+            pacs.append(DemoPacs(first, _dimse(first, port, "get"), "Orthanc"))
+        else:
+            port = stack.enter_context(_simulator("dimse", root / first.hospital_id, "--aet", first.ae_title))
+            pacs.append(DemoPacs(first, _dimse(first, port, "get"), "simulator"))
+        destination = f"{our_ae_title}=127.0.0.1:{scp_port}"
+        port = stack.enter_context(
+            _simulator(
+                "dimse",
+                root / second.hospital_id,
+                *("--aet", second.ae_title, "--charset", "GB18030", "--move-destination", destination),
+            )
+        )
+        pacs.append(DemoPacs(second, _dimse(second, port, "move"), "simulator, GB18030"))
+        port = stack.enter_context(_simulator("dicomweb", root / third.hospital_id))
+        node = {"kind": "dicomweb", "base_url": f"http://127.0.0.1:{port}"}
+        pacs.append(DemoPacs(third, node, "simulator, DICOMweb"))
+        yield pacs
+
+
+def write_hospitals(pacs: list[DemoPacs], path: Path) -> None:
+    """Write the hospitals' YAML as a person would."""
+    hospitals = [
+        {
+            "hospital_id": item.hospital.hospital_id,
+            "name_zh": item.hospital.name_zh,
+            "name_en": item.hospital.name_en,
+            "region_code": item.hospital.region_code,
+            "level": item.hospital.level,
+            "node": item.node,
+        }
+        for item in pacs
+    ]
+    path.write_text(yaml.safe_dump({"hospitals": hospitals}, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def free_port() -> int:
+    """A port of the loopback interface that was free a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def _dimse(hospital: Hospital, port: int, retrieve: str) -> dict[str, object]:
+    return {"kind": "dimse", "ae_title": hospital.ae_title, "host": "127.0.0.1", "port": port, "retrieve": retrieve}
+
+
+@contextmanager
+def _simulator(kind: str, archive: Path, *options: str) -> Iterator[int]:
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "radlake.synth.pacs",
+        kind,
+        "--archive",
+        str(archive),
+        "--port",
+        str(port),
+        *options,
+    ]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, preexec_fn=_die_with_parent
+    )
+    try:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise NodeUnavailable(node=f"{kind} simulator", reason=f"it ended with exit code {process.wait()}")
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,105 @@
+"""A real Orthanc as one of the demo's hospitals, when it is installed (Debian package `orthanc`)."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from radlake.errors import NodeUnavailable
+
+__all__ = ["find_orthanc", "load_orthanc", "running_orthanc"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def find_orthanc() -> str | None:
+    """Path of the Orthanc program, None when it is not installed."""
+    return shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+@contextmanager
+def running_orthanc(
+    program: str, folder: Path, *, ae_title: str, dicom_port: int, http_port: int, our_ae_title: str
+) -> Iterator[str]:
+    """Run Orthanc with its storage in `folder`; yields the base URL of its REST interface.
+
+    Raises
+    ------
+    NodeUnavailable
+        If it does not answer within 30 s.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = {
+        "Name": "radlake demo",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "DicomAet": ae_title,
+        "DicomPort": dicom_port,
+        "DicomCheckCalledAet": True,
+        "HttpPort": http_port,
+        "RemoteAccessAllowed": False,
+        "DicomAlwaysAllowGet": False,
+        "DicomModalities": {"radlake": {"AET": our_ae_title, "Host": "127.0.0.1", "Port": 104, "AllowGet": True}},
+        "UnknownSopClassAccepted": True,
+        "Plugins": [],
+    }
+    config = folder / "orthanc.json"
+    config.write_text(json.dumps(configuration, indent=2), encoding="utf-8")
+    with (folder / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, str(config)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"TCP_NODELAY": "1"},  # its DICOM toolkit waits 40 ms per message otherwise
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    url = f"http://127.0.0.1:{http_port}"
+    try:
+        _wait_until_up(url, process)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def load_orthanc(url: str, files: Iterable[Path]) -> int:
+    """Upload Part-10 files; files that Orthanc refuses are left out. Returns how many it has."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for path in files:
+            client.post("/instances", content=path.read_bytes())
+        return int(client.get("/statistics").json()["CountInstances"])
+
+
+def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        if process.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{url}/system", timeout=1).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise NodeUnavailable(node="orthanc", reason="it did not start; see orthanc.log in its folder")
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,75 @@
+"""A harvest killed at any commit point and run again leaves the lake that an uninterrupted one leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import killed_harvest
+from support.dicom import ct_study, image_study, write
+from support.lakes import picture, settings_of, states
+
+from radlake.cli.hospitals import hospital_of_files
+from radlake.config import Settings
+from radlake.ingest import HarvestSummary, harvest_folder
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three studies, one of them with an object that goes to quarantine."""
+    folder = tmp_path_factory.mktemp("archive")
+    studies = [ct_study(n=3, patient="李雷"), image_study("MR", n=2, patient="韩梅梅"), image_study("DX", n=1, patient="Wang^Fang")]
+    for s, study in enumerate(studies):
+        for n, ds in enumerate(study):
+            write(ds, folder / f"{s}" / f"{n}.dcm")
+    whole = (folder / "0" / "2.dcm").read_bytes()
+    (folder / "0" / "2.dcm").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def harvest(settings: Settings, archive: Path) -> HarvestSummary:
+    return harvest_folder(settings, archive, hospital=hospital_of_files(settings, "h1"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    settings = settings_of(tmp_path_factory.mktemp("whole") / "lake")
+    harvest(settings, archive)
+    return settings
+
+
+def test_the_archive_is_a_fair_test(uninterrupted: Settings) -> None:
+    kinds = sorted(state for state, _ in states(uninterrupted).values())
+    assert kinds == ["complete", "complete", "partial"]
+
+
+@pytest.mark.parametrize("point", killed_harvest.POINTS)
+def test_killed_and_run_again(point: str, archive: Path, uninterrupted: Settings, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "lake")
+    killed = subprocess.run(
+        [sys.executable, killed_harvest.__file__, point, settings.lake, str(archive)],
+        env=os.environ | {"RADLAKE_WORKERS": "0"},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    harvest(settings, archive)
+    assert picture(settings) == picture(uninterrupted)
+    assert states(settings) == states(uninterrupted)
+    assert not list((settings.restricted / "staged").rglob("*.parquet"))
+
+
+def test_running_again_changes_nothing(archive: Path, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "lake")
+    first = harvest(settings, archive)
+    before = picture(settings)
+    again = harvest(settings, archive)
+    assert picture(settings) == before
+    assert (first.instances_stored, first.instances_quarantined, first.instances_duplicate) == (5, 1, 0)
+    assert (again.instances_stored, again.instances_quarantined, again.instances_duplicate) == (0, 1, 5)
+    assert (again.studies_complete, again.studies_partial) == (2, 1)

@@ -1,0 +1,53 @@
+"""Small lakes for tests: settings with a fixed key, and a picture of everything in a lake that must be equal."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from radlake.config import Settings
+from radlake.lake import Lake, duck
+
+KEY = "5f" * 32
+
+
+def settings_of(folder: Path, **given: Any) -> Settings:
+    """Settings of a new lake in `folder` whose root key is always the same."""
+    settings = Settings(lake=str(folder), **{"workers": 0, **given})
+    settings.prepare_restricted()
+    key = settings.restricted / "root.key"
+    key.touch(mode=0o600)
+    key.write_text(KEY)
+    return settings
+
+
+def picture(settings: Settings) -> dict[str, Any]:
+    """Digest of every object by path, and every row of the dicom tables, in a fixed order."""
+    lake = Lake.from_settings(settings)
+    objects = {
+        path: hashlib.sha256(lake.objects.read(path, 0, lake.objects.size(path))).hexdigest()
+        for path in sorted(lake.objects.list())
+    }
+    with duck.connect(lake) as connection:
+        rows = {
+            name: connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
+            for name in ("dicom.study", "dicom.series", "dicom.instance")
+        }
+    return {"objects": objects} | rows
+
+
+def states(settings: Settings) -> dict[str, tuple[str, str]]:
+    """State and reason of every study in the ledger."""
+    from radlake.lake.ledger import Ledger
+
+    ledger = Ledger(settings.ledger)
+    try:
+        hospitals = [row["hospital_id"] for row in ledger.completeness()]
+        return {
+            f"{hospital}/{entry.study_uid}": (entry.state.value, entry.reason)
+            for hospital in hospitals
+            for entry in ledger.entries(hospital)
+        }
+    finally:
+        ledger.close()
