@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydicom import dcmread
 from pydicom.datadict import keyword_for_tag
@@ -60,15 +60,14 @@ class WebPacs:
 
 def make_app(holdings: Holdings, *, token: str, quirks: Quirks) -> FastAPI:
     """The application; with a token every request must bear it (RFC 6750)."""
-    app = FastAPI(openapi_url=None)
-    line = _Line(quirks)
 
-    @app.middleware("http")
-    async def authorize(request: Request, call_next: Any) -> Response:
+    def authorize(request: Request) -> None:
         given = request.headers.get("authorization", "")
         if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            return Response(status_code=401, headers={"WWW-Authenticate": "Bearer"})
-        return await call_next(request)
+            raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
+
+    app = FastAPI(openapi_url=None, dependencies=[Depends(authorize)])
+    line = _Line(quirks)
 
     def search(level: str) -> Any:
         def endpoint(request: Request) -> Response:
