@@ -1,0 +1,29 @@
+"""Retries: the error tree of radlake decides, so that a DAG does not have to."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+
+from radlake.errors import PermanentError, PrivacyError, TransientError
+
+__all__ = ["RETRIES"]
+
+# Default arguments of every task: five retries within about an hour (2, 4, 8, 16, 32 minutes apart).
+# An error that is not ours is retried too: nothing is known about it.
+RETRIES: Final[dict[str, Any]] = {
+    "retries": 5,
+    "retry_delay": timedelta(minutes=2),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(hours=1),
+    "retry_policy": ExceptionRetryPolicy(
+        [
+            RetryRule(TransientError, RetryAction.RETRY, reason="it may work later"),
+            RetryRule(PermanentError, RetryAction.FAIL, reason="a person must change something first"),
+            RetryRule(PrivacyError, RetryAction.FAIL, reason="an identifier was about to leave"),
+        ]
+    ),
+    "execution_timeout": timedelta(hours=12),
+}

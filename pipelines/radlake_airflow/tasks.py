@@ -1,0 +1,67 @@
+"""What the tasks of the DAGs call: settings from the environment, one call of the library, counts back.
+
+XCom is readable by every user of Airflow: keys and counts only.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
+
+from radlake.config import Settings
+from radlake.net import Window, load_hospitals
+
+__all__ = ["build", "harvest", "hospital_ids", "window_from_run"]
+
+SHANGHAI: Final = ZoneInfo("Asia/Shanghai")
+
+
+class Run(Protocol):
+    """The part of Airflow's DAG run that says what it is about; instants are in UTC."""
+
+    @property
+    def data_interval_end(self) -> datetime | None: ...
+
+    @property
+    def run_after(self) -> datetime: ...
+
+
+def hospital_ids() -> list[str]:
+    return sorted(load_hospitals(Settings().hospitals))
+
+
+def harvest(hospital_id: str, *, run: Run, look_back_days: int) -> dict[str, Any]:
+    """Harvest one hospital for the days of a run; the counts of what came."""
+    from radlake.ingest import harvest_hospital
+
+    settings = Settings()
+    hospital = load_hospitals(settings.hospitals)[hospital_id]
+    window = window_from_run(run, look_back_days=look_back_days)
+    summary = harvest_hospital(settings, hospital, window=window).to_json()
+    return {"hospital_id": hospital_id, "from": str(window.start), "to": str(window.end), **_counts(summary)}
+
+
+def build() -> dict[str, int]:
+    """Build the core and stats tables; the rows of each."""
+    from radlake.cli.build import build_lake
+
+    return {table.name: table.n_rows for table in build_lake(Settings(), now=datetime.now(UTC).replace(tzinfo=None))}
+
+
+def window_from_run(run: Run, *, look_back_days: int) -> Window:
+    """Study dates that a run harvests: the day that its interval ends, and some days before.
+
+    Airflow's instants are in UTC, study dates are Shanghai's: the interval that ends at 18:00 UTC of the 2nd
+    ends at 02:00 of the 3rd, and its day is the 2nd. A run without an interval was started by hand: its last
+    day is today.
+    """
+    if run.data_interval_end is None:
+        last = run.run_after.astimezone(SHANGHAI).date()
+    else:
+        last = run.data_interval_end.astimezone(SHANGHAI).date() - timedelta(days=1)
+    return Window(last - timedelta(days=look_back_days), last)
+
+
+def _counts(summary: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in summary.items() if isinstance(value, (int, dict))}
