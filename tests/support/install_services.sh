@@ -6,6 +6,7 @@ set -uo pipefail
 packages=(
   orthanc orthanc-dicomweb dcmtk dicom3tools           # PACS, DICOM tools, IOD referee
   chromium fonts-noto-cjk                              # browser tests, Chinese glyphs
+  unzip                                                # opens series objects
   postgresql                                           # ledger and Airflow on PostgreSQL
   ceph-mon ceph-osd ceph-mgr radosgw ceph-common bc curl   # S3 (Ceph RGW)
 )
