@@ -1,0 +1,20 @@
+"""Nodes: where hospitals keep their images, and how to ask for them over DIMSE and DICOMweb."""
+
+from __future__ import annotations
+
+from radlake.net.client import NodeClient, RetrieveResult, StudyFound, Window, connect
+from radlake.net.node import DimseNode, FolderNode, Hospital, Node, WebNode, load_hospitals
+
+__all__ = [
+    "DimseNode",
+    "FolderNode",
+    "Hospital",
+    "Node",
+    "NodeClient",
+    "RetrieveResult",
+    "StudyFound",
+    "WebNode",
+    "Window",
+    "connect",
+    "load_hospitals",
+]

@@ -1,0 +1,96 @@
+"""`radlake node`: what is registered, and whether it answers."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from radlake.config import Settings
+from radlake.errors import RadlakeError, SourceMissing
+from radlake.net import FolderNode, Hospital, connect, load_hospitals
+
+app = typer.Typer(help="List hospital nodes and test their connection.", no_args_is_help=True)
+
+_WIDE = 200  # in a pipe nothing is folded
+_AT_ONCE = 16  # a province has more nodes than patience
+
+
+@app.command("list")
+def list_nodes(ctx: typer.Context) -> None:
+    """Show every hospital of the hospitals file and how its images are reached."""
+    settings: Settings = ctx.obj
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("hospital", "name", "region", "level", "storage", "retrieve", "address"):
+        table.add_column(column, overflow="fold")
+    for hospital in load_hospitals(settings.hospitals).values():
+        table.add_row(
+            hospital.hospital_id,
+            f"{hospital.name_zh}\n{hospital.name_en}",
+            hospital.region_code,
+            hospital.level,
+            hospital.storage_policy,
+            hospital.node.retrieve_kind,
+            hospital.node.address,
+        )
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+@app.command()
+def echo(
+    ctx: typer.Context,
+    hospital_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[HOSPITAL]...", help="All when none is named.")
+    ] = None,
+) -> None:
+    """Ask each node whether it is there: C-ECHO, a DICOMweb search, or a look at the folder.
+
+    Exits with 1 when a node fails; the others are asked all the same.
+    """
+    settings: Settings = ctx.obj
+    chosen = _chosen(load_hospitals(settings.hospitals), hospital_ids or [])
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        answers = pool.map(lambda hospital: _answer(hospital, settings=settings), chosen)
+        failures = [_tell(hospital, answer) for hospital, answer in zip(chosen, answers, strict=True)]
+    if any(failures):
+        raise typer.Exit(1)
+
+
+def _chosen(hospitals: dict[str, Hospital], hospital_ids: Iterable[str]) -> list[Hospital]:
+    for name in hospital_ids:
+        if name not in hospitals:
+            near = difflib.get_close_matches(name, hospitals, n=1)
+            raise typer.BadParameter(
+                f"no hospital {name}; did you mean {near[0]}?"
+                if near
+                else f"no hospital {name}; see `radlake node list`"
+            )
+    return [hospitals[name] for name in hospital_ids] or list(hospitals.values())
+
+
+def _answer(hospital: Hospital, *, settings: Settings) -> float | RadlakeError:
+    """Seconds, or what went wrong."""
+    node = hospital.node
+    try:
+        if isinstance(node, FolderNode):
+            if not node.path.is_dir():
+                raise SourceMissing(path=node.path)
+            return 0.0
+        return connect(node, ae_title=settings.ae_title, scp_port=settings.scp_port).echo()
+    except RadlakeError as exc:
+        return exc
+
+
+def _tell(hospital: Hospital, answer: float | RadlakeError) -> bool:
+    """Print one line, and whether it is bad news."""
+    if isinstance(answer, RadlakeError):
+        typer.echo(f"{hospital.hospital_id}: {answer}")
+        return True
+    typer.echo(f"{hospital.hospital_id}: ok, {answer * 1000:.0f} ms")
+    return False

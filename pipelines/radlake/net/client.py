@@ -1,0 +1,142 @@
+"""What every node can do, whichever protocol it speaks: echo, find studies, list instances, retrieve a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Protocol
+
+from radlake.net.node import DimseNode, FolderNode, WebNode
+
+__all__ = ["NodeClient", "RetrieveResult", "StudyFound", "Window", "connect"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Study dates from `start` to `end`, both included."""
+
+    start: date
+    end: date
+
+    def __post_init__(self) -> None:
+        if self.end < self.start:
+            raise ValueError("the window ends before it starts")
+
+    def as_range(self) -> str:
+        """Range matching of dates (PS3.4 C.2.2.2.5).
+
+        >>> Window(date(2026, 3, 1), date(2026, 3, 31)).as_range()
+        '20260301-20260331'
+        """
+        if self.start == self.end:
+            return f"{self.start:%Y%m%d}"
+        return f"{self.start:%Y%m%d}-{self.end:%Y%m%d}"
+
+
+@dataclass(frozen=True)
+class StudyFound:
+    """A study that the node lists; what it did not tell is None or empty."""
+
+    study_uid: str
+    study_date: date | None = None
+    n_instances: int | None = None
+    modalities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RetrieveResult:
+    """What one retrieve brought.
+
+    Attributes
+    ----------
+    n_received : int
+        Instances that came and were not in the folder before.
+    n_failed : int
+        Instances that were asked for and are still not in the folder, as far as can be known.
+    reason : str
+        Why, in the node's or the network's words; empty when nothing is known to be missing.
+    """
+
+    n_received: int
+    n_failed: int
+    reason: str = ""
+
+
+class NodeClient(Protocol):
+    """A conversation with one node; it may be used from several threads."""
+
+    def echo(self) -> float:
+        """Seconds that the node takes to answer.
+
+        Raises
+        ------
+        NodeUnavailable, AssociationRejected
+        """
+        ...
+
+    def find_studies(self, window: Window) -> list[StudyFound]:
+        """Studies of the window as the node lists them, each once.
+
+        Raises
+        ------
+        NodeUnavailable, AssociationRejected, QueryFailed, SlowDown
+        """
+        ...
+
+    def find_instances(self, study_uid: str) -> frozenset[str] | None:
+        """SOP Instance UIDs of a study at the node; None when it gives no list, or none that can be trusted.
+
+        Raises
+        ------
+        NodeUnavailable, AssociationRejected, QueryFailed, SlowDown
+        """
+        ...
+
+    def retrieve(self, study_uid: str, *, into: Path, wanted: frozenset[str] | None = None) -> RetrieveResult:
+        """Bring a study as files `into/<SOP Instance UID>.dcm`, bytes as they came, each durable before it is counted.
+
+        Parameters
+        ----------
+        into : Path
+            Instances that lie here already stay and are not asked for again where the protocol allows.
+        wanted : frozenset of str, optional
+            Only these instances; the whole study when None.
+
+        Raises
+        ------
+        RetrieveFailed
+            If something was due and nothing came. If only a part came, the result says what is missing.
+        StoreFull
+            If our disk does not take it.
+        NodeUnavailable, AssociationRejected, SlowDown
+        """
+        ...
+
+
+def connect(node: DimseNode | WebNode | FolderNode, *, ae_title: str, scp_port: int = 0) -> NodeClient:
+    """A client for a node; nothing is sent before the first call.
+
+    Parameters
+    ----------
+    ae_title : str
+        Our own AE title.
+    scp_port : int
+        Where our storage SCP listens for what a C-MOVE node sends; its administrator entered it.
+
+    Raises
+    ------
+    ConfigInvalid
+        If the node's settings cannot work on this machine.
+    ValueError
+        For a folder: it is read by the harvest, nobody is asked.
+    """
+    if isinstance(node, DimseNode):
+        from radlake.net.dimse import DimseClient
+
+        return DimseClient(node, ae_title=ae_title, scp_port=scp_port)
+    if isinstance(node, WebNode):
+        from radlake.net.dicomweb import WebClient
+
+        return WebClient(node)
+    raise ValueError("a folder has no client; the harvest reads it")

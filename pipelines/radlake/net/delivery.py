@@ -1,0 +1,169 @@
+"""One study on its way to us: what really came, and what the node says of it.
+
+Both ways of DIMSE end here, the C-STORE requests of a C-GET on our own association and those that reach our storage
+SCP (PS3.4 B.2). A data set goes from the wire to its file undecoded.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from radlake.errors import RetrieveFailed, StoreFull
+from radlake.net.client import RetrieveResult
+from radlake.net.instance_files import Fragment, InstanceFolder, is_file_name, part10_header
+from radlake.net.message import SUCCESS, Command, status_text
+
+__all__ = ["Delivery"]
+
+_OUT_OF_RESOURCES = 0xA700
+_CANNOT_UNDERSTAND = 0xC000
+
+
+class Delivery:
+    """Counts by several threads; the thread that asked for the study may wait for them.
+
+    Attributes
+    ----------
+    arrived : set of str
+        SOP Instance UIDs that came, also those that the folder had before.
+    n_new : int
+        How many of them it had not.
+    n_said, n_said_failed : int
+        Sub-operations that the node calls completed, and failed or not done (PS3.7 9.1.3.1, 9.1.4.1).
+    statuses : set of int
+        Final statuses of its responses.
+    reasons : list of str
+        Why something did not come.
+    store_full : StoreFull or None
+        Our disk refused an instance.
+    """
+
+    def __init__(self, folder: InstanceFolder) -> None:
+        self.folder = folder
+        self.arrived: set[str] = set()
+        self.n_new = self.n_said = self.n_said_failed = 0
+        self.statuses: set[int] = set()
+        self.reasons: list[str] = []
+        self.store_full: StoreFull | None = None
+        self._changed = threading.Condition()
+        self._n_under_way = 0
+        self._last = time.monotonic()
+
+    def begin(self) -> None:
+        """An instance is under way; `store` or `end` follows."""
+        with self._changed:
+            self._n_under_way += 1
+
+    def store(self, command: Command, fragments: Iterable[Fragment], *, transfer_syntax: str) -> int:
+        """Write one instance durably and return the status of the C-STORE response; uses the fragments up."""
+        uid, is_new = str(command.get("AffectedSOPInstanceUID", "")), False
+        rest = iter(fragments)
+        status = _CANNOT_UNDERSTAND
+        try:
+            if is_file_name(uid):
+                is_new = not self.folder.has(uid) and self._write(command, rest, uid, transfer_syntax)
+                status = SUCCESS
+            else:
+                self.reasons.append("an instance had no usable SOP Instance UID")
+        except StoreFull as exc:
+            self.store_full = exc
+            status = _OUT_OF_RESOURCES
+        finally:
+            try:
+                for _ in rest:
+                    pass
+            finally:
+                self.end(uid if status == SUCCESS else "", is_new=is_new)
+        return status
+
+    def _write(self, command: Command, fragments: Iterable[Fragment], uid: str, transfer_syntax: str) -> bool:
+        header = part10_header(
+            sop_class_uid=str(command.get("AffectedSOPClassUID", "")),
+            sop_instance_uid=uid,
+            transfer_syntax=transfer_syntax,
+        )
+        with self.folder.draft() as draft:
+            draft.write(header)
+            for fragment in fragments:
+                draft.write(fragment)
+            return draft.keep_as(uid)
+
+    def count(self, uid: str, *, is_new: bool) -> None:
+        """An instance is in the folder."""
+        self.begin()
+        self.end(uid, is_new=is_new)
+
+    def refuse(self, reason: str) -> None:
+        """Something did not come, or was of no use."""
+        self.n_said_failed += 1
+        self.reasons.append(reason)
+
+    def end(self, uid: str = "", *, is_new: bool = False) -> None:
+        """It is in the folder under its UID, or it failed."""
+        with self._changed:
+            self._n_under_way -= 1
+            self._last = time.monotonic()
+            if uid:
+                self.arrived.add(uid)
+                self.n_new += is_new
+            self._changed.notify_all()
+
+    def count_response(self, response: Command) -> None:
+        """Take in the final response to one C-GET or C-MOVE."""
+        done, warned, failed, remaining = (
+            int(response.get(f"NumberOf{what}Suboperations", 0))
+            for what in ("Completed", "Warning", "Failed", "Remaining")
+        )
+        self.n_said += done + warned
+        self.n_said_failed += failed + remaining
+        status = int(response["Status"])
+        self.statuses.add(status)
+        if status != SUCCESS:
+            self.reasons.append(status_text(status))
+
+    def seconds_silent(self) -> float:
+        """Since when nothing came; 0 while an instance is under way."""
+        with self._changed:
+            return 0.0 if self._n_under_way else time.monotonic() - self._last
+
+    def wait_until(self, is_done: Callable[[], bool], *, silence: float) -> None:
+        """Wait until `is_done`, or until nothing came for `silence` seconds."""
+        begin = time.monotonic()
+        with self._changed:
+            while not is_done():
+                since = 0.0 if self._n_under_way else time.monotonic() - max(begin, self._last)
+                if since >= silence:
+                    return
+                self._changed.wait(timeout=silence - since)
+
+    def drain(self) -> None:
+        """Wait until no instance is under way: the silence of a sender ends it too."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._n_under_way == 0)
+
+    def n_missing(self, due: frozenset[str] | None) -> int:
+        """How many instances are still missing: by the list, or by what the node says when there is none."""
+        if due is not None:
+            return len(due - self.folder.uids())
+        return self.n_said_failed + max(0, self.n_said - len(self.arrived))
+
+    def result(self, due: frozenset[str] | None, *, node: str) -> RetrieveResult:
+        """What came of the retrieve.
+
+        Raises
+        ------
+        RetrieveFailed
+            If something was due and nothing came.
+        StoreFull
+        """
+        if self.store_full:
+            raise self.store_full
+        n_failed = self.n_missing(due)
+        reason = "; ".join(dict.fromkeys(self.reasons))
+        if not self.arrived and (n_failed or due is None):
+            raise RetrieveFailed(node=node, reason=reason or "it reported success and sent nothing")
+        if n_failed and not reason:
+            reason = f"it reported success, but {n_failed} of the instances did not come"
+        return RetrieveResult(self.n_new, n_failed, reason)

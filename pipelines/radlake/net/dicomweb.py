@@ -1,0 +1,268 @@
+"""A node that speaks DICOMweb: QIDO-RS and WADO-RS (PS3.18 chapter 10), as their user.
+
+Answers flow to disk part by part. Redirects are not followed and the environment's proxies are not asked: the
+address under review is the only one that gets our credentials.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import httpx
+
+from radlake.config import resolve_secret
+from radlake.errors import NodeUnavailable, QueryFailed, RetrieveFailed, SlowDown, TransientError
+from radlake.net.client import RetrieveResult, StudyFound, Window
+from radlake.net.delivery import Delivery
+from radlake.net.instance_files import InstanceFolder, is_file_name
+from radlake.net.inventory import Inventory, Keys, plan_requests, studies_within, study_from_text
+from radlake.net.multipart import MultipartBroken, boundary_of, parts
+from radlake.net.node import WebNode
+from radlake.net.reach import client_context, why_unreachable
+
+__all__ = ["WebClient"]
+
+_JSON = "application/dicom+json"
+_AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+_PAGE = 500
+_CONNECT_RETRIES = 2
+_NO_SUCH_SEARCH = (400, 404, 405, 501)  # what an origin server says that cannot list instances
+
+_STUDY_DATE, _MODALITIES = "00080020", "00080061"
+_STUDY_UID, _SERIES_UID, _SOP_UID = "0020000D", "0020000E", "00080018"
+_N_INSTANCES = "00201208"
+
+
+class _Failure(Protocol):
+    def __call__(self, reason: str, **facts: int) -> TransientError: ...
+
+
+class WebClient:
+    """See `radlake.net.client.NodeClient`."""
+
+    def __init__(self, node: WebNode) -> None:
+        self._node = node
+        self._verify = client_context(node.tls, node=node.name) if node.tls else True
+        self._inventory: tuple[str, Inventory | None] = ("", None)  # of the study asked for last
+
+    def echo(self) -> float:
+        begin = time.perf_counter()
+        with self._session(retries=0) as session, self._get(session, "/studies?limit=1", self._failed_query) as answer:
+            answer.read()
+        return time.perf_counter() - begin
+
+    def find_studies(self, window: Window) -> list[StudyFound]:
+        fields = "includefield=ModalitiesInStudy&includefield=NumberOfStudyRelatedInstances"
+        with self._session() as session:
+            rows = self._search(session, f"/studies?StudyDate={window.as_range()}&{fields}", key=_STUDY_UID)
+        studies = [
+            study_from_text(
+                _first(row, _STUDY_UID),
+                study_date=_first(row, _STUDY_DATE),
+                n_instances=_first(row, _N_INSTANCES),
+                modalities=_values(row, _MODALITIES),
+            )
+            for row in rows
+        ]
+        return studies_within(window, studies, node=self._node.name)
+
+    def find_instances(self, study_uid: str) -> frozenset[str] | None:
+        inventory = self._find_inventory(study_uid)
+        self._inventory = (study_uid, inventory)
+        return None if inventory is None else frozenset(inventory.series_of)
+
+    def retrieve(self, study_uid: str, *, into: Path, wanted: frozenset[str] | None = None) -> RetrieveResult:
+        delivery = Delivery(InstanceFolder(into))
+        inventory = self._known_inventory(study_uid)
+        listed = frozenset(inventory.series_of) if wanted is None and inventory else wanted
+        due = None if listed is None else listed - delivery.folder.uids()
+        if due is not None and not due:
+            return RetrieveResult(0, 0)
+        seconds = self._node.timeouts.retrieve
+        with self._session() as session:
+            for path in _paths(plan_requests(study_uid, inventory=inventory, due=due)):
+                try:
+                    with self._get(session, path, self._failed_retrieve, accept=_AS_STORED, seconds=seconds) as answer:
+                        _take(answer, delivery)
+                except RetrieveFailed as exc:
+                    delivery.refuse(str(exc.facts["reason"]))
+        return delivery.result(due, node=self._node.name)
+
+    def _known_inventory(self, study_uid: str) -> Inventory | None:
+        known_uid, inventory = self._inventory
+        if known_uid == study_uid:
+            return inventory
+        try:
+            return self._find_inventory(study_uid)
+        except QueryFailed:
+            return None  # the study may be sent all the same
+
+    def _find_inventory(self, study_uid: str) -> Inventory | None:
+        path = f"/studies/{_quoted(study_uid)}/instances?includefield=SOPInstanceUID&includefield=SeriesInstanceUID"
+        try:
+            with self._session() as session:
+                rows = self._search(session, path, key=_SOP_UID)
+        except QueryFailed as exc:
+            if exc.facts.get("status") in _NO_SUCH_SEARCH:
+                return None
+            raise
+        series_of = {_first(row, _SOP_UID): _first(row, _SERIES_UID) for row in rows}
+        return Inventory(series_of) if series_of and all(series_of) else None
+
+    def _search(self, session: httpx.Client, path: str, *, key: str) -> list[dict[str, Any]]:
+        """Rows of every page; a server may cut a page shorter than asked, so only an empty one is the last.
+
+        Raises
+        ------
+        QueryFailed
+            Also when the server repeats itself though it has more: it cannot be read to the end (PS3.18 8.3.4.4).
+        """
+        rows: dict[str, dict[str, Any]] = {}
+        n_read = 0
+        while True:
+            with self._get(session, f"{path}&limit={_PAGE}&offset={n_read}", self._failed_query) as answer:
+                page = _page(answer)
+                has_more = answer.headers.get("Warning", "").startswith("299") or len(page or ()) >= _PAGE
+            if page is None:
+                raise self._failed_query("its answer is not DICOM JSON")
+            n_known = len(rows)
+            rows.update((_first(row, key), row) for row in page if _first(row, key) not in rows)
+            if len(rows) == n_known:
+                if page and has_more:
+                    raise self._failed_query("it gives the same page again and again")
+                return list(rows.values())
+            n_read += len(page)
+
+    @contextmanager
+    def _session(self, *, retries: int = _CONNECT_RETRIES) -> Iterator[httpx.Client]:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(verify=self._verify, retries=retries, trust_env=False),
+            headers={"Accept-Encoding": "identity", **self._authorization()},
+            follow_redirects=False,
+            trust_env=False,
+        ) as session:
+            yield session
+
+    def _authorization(self) -> dict[str, str]:
+        auth = self._node.auth
+        if auth is None:
+            return {}
+        if auth.bearer:
+            return {"Authorization": f"Bearer {resolve_secret(auth.bearer)}"}
+        login = resolve_secret(str(auth.basic)).encode("utf-8")
+        return {"Authorization": f"Basic {base64.b64encode(login).decode('ascii')}"}
+
+    @contextmanager
+    def _get(
+        self, session: httpx.Client, path: str, failed: _Failure, *, accept: str = _JSON, seconds: float | None = None
+    ) -> Iterator[httpx.Response]:
+        """An answer that is worth reading; its body has not been read yet. `seconds` of silence end it."""
+        node = self._node
+        seconds = seconds or node.timeouts.query
+        timeout = httpx.Timeout(seconds, connect=node.timeouts.connect)
+        try:
+            with session.stream("GET", node.base_url + path, headers={"Accept": accept}, timeout=timeout) as answer:
+                self._check(answer, failed)
+                yield answer
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+            raise NodeUnavailable(node=node.name, reason=why_unreachable(exc)) from exc
+        except httpx.TimeoutException as exc:
+            raise failed(f"silent for {seconds:g} s") from exc
+        except (httpx.TransportError, httpx.DecodingError) as exc:
+            raise failed(f"connection lost: {exc}") from exc
+
+    def _check(self, answer: httpx.Response, failed: _Failure) -> None:
+        status = answer.status_code
+        if status in (200, 204, 206):
+            return
+        if status in (401, 403):
+            reason = f"HTTP {status}: it refuses our credentials; check auth in the hospitals file"
+            raise NodeUnavailable(node=self._node.name, reason=reason)
+        if 300 <= status < 400:
+            reason = f"HTTP {status}: it redirects; write the address that it redirects to as base_url"
+            raise NodeUnavailable(node=self._node.name, reason=reason)
+        if status in (429, 503):
+            raise SlowDown(node=self._node.name, reason=f"HTTP {status}")
+        raise failed(f"HTTP {status}", status=status)
+
+    def _failed_query(self, reason: str, **facts: int) -> QueryFailed:
+        return QueryFailed(node=self._node.name, level="QIDO-RS", reason=reason, **facts)
+
+    def _failed_retrieve(self, reason: str, **facts: int) -> RetrieveFailed:
+        return RetrieveFailed(node=self._node.name, reason=reason, **facts)
+
+
+def _take(answer: httpx.Response, delivery: Delivery) -> None:
+    """Store every part of a WADO-RS answer as it flows by; what is whole stays when the rest does not come."""
+    content_type = answer.headers.get("Content-Type", "")
+    boundary = boundary_of(content_type)
+    if boundary:
+        instances = parts(answer.iter_bytes(), boundary=boundary)
+    elif content_type.startswith("application/dicom"):
+        instances = iter([answer.iter_bytes()])
+    else:
+        delivery.refuse("its answer holds no DICOM files")
+        return
+    try:
+        for instance in instances:
+            _store(instance, delivery)
+    except MultipartBroken as exc:
+        delivery.refuse(str(exc))
+    if answer.status_code == 206:
+        delivery.refuse("HTTP 206: it sent only a part")
+
+
+def _store(instance: Iterable[bytes], delivery: Delivery) -> None:
+    with delivery.folder.draft() as draft:
+        for chunk in instance:
+            draft.write(chunk)
+        uid = draft.sop_instance_uid()
+        if uid and is_file_name(uid):
+            delivery.count(uid, is_new=draft.keep_as(uid))
+        else:
+            delivery.refuse("an instance had no usable SOP Instance UID")
+
+
+def _paths(requests: Iterable[Keys]) -> Iterator[str]:
+    """Resources of WADO-RS for the identifiers of a retrieve (PS3.18 table 10.4.1-1)."""
+    for request in requests:
+        path = f"/studies/{_quoted(request['StudyInstanceUID'])}"
+        if "SeriesInstanceUID" in request:
+            path += f"/series/{_quoted(request['SeriesInstanceUID'])}"
+        if "SOPInstanceUID" in request:
+            yield from (f"{path}/instances/{_quoted(uid)}" for uid in request["SOPInstanceUID"])
+        else:
+            yield path
+
+
+def _quoted(uid: str | Iterable[str]) -> str:
+    return quote(str(uid), safe="")
+
+
+def _page(answer: httpx.Response) -> list[dict[str, Any]] | None:
+    """Rows of one page of DICOM JSON; None when it is something else."""
+    if answer.status_code == 204 or not answer.read():
+        return []
+    try:
+        rows = answer.json()
+    except ValueError:
+        return None
+    is_dicom_json = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    return rows if is_dicom_json else None
+
+
+def _values(row: Mapping[str, Any], tag: str) -> list[str]:
+    """Values of an attribute as text (PS3.18 F.2.2)."""
+    element = row.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return [str(value) for value in values if value is not None] if isinstance(values, list) else []
+
+
+def _first(row: Mapping[str, Any], tag: str) -> str:
+    return next(iter(_values(row, tag)), "").strip()

@@ -1,0 +1,371 @@
+"""A node that speaks DIMSE: C-ECHO, C-FIND, C-GET and C-MOVE (PS3.4 Annex C), as their user.
+
+One association per call. A status is read, never believed: what counts is what lies in the folder. The words of the
+protocol are in `message`, its connection in `upper_layer`, what arrives in `delivery` and `storage_scp`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import tenacity
+
+from radlake.dicom.uids import IMPLICIT_VR_LITTLE_ENDIAN
+from radlake.errors import AssociationRejected, ConfigInvalid, NodeUnavailable, QueryFailed
+from radlake.net.client import RetrieveResult, StudyFound, Window
+from radlake.net.contexts import VERIFICATION, plan_contexts
+from radlake.net.delivery import Delivery
+from radlake.net.instance_files import InstanceFolder
+from radlake.net.inventory import Inventory, Keys, int_from_text, plan_requests, studies_within, study_from_text
+from radlake.net.message import (
+    PENDING,
+    SUB_OPERATIONS_FAILED,
+    SUCCESS,
+    Command,
+    Field,
+    MessageBroken,
+    decode_command,
+    decode_identifier,
+    encode_command,
+    encode_identifier,
+    encode_response,
+    has_data_set,
+    status_text,
+)
+from radlake.net.node import DimseNode
+from radlake.net.reach import client_context, server_context, why_unreachable
+from radlake.net.storage_scp import PortBusy, receiving
+from radlake.net.upper_layer import (
+    Association,
+    AssociationLost,
+    AssociationRefused,
+    AssociationReleased,
+    Proposal,
+    open_socket,
+)
+
+__all__ = ["DimseClient"]
+
+_MODELS = {  # PS3.4 C.6.1.3, C.6.2.3
+    "study": {Field.C_FIND_RQ: "2.1", Field.C_MOVE_RQ: "2.2", Field.C_GET_RQ: "2.3"},
+    "patient": {Field.C_FIND_RQ: "1.1", Field.C_MOVE_RQ: "1.2", Field.C_GET_RQ: "1.3"},
+}
+_NO_SUCH_LEVEL = (0x0122, 0xA900)  # what an archive says that cannot list instances
+_LATE_SECONDS = 5.0  # some archives answer C-MOVE first and send then
+_ATTEMPTS = 3
+_LOW = 2  # priority: clinical work goes first
+
+
+class DimseClient:
+    """See `radlake.net.client.NodeClient`."""
+
+    def __init__(self, node: DimseNode, *, ae_title: str, scp_port: int = 0) -> None:
+        self._node = node
+        self._ae_title = ae_title
+        self._scp_port = node.move_port or scp_port
+        is_move = node.retrieve == "move"
+        if is_move and not self._scp_port:
+            problem = f"RADLAKE_SCP_PORT: name the port that its administrator entered for {ae_title}, or set move_port"
+            raise ConfigInvalid(path=f"node {node.name}", problems=[problem])
+        self._client_tls = client_context(node.tls, node=node.name) if node.tls else None
+        self._server_tls = server_context(node.tls, node=node.name) if node.tls and is_move else None
+        self._places = threading.BoundedSemaphore(node.max_associations)
+        self._message_ids = itertools.cycle(range(1, 0x10000))
+        self._inventory: tuple[str, Inventory | None] = ("", None)  # of the study asked for last
+
+    def echo(self) -> float:
+        begin = time.perf_counter()
+        with self._association([_implicit(VERIFICATION)], attempts=1) as assoc:
+            try:
+                self._send(assoc, Field.C_ECHO_RQ, VERIFICATION)
+                status = _receive(assoc, Field.C_ECHO_RSP).status
+            except _ENDED as exc:
+                raise NodeUnavailable(node=self._node.name, reason=str(exc)) from exc
+            if status != SUCCESS:
+                raise NodeUnavailable(node=self._node.name, reason=status_text(status))
+        return time.perf_counter() - begin
+
+    def find_studies(self, window: Window) -> list[StudyFound]:
+        keys = {
+            "StudyDate": window.as_range(),
+            "ModalitiesInStudy": "",
+            "StudyInstanceUID": "",
+            "NumberOfStudyRelatedInstances": "",
+        }
+        with self._association([_implicit(self._model(Field.C_FIND_RQ))]) as assoc:
+            answers = [
+                study_from_text(
+                    answer.get("StudyInstanceUID", ""),
+                    study_date=answer.get("StudyDate", ""),
+                    n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
+                    modalities=answer.get("ModalitiesInStudy", "").split("\\"),
+                )
+                for answer in self._find(assoc, "STUDY", keys)
+            ]
+        return studies_within(window, answers, node=self._node.name)
+
+    def find_instances(self, study_uid: str) -> frozenset[str] | None:
+        inventory = self._find_inventory(study_uid)
+        self._inventory = (study_uid, inventory)
+        return None if inventory is None else frozenset(inventory.series_of)
+
+    def retrieve(self, study_uid: str, *, into: Path, wanted: frozenset[str] | None = None) -> RetrieveResult:
+        delivery = Delivery(InstanceFolder(into))
+        inventory = self._known_inventory(study_uid)
+        listed = frozenset(inventory.series_of) if wanted is None and inventory else wanted
+        due = None if listed is None else listed - delivery.folder.uids()
+        if due is not None and not due:
+            return RetrieveResult(0, 0)
+        requests = plan_requests(study_uid, inventory=inventory, due=due)
+        self._bring(study_uid, requests, delivery, inventory, due)
+        if not delivery.arrived and delivery.statuses and delivery.statuses <= {SUCCESS, *_NO_SUCH_LEVEL}:
+            # Some archives know no retrieve below the study.
+            delivery.reasons.clear()
+            self._bring(study_uid, plan_requests(study_uid, inventory=None, due=None), delivery, inventory, due)
+        return delivery.result(due, node=self._node.name)
+
+    def _bring(
+        self,
+        study_uid: str,
+        requests: list[Keys],
+        delivery: Delivery,
+        inventory: Inventory | None,
+        due: frozenset[str] | None,
+    ) -> None:
+        try:
+            if self._node.retrieve == "get":
+                self._get(requests, delivery, inventory.sop_classes if inventory else frozenset())
+            else:
+                self._move(study_uid, requests, delivery, due)
+        except _ENDED as exc:
+            delivery.reasons.append(str(exc))
+
+    def _get(self, requests: list[Keys], delivery: Delivery, sop_classes: frozenset[str]) -> None:
+        model = self._model(Field.C_GET_RQ)
+        with self._association([_implicit(model), *plan_contexts(sop_classes)]) as assoc:
+            assoc.timeout = self._node.timeouts.retrieve
+            for request in requests:
+                self._send(assoc, Field.C_GET_RQ, model, identifier=request)
+                while True:
+                    message = _receive(assoc, Field.C_GET_RSP, Field.C_STORE_RQ)
+                    if message.command["CommandField"] == Field.C_STORE_RQ:
+                        _take(assoc, message, delivery)
+                    elif message.status not in PENDING:
+                        delivery.count_response(message.command)
+                        break
+
+    def _move(self, study_uid: str, requests: list[Keys], delivery: Delivery, due: frozenset[str] | None) -> None:
+        model = self._model(Field.C_MOVE_RQ)
+        with self._association([_implicit(model)]) as assoc:
+            assoc.timeout = self._node.timeouts.retrieve
+            is_here = ipaddress.ip_address(assoc.peer_host).is_loopback
+            try:
+                with receiving(
+                    study_uid,
+                    delivery=delivery,
+                    ae_title=self._ae_title,
+                    host="127.0.0.1" if is_here else "",
+                    port=self._scp_port,
+                    timeout=self._node.timeouts.retrieve,
+                    tls=self._server_tls,
+                ):
+                    response = _Message(0, {})
+                    for request in requests:
+                        self._send(assoc, Field.C_MOVE_RQ, model, identifier=request)
+                        response = self._move_response(assoc, delivery)
+                        delivery.count_response(response.command)
+                    if response.status in (SUCCESS, SUB_OPERATIONS_FAILED):
+                        delivery.wait_until(
+                            lambda: delivery.n_missing(due) <= delivery.n_said_failed, silence=_LATE_SECONDS
+                        )
+            except PortBusy as exc:
+                reason = f"our storage SCP cannot listen on port {self._scp_port}: {exc}"
+                raise NodeUnavailable(node=self._node.name, reason=reason) from exc
+
+    def _move_response(self, assoc: Association, delivery: Delivery) -> _Message:
+        """The final response: silence on this association is no silence while instances reach the storage SCP."""
+        last = time.monotonic()
+        while True:
+            while not assoc.is_readable(seconds=1.0):
+                if min(time.monotonic() - last, delivery.seconds_silent()) > assoc.timeout:
+                    assoc.abort()
+                    raise AssociationLost(f"silent for {assoc.timeout:g} s")
+            response = _receive(assoc, Field.C_MOVE_RSP)
+            if response.status not in PENDING:
+                return response
+            last = time.monotonic()
+
+    def _known_inventory(self, study_uid: str) -> Inventory | None:
+        known_uid, inventory = self._inventory
+        if known_uid == study_uid:
+            return inventory
+        try:
+            return self._find_inventory(study_uid)
+        except QueryFailed:
+            return None  # the study may be sent all the same
+
+    def _find_inventory(self, study_uid: str) -> Inventory | None:
+        """Every series and instance of a study; None when the node cannot list them or leaves some out."""
+        series_of: dict[str, str] = {}
+        sop_classes: set[str] = set()
+        with self._association([_implicit(self._model(Field.C_FIND_RQ))]) as assoc:
+            try:
+                series_keys = {
+                    "StudyInstanceUID": study_uid,
+                    "SeriesInstanceUID": "",
+                    "NumberOfSeriesRelatedInstances": "",
+                }
+                for series in list(self._find(assoc, "SERIES", series_keys)):
+                    series_uid = series.get("SeriesInstanceUID", "")
+                    image_keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
+                    images = list(self._find(assoc, "IMAGE", {**image_keys, "SOPInstanceUID": "", "SOPClassUID": ""}))
+                    uids = {image["SOPInstanceUID"] for image in images if image.get("SOPInstanceUID")}
+                    if not uids or len(uids) < int_from_text(
+                        series.get("NumberOfSeriesRelatedInstances", ""), default=0
+                    ):
+                        return None
+                    series_of.update(dict.fromkeys(uids, series_uid))
+                    sop_classes.update(image.get("SOPClassUID", "") for image in images)
+            except QueryFailed as exc:
+                if exc.facts.get("status") in _NO_SUCH_LEVEL:
+                    return None
+                raise
+        if not series_of:
+            return None
+        return Inventory(series_of, frozenset() if "" in sop_classes else frozenset(sop_classes))
+
+    def _find(self, assoc: Association, level: str, keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        """Answers to one C-FIND; those that name another study or series than asked for are left out."""
+        model = self._model(Field.C_FIND_RQ)
+        fixed = {key: value for key, value in keys.items() if key.endswith("InstanceUID") and value}
+
+        def failed(reason: str, **facts: int) -> QueryFailed:
+            return QueryFailed(node=self._node.name, level=level, reason=reason, **facts)
+
+        try:
+            self._send(assoc, Field.C_FIND_RQ, model, identifier={"QueryRetrieveLevel": level, **keys})
+            while True:
+                response = _receive(assoc, Field.C_FIND_RSP)
+                if response.status not in PENDING:
+                    break
+                answer = decode_identifier(response.data)
+                if all(answer.get(key) in (None, "", value) for key, value in fixed.items()):
+                    yield answer
+        except _ENDED as exc:
+            raise failed(str(exc)) from exc
+        if response.status != SUCCESS:
+            raise failed(status_text(response.status), status=response.status)
+
+    def _send(self, assoc: Association, verb: Field, sop_class_uid: str, *, identifier: Keys | None = None) -> None:
+        context_id = assoc.context_for(sop_class_uid)
+        if context_id is None:
+            service = verb.name.removesuffix("_RQ").replace("_", "-")
+            reason = f"it offers us no {service} ({sop_class_uid})"
+            raise AssociationRejected(node=self._node.name, result="no presentation context", reason=reason)
+        command: Command = {
+            "AffectedSOPClassUID": sop_class_uid,
+            "CommandField": verb,
+            "MessageID": next(self._message_ids),
+        }
+        if verb != Field.C_ECHO_RQ:
+            command["Priority"] = _LOW
+        if verb == Field.C_MOVE_RQ:
+            command["MoveDestination"] = self._ae_title
+        data = encode_identifier(identifier) if identifier else b""
+        assoc.send(context_id, encode_command(command, with_data_set=bool(data)), data)
+
+    def _model(self, verb: Field) -> str:
+        return f"1.2.840.10008.5.1.4.1.2.{_MODELS[self._node.query_model][verb]}"
+
+    @contextmanager
+    def _association(self, proposals: Sequence[Proposal], *, attempts: int = _ATTEMPTS) -> Iterator[Association]:
+        """An association that is released at the end, or aborted when the block fails."""
+        connect = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(attempts),
+            wait=tenacity.wait_exponential_jitter(initial=0.2, max=2),
+            retry=tenacity.retry_if_exception(_may_pass),
+            reraise=True,
+        )
+        with self._places:
+            assoc = connect(self._connect, proposals)
+            try:
+                yield assoc
+            except BaseException:
+                assoc.abort()
+                raise
+            assoc.release()
+
+    def _connect(self, proposals: Sequence[Proposal]) -> Association:
+        node = self._node
+        try:
+            sock = open_socket(node.host, node.port, seconds=node.timeouts.connect, tls=self._client_tls)
+        except OSError as exc:
+            raise NodeUnavailable(node=node.name, reason=why_unreachable(exc)) from exc
+        try:
+            return Association.request(
+                sock,
+                calling=self._ae_title,
+                called=node.ae_title,
+                proposals=proposals,
+                timeout=node.timeouts.query,
+            )
+        except AssociationRefused as exc:
+            result = "rejected-transient" if exc.is_transient else "rejected-permanent"
+            raise AssociationRejected(node=node.name, result=result, reason=str(exc)) from exc
+        except AssociationLost as exc:
+            raise NodeUnavailable(node=node.name, reason=f"no association: {exc}") from exc
+
+
+@dataclass(frozen=True)
+class _Message:
+    context_id: int
+    command: Command
+    data: bytes = b""
+
+    @property
+    def status(self) -> int:
+        return int(self.command.get("Status", -1))
+
+
+_ENDED = (AssociationLost, AssociationReleased, MessageBroken)
+
+
+def _receive(assoc: Association, *fields: Field) -> _Message:
+    """The next message, of one of these kinds, with its data set; that of a C-STORE request is left on the wire."""
+    context_id, raw = assoc.receive()
+    command = decode_command(raw)
+    if command["CommandField"] not in fields:
+        raise AssociationLost(f"an unexpected message with command field 0x{command['CommandField']:04X}")
+    if command["CommandField"] == Field.C_STORE_RQ or not has_data_set(command):
+        return _Message(context_id, command)
+    return _Message(context_id, command, b"".join(assoc.data_set()))
+
+
+def _take(assoc: Association, message: _Message, delivery: Delivery) -> None:
+    """Answer one C-STORE request on our own association."""
+    context = assoc.contexts.get(message.context_id)
+    if context is None:
+        raise AssociationLost("an instance came in a presentation context that was not agreed")
+    delivery.begin()
+    status = delivery.store(message.command, assoc.data_set(), transfer_syntax=context.transfer_syntax)
+    if delivery.store_full:
+        raise delivery.store_full  # the rest would be refused as well
+    response = encode_response(message.command, field=Field.C_STORE_RSP, status=status)
+    assoc.send(message.context_id, response)
+
+
+def _implicit(abstract_syntax: str) -> Proposal:
+    return Proposal(abstract_syntax, (IMPLICIT_VR_LITTLE_ENDIAN,))
+
+
+def _may_pass(exc: BaseException) -> bool:
+    return isinstance(exc, NodeUnavailable) or (
+        isinstance(exc, AssociationRejected) and exc.facts["result"] == "rejected-transient"
+    )

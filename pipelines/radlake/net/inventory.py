@@ -1,0 +1,92 @@
+"""What a node lists, read with doubt, and the fewest requests that bring what is due. Nothing is sent here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from radlake.log import get_logger
+from radlake.net.client import StudyFound, Window
+
+__all__ = ["Inventory", "Keys", "int_from_text", "plan_requests", "studies_within", "study_from_text"]
+
+Keys = Mapping[str, str | Sequence[str]]
+
+_UIDS_A_REQUEST = 100
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a node lists of one study.
+
+    Attributes
+    ----------
+    series_of : mapping
+        Series Instance UID by SOP Instance UID.
+    sop_classes : frozenset of str
+        Empty when the node does not tell.
+    """
+
+    series_of: Mapping[str, str]
+    sop_classes: frozenset[str] = frozenset()
+
+
+def plan_requests(study_uid: str, *, inventory: Inventory | None, due: Iterable[str] | None) -> list[Keys]:
+    """The fewest identifiers that bring the due instances and nothing else: the study, whole series, or instances.
+
+    Without a list of what the node has, or of what is due, the whole study is asked for (PS3.4 C.4.2.2.1).
+    """
+    study = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study_uid}
+    if inventory is None or due is None or not set(due) < inventory.series_of.keys():
+        return [study]
+    members: dict[str, set[str]] = {}
+    for uid, series_uid in inventory.series_of.items():
+        members.setdefault(series_uid, set()).add(uid)
+    requests: list[Keys] = []
+    for series_uid, uids in members.items():
+        wanted = sorted(uids.intersection(due))
+        if len(wanted) == len(uids):
+            requests.append({**study, "QueryRetrieveLevel": "SERIES", "SeriesInstanceUID": series_uid})
+            continue
+        image = {**study, "QueryRetrieveLevel": "IMAGE", "SeriesInstanceUID": series_uid}
+        for begin in range(0, len(wanted), _UIDS_A_REQUEST):
+            requests.append({**image, "SOPInstanceUID": wanted[begin : begin + _UIDS_A_REQUEST]})
+    return requests
+
+
+def study_from_text(study_uid: str, *, study_date: str, n_instances: str, modalities: Iterable[str]) -> StudyFound:
+    """A study from the texts of an answer; what is missing or no date or number becomes None.
+
+    >>> study_from_text("1.2", study_date="2026.03.01", n_instances="", modalities=["CT", ""])
+    StudyFound(study_uid='1.2', study_date=datetime.date(2026, 3, 1), n_instances=None, modalities=('CT',))
+    """
+    try:
+        day = date.fromisoformat(study_date.replace(".", "").strip())  # with dots: ACR-NEMA (PS3.5 6.2, note)
+    except ValueError:
+        day = None
+    n = int_from_text(n_instances, default=-1)
+    return StudyFound(study_uid.strip(), day, n if n >= 0 else None, tuple(m.strip() for m in modalities if m.strip()))
+
+
+def int_from_text(text: str, *, default: int) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return default
+
+
+def studies_within(window: Window, answers: Iterable[StudyFound], *, node: str) -> list[StudyFound]:
+    """Each study once, in the order of the answers; one without a date stays, one outside the window goes."""
+    found: dict[str, StudyFound] = {}
+    n_nameless = 0
+    for study in answers:
+        if not study.study_uid:
+            n_nameless += 1
+        elif study.study_date is None or window.start <= study.study_date <= window.end:
+            found.setdefault(study.study_uid, study)
+    if n_nameless:
+        log.warning("studies_without_uid_listed", node=node, n_failed=n_nameless)
+    return list(found.values())

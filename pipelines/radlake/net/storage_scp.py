@@ -1,0 +1,179 @@
+"""Our storage SCP: where a node sends what C-MOVE asked for (PS3.4 B.2).
+
+It listens only while a study is awaited, takes only instances of awaited studies, and acknowledges an instance when
+its file is durable under its final name. Asking for a study is done in `dimse`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from radlake.dicom.uids import transfer_syntax
+from radlake.log import get_logger
+from radlake.net.contexts import choose_transfer_syntax
+from radlake.net.delivery import Delivery
+from radlake.net.message import SUCCESS, Command, Field, MessageBroken, decode_command, elements, encode_response
+from radlake.net.upper_layer import Association, AssociationLost, AssociationReleased, Context
+
+__all__ = ["PortBusy", "receiving"]
+
+_NOT_AUTHORIZED = 0x0124
+_STUDY_INSTANCE_UID = 0x0020000D
+_HEAD_BYTES = 256 * 1024  # where the Study Instance UID is looked for
+
+log = get_logger()
+
+
+class PortBusy(Exception):
+    """Our port cannot be opened; most often another harvest has it."""
+
+
+@contextmanager
+def receiving(
+    study_uid: str,
+    *,
+    delivery: Delivery,
+    ae_title: str,
+    host: str,
+    port: int,
+    timeout: float,
+    tls: ssl.SSLContext | None,
+) -> Iterator[None]:
+    """Listen, and hand instances of this study to its delivery, until the block ends.
+
+    Several studies may be awaited at one port at once; the first opens it, the last closes it.
+
+    Raises
+    ------
+    PortBusy
+    """
+    key = (ae_title, host, port)
+    with _lock:
+        server = _servers.get(key)
+        if server is None:
+            server = _servers[key] = _Server(ae_title, host, port, timeout=timeout, tls=tls)
+        if study_uid in server.awaited:
+            raise PortBusy("the study is awaited already")
+        server.awaited[study_uid] = delivery
+    try:
+        yield
+    finally:
+        with _lock:
+            del server.awaited[study_uid]
+        delivery.drain()
+        with _lock:
+            if not server.awaited and _servers.get(key) is server:
+                del _servers[key]
+                server.stop()
+
+
+_lock = threading.Lock()
+_servers: dict[tuple[str, str, int], _Server] = {}
+
+
+class _Server:
+    """One listening port; a thread for each association."""
+
+    def __init__(self, ae_title: str, host: str, port: int, *, timeout: float, tls: ssl.SSLContext | None) -> None:
+        self.awaited: dict[str, Delivery] = {}
+        self._ae_title = ae_title
+        self._timeout = timeout
+        self._tls = tls
+        self._sockets: set[socket.socket] = set()
+        try:
+            self._socket = socket.create_server((host, port), backlog=16)
+        except OSError as exc:
+            raise PortBusy(exc.strerror or str(exc)) from exc
+        self._is_stopped = False
+        threading.Thread(target=self._listen, name="storage-scp", daemon=True).start()
+
+    def stop(self) -> None:
+        """Close the port and what is open; an instance being written is finished or dropped by its own thread."""
+        self._is_stopped = True
+        for sock in (self._socket, *tuple(self._sockets)):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits on it
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while not self._is_stopped:
+            try:
+                sock, _ = self._socket.accept()
+            except OSError:
+                time.sleep(0.05)  # stopped, or no file handle left for a while
+                continue
+            threading.Thread(target=self._serve, args=(sock,), name="storage-scp-association", daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            sock.settimeout(self._timeout)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+            self._sockets.add(sock)
+            assoc = Association.accept(
+                sock, ae_title=self._ae_title, choose=choose_transfer_syntax, timeout=self._timeout
+            )
+            while True:
+                context_id, command = assoc.receive()
+                self._answer(assoc, context_id, decode_command(command))
+        except AssociationReleased:
+            pass
+        except (AssociationLost, MessageBroken, OSError) as exc:
+            if not self._is_stopped:
+                log.warning("storage_association_lost", reason=str(exc))
+        finally:
+            sock.close()
+            self._sockets.discard(sock)
+
+    def _answer(self, assoc: Association, context_id: int, command: Command) -> None:
+        context = assoc.contexts.get(context_id)
+        if command["CommandField"] == Field.C_ECHO_RQ:
+            assoc.send(context_id, encode_response(command, field=Field.C_ECHO_RSP, status=SUCCESS))
+        elif command["CommandField"] == Field.C_STORE_RQ and context is not None:
+            status = self._store(assoc, context, command)
+            assoc.send(context_id, encode_response(command, field=Field.C_STORE_RSP, status=status))
+        else:
+            assoc.abort()
+            raise AssociationLost("it asked a storage SCP for something else")
+
+    def _store(self, assoc: Association, context: Context, command: Command) -> int:
+        fragments = assoc.data_set()
+        head = bytearray()
+        for fragment in fragments:
+            head += fragment
+            if len(head) >= _HEAD_BYTES:
+                break
+        study_uid = _study_uid(bytes(head), context=context)
+        with _lock:
+            delivery = self.awaited.get(study_uid)
+            if delivery:
+                delivery.begin()
+        data = itertools.chain([head], fragments)
+        if delivery:
+            return delivery.store(command, data, transfer_syntax=context.transfer_syntax)
+        for _ in data:
+            pass
+        log.warning("instance_refused", reason="its study is not awaited")
+        return _NOT_AUTHORIZED
+
+
+def _study_uid(head: bytes, *, context: Context) -> str:
+    """Study Instance UID of the beginning of a data set; empty when it is not there."""
+    encoding = transfer_syntax(context.transfer_syntax)
+    if encoding is None:
+        return ""
+    with suppress(MessageBroken, zlib.error):
+        if encoding.is_deflated:
+            head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, _HEAD_BYTES)
+        for tag, value in elements(head, is_implicit=encoding.is_implicit, is_big_endian=encoding.is_big_endian):
+            if tag >= _STUDY_INSTANCE_UID:
+                return value.decode("latin-1").strip(" \0") if tag == _STUDY_INSTANCE_UID else ""
+    return ""
