@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from radlake.errors import QuarantineError
 
-__all__ = ["TextDecoder", "choose_decoder", "is_defined_term", "is_foreign"]
+__all__ = ["TextDecoder", "choose_decoder", "is_defined_term", "is_foreign", "readable_terms"]
 
 _SINGLE_BYTE = {
     "ISO_IR 100": "latin_1",
@@ -90,14 +90,18 @@ class TextDecoder:
     n_lost: int = 0
 
     def __call__(self, value: bytes) -> str:
-        if b"\x1b" in value:
-            return _decode_escapes(value, initial=self.codec)
-        return value.decode(self.codec, errors="replace")
+        return _decode(value, self.codec, errors="replace")
 
 
 def is_defined_term(term: str) -> bool:
     """Whether Specific Character Set may have this value (PS3.3 C.12.1.1.2)."""
     return term in _CODECS
+
+
+def readable_terms(declared: Sequence[str]) -> str:
+    """Specific Character Set for a note; a term that is not defined may be anything, so it is not shown."""
+    terms = [term if term in _CODECS else "an undefined term" for term in declared]
+    return "\\".join(terms).strip("\\") or "nothing"
 
 
 def is_foreign(value: bytes) -> bool:
@@ -131,12 +135,10 @@ def choose_decoder(declared: Sequence[str], values: Iterable[bytes]) -> TextDeco
     if initial == "ascii" and "gb18030" in codecs:
         initial = "gb18030"  # ISO 2022 IR 58 without its escape sequence
     plain = [sample for sample in samples if b"\x1b" not in sample]
-    for codec in _candidates(plain, initial=initial):
-        n_lost = _n_lost(plain, codec)
-        if n_lost <= _TOLERATED_LOSS * sum(map(_n_high, plain)):
-            escaped = [sample for sample in samples if b"\x1b" in sample]
-            return TextDecoder(codec, n_lost + sum(_decode_escapes(s, initial=codec).count(_LOST) for s in escaped))
-    raise QuarantineError(reason="charset_unknown", detail="declared as " + ("/".join(declared) or "nothing"))
+    for codec in _candidates(plain, initial=initial) if plain else [initial]:
+        if _n_lost(plain, codec) <= _TOLERATED_LOSS * sum(map(_n_high, plain)):
+            return TextDecoder(codec, _n_lost(samples, codec))
+    raise QuarantineError(reason="charset_unknown", detail=f"declared as {readable_terms(declared)}")
 
 
 def _candidates(samples: list[bytes], *, initial: str) -> Iterator[str]:
@@ -162,18 +164,19 @@ def _candidates(samples: list[bytes], *, initial: str) -> Iterator[str]:
         yield initial
 
 
-def _decode_escapes(value: bytes, *, initial: str) -> str:
-    """ISO 2022 code extensions (PS3.5 6.1.2.5): an escape sequence governs the bytes until the next one."""
-    parts = _ESCAPE.split(value)
-    text = [parts[0].decode(initial, errors="replace")]
-    high = initial
-    for escape, segment in zip(parts[1::2], parts[2::2], strict=True):
-        codec = _ESCAPES[escape]
-        if codec.startswith("iso2022"):
-            text.append((escape + segment).decode(codec, errors="replace"))
+def _decode(value: bytes, codec: str, *, errors: str) -> str:
+    """Decode with ISO 2022 code extensions (PS3.5 6.1.2.5): an escape sequence governs the bytes until the next one."""
+    if b"\x1b" not in value or codec == "utf-8":  # Unicode has no code extensions
+        return value.decode(codec, errors=errors)
+    first, *parts = _ESCAPE.split(value)
+    text = [first.decode(codec, errors=errors)]
+    for escape, segment in zip(parts[::2], parts[1::2], strict=True):
+        named = _ESCAPES[escape]
+        if named.startswith("iso2022"):
+            text.append((escape + segment).decode(named, errors=errors))
             continue
-        high = codec or high
-        text.append(segment.decode(high, errors="replace"))
+        codec = named or codec
+        text.append(segment.decode(codec, errors=errors))
     return "".join(text)
 
 
@@ -201,4 +204,11 @@ def _n_high(sample: bytes) -> int:
 
 
 def _n_lost(samples: list[bytes], codec: str) -> int:
-    return sum(sample.decode(codec, errors="replace").count(_LOST) for sample in samples)
+    """Characters that cannot be decoded; a replacement character that somebody wrote is not lost here."""
+    n = 0
+    for sample in samples:
+        try:
+            _decode(sample, codec, errors="strict")
+        except UnicodeDecodeError:
+            n += _decode(sample, codec, errors="replace").count(_LOST)
+    return n

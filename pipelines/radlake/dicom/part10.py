@@ -81,7 +81,7 @@ def read_instance(path: Path) -> Dataset:
     try:
         data = path.read_bytes()
     except OSError as exc:
-        raise SourceMissing(path=path) from exc
+        raise SourceMissing(path=f"A file ({exc.strerror})") from exc  # a path may name a patient
     return read_bytes(data)
 
 
@@ -127,7 +127,7 @@ def read_header(path: Path) -> Header:
                         raise
                     data += more
     except OSError as exc:
-        raise SourceMissing(path=path) from exc
+        raise SourceMissing(path=f"A file ({exc.strerror})") from exc  # a path may name a patient
 
 
 def encode_instance(ds: Dataset) -> bytes:

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from radlake.dicom.charset import choose_decoder, is_defined_term, is_foreign
+from radlake.dicom.charset import choose_decoder, is_defined_term, is_foreign, readable_terms
 from radlake.errors import QuarantineError
 
 __all__ = [
@@ -198,6 +198,8 @@ class Tokenizer:
                     vr = "SQ"
                 elif vr == "SQ" and group & 1 and length and data[value_at : value_at + 4] != b"\xfe\xff\x00\xe0":
                     vr = "UN"
+            if (vr == "SQ") != (_standard_vr(tag) == "SQ") and not group & 1 and _standard_vr(tag):
+                self._fail("vr_invalid", tag, pos, f"{vr} of an attribute that is {_standard_vr(tag)}")
             if vr == "SQ":
                 items, pos = self._items(
                     value_at,
@@ -332,7 +334,7 @@ class Tokenizer:
                 value = decoder(raw.value or b"").encode("utf-8")
                 elements[raw.tag] = raw._replace(value=value, length=len(value))
             if decoder.codec != "utf-8" or charset != ("ISO_IR 192",):
-                self._note(f"text recoded from {decoder.codec}, declared as {'/'.join(charset) or 'nothing'}")
+                self._note(f"text recoded from {decoder.codec}, declared as {readable_terms(charset)}")
             if decoder.n_lost:
                 self._note(f"{decoder.n_lost} characters cannot be decoded")
         if undefined:

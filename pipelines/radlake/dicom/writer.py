@@ -20,7 +20,7 @@ from pydicom.filewriter import writers
 
 from radlake.dicom import reader
 from radlake.dicom.charset import is_defined_term
-from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, transfer_syntax
+from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, is_uid, transfer_syntax
 from radlake.errors import QuarantineError
 
 __all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "encode_located"]
@@ -55,8 +55,8 @@ def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
     Raises
     ------
     QuarantineError
-        `transfer_syntax_unknown`, `transfer_syntax_mismatch`, `uid_missing`; `dataset_unreadable` if a value cannot be
-        written.
+        `transfer_syntax_unknown`, `transfer_syntax_mismatch`, `uid_missing`, `uid_invalid`, and `dataset_unreadable`
+        if a value cannot be written.
     """
     syntax = transfer_syntax(str(ds.file_meta.get("TransferSyntaxUID", "")))
     if syntax is None:
@@ -76,16 +76,16 @@ def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
 
 def _meta(ds: Dataset, syntax_uid: str) -> bytes:
     """Preamble and file meta information (PS3.10 7.1)."""
-    uids = {"SOPClassUID": "", "SOPInstanceUID": ""}
-    for keyword in uids:
-        uids[keyword] = str(ds.get(keyword) or "")
-        if not uids[keyword]:
-            raise QuarantineError(reason="uid_missing", detail=keyword)
+    uids = [str(ds.get(keyword) or "") for keyword in ("SOPClassUID", "SOPInstanceUID")]
+    if not all(uids):
+        raise QuarantineError(reason="uid_missing", detail="SOPClassUID or SOPInstanceUID")
+    if not all(map(is_uid, uids)):
+        raise QuarantineError(reason="uid_invalid", detail="SOPClassUID or SOPInstanceUID")
     body = b"".join(
         (
             _element(0x00020001, "OB", b"\0\1"),
-            _element(0x00020002, "UI", uids["SOPClassUID"].encode("ascii")),
-            _element(0x00020003, "UI", uids["SOPInstanceUID"].encode("ascii")),
+            _element(0x00020002, "UI", uids[0].encode("ascii")),
+            _element(0x00020003, "UI", uids[1].encode("ascii")),
             _element(0x00020010, "UI", syntax_uid.encode("ascii")),
             _element(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
             _element(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),

@@ -25,6 +25,12 @@ _UIDS = {
     "SeriesInstanceUID": 0x0020000E,
 }
 _MODALITY = 0x00080060
+# What an object without pixels is made for, by the arc of its SOP class (PS3.3): content, document, waveform.
+_PAYLOADS = {
+    "1.2.840.10008.5.1.4.1.1.88.": ("ContentSequence", 0x0040A730),
+    "1.2.840.10008.5.1.4.1.1.104.": ("EncapsulatedDocument", 0x00420011),
+    "1.2.840.10008.5.1.4.1.1.9.": ("WaveformSequence", 0x54000100),
+}
 # Most characters of one value (PS3.5 table 6.2-1) of what identifies a person, a study and a device.
 _LENGTHS = {
     "AccessionNumber": (0x00080050, 16),
@@ -53,7 +59,7 @@ def check_instance(ds: Dataset, *, size: int) -> None:
     ------
     QuarantineError
         `media_directory`, `uid_missing`, `uid_invalid`, `sop_class_unknown`, `transfer_syntax_unknown`,
-        `part10_truncated`, and what `check_pixels` raises.
+        `part10_truncated`, `iod_attribute_missing`, and what `check_pixels` raises.
     """
     if size < _SMALLEST_FILE:
         raise QuarantineError(reason="part10_truncated", detail=f"{size} bytes")
@@ -64,6 +70,7 @@ def check_instance(ds: Dataset, *, size: int) -> None:
     if syntax is None:
         raise QuarantineError(reason="transfer_syntax_unknown", detail="none that is known")
     sop_class = _check_uids(ds)
+    _check_payload(ds, sop_class)
     found = [*_deviations(ds), *check_pixels(ds, syntax=syntax, is_image=uids.is_image_class(sop_class))]
     part10.add_notes(ds, found)
 
@@ -82,6 +89,12 @@ def _check_uids(ds: Dataset) -> str:
     if not uids.is_storage_class(found["SOPClassUID"]):
         raise QuarantineError(reason="sop_class_unknown", detail=found["SOPClassUID"])
     return found["SOPClassUID"]
+
+
+def _check_payload(ds: Dataset, sop_class: str) -> None:
+    for arc, (keyword, tag) in _PAYLOADS.items():
+        if sop_class.startswith(arc) and not values.is_present(ds, tag):
+            raise QuarantineError(reason="iod_attribute_missing", detail=keyword)
 
 
 def _deviations(ds: Dataset) -> Iterator[str]:
