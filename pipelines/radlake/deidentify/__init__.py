@@ -1,0 +1,14 @@
+"""De-identification: PS3.15 Annex E, keyed, at every depth, failing closed.
+
+A profile is compiled from the reference table of the standard (schemas/deid/) and from YAML that an ethics board signs
+(schemas/profiles/). Pixels are judged here and never changed. See docs/explanation/deidentification.md.
+"""
+
+from __future__ import annotations
+
+from radlake.deidentify.deidentifier import Deidentifier
+from radlake.deidentify.keys import KeyRing
+from radlake.deidentify.person import Person, identify_person
+from radlake.deidentify.profile import Profile, load_profile
+
+__all__ = ["Deidentifier", "KeyRing", "Person", "Profile", "identify_person", "load_profile"]

@@ -1,0 +1,135 @@
+"""De-identify one data set: refuse what cannot be done, walk the rest, search what stays, say what was done.
+
+Fail closed: whatever cannot be finished is a QuarantineError without output. What happens to each element is in `walk`.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+
+from radlake.deidentify.elements import Element, canonical, dataset, raw_element, text_of
+from radlake.deidentify.keys import KeyRing
+from radlake.deidentify.markers import marker_elements
+from radlake.deidentify.person import Person
+from radlake.deidentify.pixels import pixel_risk
+from radlake.deidentify.profile import Action, Profile
+from radlake.deidentify.walk import Walk
+from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY
+from radlake.errors import QuarantineError
+
+__all__ = ["Deidentifier"]
+
+_CHARSET = 0x00080005
+_SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
+_STUDY_DATE = 0x00080020
+_PATIENT_NAME, _PATIENT_ID, _BIRTH_DATE, _AGE = 0x00100010, 0x00100020, 0x00100030, 0x00101010
+_REQUIRED_UIDS = {
+    _SOP_CLASS: "SOP Class UID",
+    _SOP_INSTANCE: "SOP Instance UID",
+    0x0020000D: "Study Instance UID",
+    0x0020000E: "Series Instance UID",
+}
+_DOCUMENT = 0x00420011
+_DOCUMENT_CLASSES = "1.2.840.10008.5.1.4.1.1.104."
+_VOICE_CLASSES = frozenset(["1.2.840.10008.5.1.4.1.1.9.4.1", "1.2.840.10008.5.1.4.1.1.9.4.2"])
+_AGE_LIMIT = 90
+
+
+class Deidentifier:
+    """Applies one profile with the keys of one deployment."""
+
+    def __init__(self, profile: Profile, keys: KeyRing) -> None:
+        self._profile = profile
+        self._keys = keys
+
+    def deidentify(self, ds: Dataset, *, person: Person, hospital_id: str) -> Dataset:
+        """A new data set that names nobody; the transfer syntax stays, pixels are bit-identical.
+
+        Parameters
+        ----------
+        ds : Dataset
+            From `read_instance` or built in memory. Its values stay as they are.
+        person : Person
+            From `identify_person`, of the whole study.
+
+        Raises
+        ------
+        QuarantineError
+            `media_directory`, `document_not_cleanable`, `pixel_risk`, `uid_missing`, `charset_unknown`, or
+            `deidentification_failed` with the class of the error: a value is never quoted.
+        """
+        try:
+            ds = canonical(ds)
+            _refuse(ds)
+            walk = Walk(self._profile, self._keys, person=person, hospital_id=hospital_id)
+            elements = walk.treat(ds)
+            walk.drop_identifiers()
+            self._complete(elements, ds, person)
+        except QuarantineError:
+            raise
+        except Exception as exc:
+            raise QuarantineError(reason="deidentification_failed", detail=type(exc).__name__) from None
+        out = dataset(elements)
+        out.file_meta = FileMetaDataset()
+        out.file_meta.MediaStorageSOPClassUID = UID(text_of(out, _SOP_CLASS))
+        out.file_meta.MediaStorageSOPInstanceUID = UID(text_of(out, _SOP_INSTANCE))
+        meta = getattr(ds, "file_meta", FileMetaDataset())
+        out.file_meta.TransferSyntaxUID = UID(meta.get("TransferSyntaxUID", EXPLICIT_VR_LITTLE_ENDIAN))
+        return out
+
+    def _complete(self, elements: dict[BaseTag, Element], ds: Dataset, person: Person) -> None:
+        """Add what every de-identified object has: character set, pseudonym, markers, the age at the exam."""
+        pseudonym = person.patient_id.encode()
+        added: list[Element] = [raw_element(_CHARSET, "CS", b"ISO_IR 192"), *marker_elements(self._profile)]
+        for tag, vr in ((_PATIENT_NAME, "PN"), (_PATIENT_ID, "LO")):
+            added.append(raw_element(tag, vr, pseudonym))
+        age = elements.get(BaseTag(_AGE))
+        if self._profile.rules[_AGE].action is Action.AGE and (age is None or not age.value):
+            at_exam = age_at_exam(born=text_of(ds, _BIRTH_DATE), seen=text_of(ds, _STUDY_DATE))
+            added += [raw_element(_AGE, "AS", at_exam.encode())] if at_exam else []
+        elements.update((elem.tag, elem) for elem in added)
+
+
+def _refuse(ds: Dataset) -> None:
+    """Refuse objects that no profile can clean."""
+    sop_class = text_of(ds, _SOP_CLASS)
+    if sop_class == MEDIA_DIRECTORY or any(elem.tag >> 16 == 0x0004 for elem in ds.values()):
+        raise QuarantineError(reason="media_directory", detail="a list of the objects on a medium")
+    if _DOCUMENT in ds or sop_class.startswith(_DOCUMENT_CLASSES):
+        raise QuarantineError(reason="document_not_cleanable", detail="encapsulated document")
+    if sop_class in _VOICE_CLASSES:
+        raise QuarantineError(reason="document_not_cleanable", detail="recording of a voice")
+    for tag, name in _REQUIRED_UIDS.items():
+        if not text_of(ds, tag):
+            raise QuarantineError(reason="uid_missing", detail=name)
+    if (risk := pixel_risk(ds)) is not None:
+        raise QuarantineError(reason="pixel_risk", detail=risk)
+
+
+def age_at_exam(*, born: str, seen: str) -> str | None:
+    """Patient's Age (AS) from date of birth and study date; the date of birth itself does not stay.
+
+    >>> age_at_exam(born="19700102", seen="20260301"), age_at_exam(born="19200101", seen="20260301")
+    ('056Y', '090Y')
+    >>> age_at_exam(born="20260115", seen="20260301"), age_at_exam(born="", seen="20260301") is None
+    ('001M', True)
+    """
+    start, end = _date(born), _date(seen)
+    if start is None or end is None or end < start:
+        return None
+    months = (end.year - start.year) * 12 + end.month - start.month - (end.day < start.day)
+    if months >= 24:
+        return f"{min(months // 12, _AGE_LIMIT):03d}Y"
+    return f"{months:03d}M" if months else f"{(end - start).days:03d}D"
+
+
+def _date(text: str) -> date | None:
+    try:
+        return datetime.strptime(text[:8], "%Y%m%d").date()
+    except ValueError:
+        return None
