@@ -349,11 +349,20 @@ def test_a_killed_parent_leaves_no_pacs_behind(archive: Path, kind: str) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order_and_in_silence(archive: Path, number: int) -> None:
-    command = [sys.executable, "-m", "radlake.synth.pacs", "dimse", "--archive", str(archive), "--aet", "ANY"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def test_it_serves_in_silence_until_a_signal(archive: Path, exam: Exam, tmp_path: Path, number: int) -> None:
+    """Not a word on what was asked or sent, though instances fail and a name is asked for."""
+    quirks = json.dumps({"fail_instances": [f"{exam.studies[0].series[0].series_instance_uid}.1"]})
+    command = [sys.executable, "-m", "radlake.synth.pacs", "dimse", "--archive", str(archive), "--aet", AE_TITLE]
+    with subprocess.Popen(
+        [*command, "--quirks", quirks], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
-        assert re.fullmatch(r"ready 127\.0\.0\.1:\d+\n", process.stdout.readline())
+        ready = re.fullmatch(r"ready 127\.0\.0\.1:(\d+)\n", process.stdout.readline())
+        assert ready
+        uid = f"StudyInstanceUID={exam.studies[0].study_instance_uid}"
+        level = ("-k", "QueryRetrieveLevel=STUDY", "-k")
+        for program, key in (("findscu", f"PatientName={exam.person.name_spelled}"), ("getscu", uid)):
+            dcmtk(program, "-S", "-aec", AE_TITLE, "127.0.0.1", ready[1], *level, key, cwd=tmp_path)
         process.send_signal(number)
         assert process.communicate(timeout=10) == ("", "")
     assert process.returncode == 0

@@ -133,7 +133,7 @@ class _Sender:
     """C-STORE of stored bytes, in the place of `Association.send_c_store`, which decodes and encodes again."""
 
     def __init__(self, holdings: Holdings, *, quirks: Quirks) -> None:
-        self._by_uid = {held.sop_instance_uid: held for held in holdings.instances({})}
+        self._by_uid = holdings.by_uid
         self._quirks = quirks
         self._lock = threading.Lock()
         self._n_sent = 0
@@ -241,8 +241,7 @@ def _query_from(identifier: Dataset) -> dict[str, str]:
     """Keys of a query as text; an unknown key is no key."""
     query = {}
     for element in identifier:
-        value = element.value
         if element.keyword and element.keyword != "SpecificCharacterSet" and element.VR != "SQ":
-            parts = value if isinstance(value, (list, tuple)) or element.VM > 1 else [value]
-            query[element.keyword] = "\\".join("" if part is None else str(part) for part in parts)
+            values = element.value if element.VM > 1 else [element.value]
+            query[element.keyword] = "\\".join("" if value is None else str(value) for value in values)
     return query

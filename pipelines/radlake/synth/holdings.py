@@ -55,6 +55,11 @@ class Held:
 class Holdings:
     """The index of one archive.
 
+    Attributes
+    ----------
+    by_uid : dict
+        Every instance by its SOP Instance UID.
+
     Parameters
     ----------
     folder : Path
@@ -63,6 +68,7 @@ class Holdings:
 
     def __init__(self, folder: Path) -> None:
         self.root = Held({})
+        self.by_uid: dict[str, Held] = {}
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             self._add(path)
 
@@ -73,19 +79,15 @@ class Holdings:
         except (InvalidDicomError, EOFError, AttributeError, ValueError, NotImplementedError):
             return
         uids = [_text(ds, keyword) for keyword in _UNIQUE_KEYS]
-        if not all(uids) or not _text(ds, "SOPClassUID"):
+        if not all(uids) or not _text(ds, "SOPClassUID") or uids[-1] in self.by_uid:
             return
         held = self.root
         for uid, keys in zip(uids, LEVELS.values(), strict=True):
             if uid not in held.children:
                 held.children[uid] = Held({key: _text(ds, key) for key in keys})
-            elif keys is LEVELS["IMAGE"]:
-                return
             held = held.children[uid]
         held.path, held.transfer_syntax_uid = path, transfer_syntax_uid
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self.instances({}))
+        self.by_uid[held.sop_instance_uid] = held
 
     def find(self, level: str, query: Mapping[str, str]) -> Iterator[dict[str, str]]:
         """Answers at a level, each with the attributes of the levels above it and the counts of what is below it."""
@@ -134,9 +136,12 @@ def _counts(level: str, held: Held) -> dict[str, str]:
 
 
 def _text(ds: Dataset, keyword: str) -> str:
+    """The value as text; empty when it cannot be decoded, or is no number where it should be one."""
     try:
         value = ds.get(keyword)
-    except Exception:  # pydicom raises what it likes at an undecodable value; for the index it is then empty
+        if value is not None and dictionary_VR(keyword) == "IS":
+            value = int(value)
+    except Exception:  # pydicom raises what it likes at a value that breaks its representation
         return ""
     if value is None:
         return ""

@@ -262,7 +262,6 @@ class _Calendar:
     """Days of the period with their share of exams: winters, and Mondays, are busy."""
 
     def __init__(self, start: date, end: date) -> None:
-        self.end = end
         self.days = [start + timedelta(days=number) for number in range((end - start).days + 1)]
         weights = (_MONTH_WEIGHTS[day.month - 1] * _WEEKDAY_WEIGHTS[day.weekday()] for day in self.days)
         self.cumulated = list(itertools.accumulate(weights))
@@ -275,56 +274,57 @@ def _life(number: int, *, seed: int, places: tuple[Hospital, ...], calendar: _Ca
     """The exams of one person: few for most, many for some; about one in seven is soon repeated."""
     rng = random.Random(f"radlake/{seed}/person/{number}")
     person = make_person(number, rng=rng, today=calendar.days[0])
-    home = rng.choices(places, [place.weight for place in places])[0]
+    home = _draw_hospital(rng, places)
     for _ in range(min(8, int(rng.paretovariate(1.5)))):
-        exam = _first_exam(person, rng=rng, home=home, day=calendar.draw(rng))
-        yield exam
-        while (event := rng.random()) < 0.3:
-            gap = _gap_days(rng)
-            if event < 0.01:  # taken again on the same day: not a duplicate by definition
-                gap = 0
-            if exam.day + timedelta(days=gap) > calendar.end:
+        day, hospital = calendar.draw(rng), home
+        protocol, laterality = _draw_protocol(rng, person=person, day=day)
+        is_emergency = rng.random() < 0.12
+        while True:
+            started_at = _time_on(day, rng=rng, is_emergency=is_emergency)
+            yield _exam(rng, person, hospital, started_at, protocol, laterality, is_emergency=is_emergency)
+            event = rng.random()
+            gap = 0 if event < 0.01 else _gap_days(rng)  # taken again on the same day: no duplicate by definition
+            day, is_emergency = day + timedelta(days=gap), False
+            if event > 0.3 or day > calendar.days[-1]:
                 break
-            protocol, laterality = exam.protocol, exam.laterality
             if event < 0.15:  # the same again, now and then with contrast instead of without
                 protocol = rng.choice([p for p in PROTOCOLS if _is_same_kind(p, protocol)])
             else:  # another look at the same person
-                protocol, laterality = _draw_protocol(rng, person=person, day=exam.day)
-            elsewhere = gap > 0 and rng.random() < 0.35
-            hospital = rng.choices(places, [place.weight for place in places])[0] if elsewhere else None
-            exam = replace(
-                exam,
-                hospital_id=hospital.hospital_id if hospital else exam.hospital_id,
-                started_at=_time_on(exam.day + timedelta(days=gap), rng=rng, is_emergency=False),
-                protocol=protocol,
-                laterality=laterality,
-                is_emergency=False,
-                has_national_id=rng.random() < 0.92,
-                has_body_part=rng.random() < 0.88,
-                patient_id=person.person_id,
-                studies=_studies(protocol, rng=rng),
-            )
-            yield exam
+                protocol, laterality = _draw_protocol(rng, person=person, day=day)
+            if gap and rng.random() < 0.35:
+                hospital = _draw_hospital(rng, places)
 
 
-def _first_exam(person: Person, *, rng: random.Random, home: Hospital, day: date) -> Exam:
-    protocol, laterality = _draw_protocol(rng, person=person, day=day)
-    is_emergency = rng.random() < 0.12
+def _exam(
+    rng: random.Random,
+    person: Person,
+    hospital: Hospital,
+    started_at: datetime,
+    protocol: Protocol,
+    laterality: str,
+    *,
+    is_emergency: bool,
+) -> Exam:
+    """An exam without numbers and UIDs; `patient_id` holds the true person, or nothing when nobody knew who came."""
     is_nameless = is_emergency and rng.random() < 0.05
     return Exam(
         exam_id="",
-        hospital_id=home.hospital_id,
+        hospital_id=hospital.hospital_id,
         person=person,
         patient_id="" if is_nameless else person.person_id,
         has_national_id=not is_nameless and rng.random() < 0.92,
         accession_number="",
-        started_at=_time_on(day, rng=rng, is_emergency=is_emergency),
+        started_at=started_at,
         protocol=protocol,
         laterality=laterality,
         has_body_part=rng.random() < 0.88,
         is_emergency=is_emergency,
         studies=_studies(protocol, rng=rng),
     )
+
+
+def _draw_hospital(rng: random.Random, places: tuple[Hospital, ...]) -> Hospital:
+    return rng.choices(places, [place.weight for place in places])[0]
 
 
 def _draw_protocol(rng: random.Random, *, person: Person, day: date) -> tuple[Protocol, str]:
@@ -353,7 +353,7 @@ def _time_on(day: date, *, rng: random.Random, is_emergency: bool) -> datetime:
 
 
 def _studies(protocol: Protocol, *, rng: random.Random) -> tuple[Study, ...]:
-    """Series of an exam without UIDs and times yet; a few exams come as two studies."""
+    """The series of an exam, without UIDs and times; a few exams come as two studies."""
     plans = list(protocol.series)
     if protocol.modality == "CT":
         if rng.random() < 0.3:
@@ -367,10 +367,7 @@ def _studies(protocol: Protocol, *, rng: random.Random) -> tuple[Study, ...]:
 
 
 def _recorded(exams: list[Exam], *, places: tuple[Hospital, ...]) -> tuple[Exam, ...]:
-    """Number exams, patients and UIDs in the order in which each hospital meets them.
-
-    Until here `patient_id` held the true person, or nothing when the hospital did not know who came.
-    """
+    """Number exams, patients and studies in the order in which each hospital meets them."""
     hospitals = {place.hospital_id: place for place in places}
     patient_ids: dict[tuple[str, str], str] = {}
     counts: Counter[tuple[str, str]] = Counter()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from radlake.errors import ConfigInvalid
-from radlake.synth.datasets import instances_of, write_archive
-from radlake.synth.holdings import LEVELS, Holdings
+from radlake.synth.datasets import instances_of, pydicom_test_files, write_archive
+from radlake.synth.holdings import LEVELS, Holdings, dataset_from
 from radlake.synth.province import Exam, Province, make_province
 from radlake.synth.quirks import Quirks, quirks_from_json
 
@@ -42,7 +42,7 @@ def found(holdings: Holdings, **query: str) -> list[str]:
 
 def test_everything_is_held_and_counted(holdings: Holdings, province: Province) -> None:
     exams = province.exams_of(HOSPITAL)
-    assert len(holdings) == sum(exam.n_instances for exam in exams)
+    assert len(holdings.by_uid) == sum(exam.n_instances for exam in exams)
     answers = {answer["StudyInstanceUID"]: answer for answer in holdings.find("STUDY", {})}
     assert set(answers) == {study.study_instance_uid for exam in exams for study in exam.studies}
     for exam in exams:
@@ -120,6 +120,18 @@ def test_what_a_pacs_would_refuse_is_not_held(archive: Path, tmp_path: Path, exa
     (tmp_path / "notes.txt").write_text("not DICOM")
     holdings = Holdings(tmp_path)
     assert [held.path.name for held in holdings.instances({})] == ["again.dcm"]
+
+
+def test_odd_files_of_real_machines_do_not_stop_it(recwarn: pytest.WarningsRecorder) -> None:
+    """The pydicom wheel's test files: broken ones are left out, an invalid value is empty, one UID is held once."""
+    holdings = Holdings(pydicom_test_files()[0].parent)
+    recwarn.clear()  # pydicom warns of what is wrong with them
+    assert len(holdings.by_uid) > 40
+    for level in LEVELS:
+        for answer in holdings.find(level, {}):
+            assert dataset_from(answer).to_json_dict()
+    counts = [int(answer["NumberOfStudyRelatedInstances"]) for answer in holdings.find("STUDY", {})]
+    assert sum(counts) == len(holdings.by_uid) == len(holdings.instances({}))
 
 
 def test_quirks_are_read_by_name() -> None:
