@@ -22,12 +22,16 @@ from radlake.ingest import HarvestSummary, harvest_folder
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three studies, one of them with an object that goes to quarantine."""
     folder = tmp_path_factory.mktemp("archive")
-    studies = [ct_study(n=3, patient="李雷"), image_study("MR", n=2, patient="韩梅梅"), image_study("DX", n=1, patient="Wang^Fang")]
+    studies = [
+        ct_study(n=3, patient="李雷"),
+        image_study("MR", n=2, patient="韩梅梅", patient_id="P2"),
+        image_study("DX", n=1, patient="Wang^Fang", patient_id="P3"),
+    ]
     for s, study in enumerate(studies):
         for n, ds in enumerate(study):
             write(ds, folder / f"{s}" / f"{n}.dcm")
     whole = (folder / "0" / "2.dcm").read_bytes()
-    (folder / "0" / "2.dcm").write_bytes(whole[: len(whole) // 2])
+    (folder / "0" / "2.dcm").write_bytes(whole[:-20])
     return folder
 
 
