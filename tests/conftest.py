@@ -8,6 +8,9 @@ import pytest
 
 from radlake import log
 from support import need
+from support.rgw import rgw
+
+__all__ = ["rgw"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,6 +24,9 @@ from radlake.errors import ConfigInvalid, RadlakeError, SourceMissing, StoreFull
 
 __all__ = ["LocalStore", "S3Options", "S3Store", "Store", "fsync_folder", "open_store", "storage_errors", "sweep"]
 
+# Of a large file 4 parts are in memory at once (s3fs alone would take 500 MB); 10,000 parts are 156 GiB.
+_PART = 16 << 20
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_CODES = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "507"}
 
@@ -59,7 +62,7 @@ class S3Options:
             use_listings_cache=False,
             default_fill_cache=False,
             config_kwargs={
-                "retries": {"max_attempts": 5, "mode": "standard"},
+                "retries": {"max_attempts": 3, "mode": "standard"},
                 "connect_timeout": 10,
                 "read_timeout": 60,
             },
@@ -173,7 +176,13 @@ class S3Store:
 
     def put(self, files: Mapping[str, Path]) -> None:
         with storage_errors(self.root):
-            self.fs.put([str(path) for path in files.values()], [self.uri(name) for name in files])
+            self.fs.put(
+                [str(path) for path in files.values()],
+                [self.uri(name) for name in files],
+                batch_size=8,
+                chunksize=_PART,
+                max_concurrency=4,
+            )
         for path in files.values():
             path.unlink()
 

@@ -1,0 +1,176 @@
+"""The same lake on a real S3 store (Ceph RGW): the same code, the same promises."""
+
+from __future__ import annotations
+
+import zipfile
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from radlake.errors import QueryInvalid, SourceMissing, StoreUnavailable
+from radlake.lake import Lake, S3Options, duck
+from radlake.lake.store import S3Store
+from support.rgw import Rgw
+from support.rows import rows
+from support.writers import MOMENTS, Moment, at_once, commit, killed_at
+
+pytestmark = pytest.mark.rgw
+
+EXAM = "core.exam"
+MEMBERS = [("1.2.3.dcm", b"\0" * 128 + b"DICM" + b"pixels" * 1000), ("1.2.4.dcm", b"last")]
+
+
+@pytest.fixture
+def lake(rgw: Rgw, tmp_path: Path) -> Lake:
+    return rgw.lake(tmp_path / "restricted")
+
+
+def exams(*ids: str, **more: object) -> pa.Table:
+    return rows(EXAM, *({"exam_pseudo_id": name, **more} for name in ids))
+
+
+def contents(lake: Lake, **how: object) -> list[tuple[str, int]]:
+    with duck.connect(lake, **how) as connection:
+        return connection.execute("SELECT exam_pseudo_id, patient_key FROM core.exam ORDER BY ALL").fetchall()
+
+
+def parquet_files(lake: Lake) -> list[str]:
+    return [name for name in lake.tables.store.list("") if name.endswith(".parquet")]
+
+
+def test_a_table_on_s3(lake: Lake):
+    store = lake.tables
+    assert store.version(EXAM) is None
+    assert contents(lake) == []
+    assert store.commit_batch(EXAM, exams("a", "b", patient_key=2**63 - 1), batch_id="b1")
+    assert not store.commit_batch(EXAM, exams("a", "b"), batch_id="b1")
+    assert store.commit_batch(EXAM, exams("a", "c"), batch_id="b2", replace=key("a"))
+    assert contents(lake) == [("a", 1), ("b", 2**63 - 1), ("c", 1)]
+    assert contents(lake, snapshot={"core.exam_v1": 1}) == [("a", 2**63 - 1), ("b", 2**63 - 1)]
+    assert all(file.startswith(f"{lake.url}/tables/core/exam_v1/study_month=202603/") for file in store.files(EXAM))
+    assert store.files(EXAM, where="study_month = 209901") == []
+
+    assert store.overwrite(EXAM, exams("z"), batch_id="o1") == 3
+    assert store.overwrite(EXAM, exams("z"), batch_id="o1") == 3
+    assert contents(lake) == [("z", 1)]
+    with pytest.raises(SourceMissing, match="version 9"):
+        store.files(EXAM, version=9)
+
+
+def test_compaction_pins_and_vacuum_on_s3(lake: Lake):
+    store = lake.tables
+    for name in "abc":
+        store.commit_batch(EXAM, exams(name), batch_id=name)
+    store.pin("cohort-1", {"core.exam_v1": 2})
+    assert store.pins() == {"cohort-1": {"core.exam_v1": 2}}
+    assert store.compact(EXAM) == 1
+    store.vacuum(EXAM, retention=timedelta(0))
+    assert len(parquet_files(lake)) == 3, "two of the pin, one compact; the third is gone"
+    assert contents(lake) == [("a", 1), ("b", 1), ("c", 1)]
+    assert contents(lake, snapshot={"core.exam_v1": 2}) == [("a", 1), ("b", 1)]
+    store.unpin("cohort-1")
+    store.vacuum(EXAM, retention=timedelta(0))
+    assert len(parquet_files(lake)) == 1
+
+
+def test_a_reader_sees_the_tables_of_its_lake_and_no_other_object(lake: Lake, rgw: Rgw):
+    lake.tables.commit_batch(EXAM, exams("a"), batch_id="b1")
+    other = rgw.lake(lake.restricted)
+    other.tables.commit_batch(EXAM, exams("secret"), batch_id="b1")
+    for file in (*other.tables.files(EXAM), f"{lake.url}/objects/x.parquet"):
+        sql = f"SELECT * FROM read_parquet('{file}')"
+        with duck.connect(lake) as connection, pytest.raises(QueryInvalid, match="only the tables of the lake"):
+            duck.select(connection, sql)
+
+
+def test_exact_statistics_stay_in_the_local_zone(lake: Lake):
+    lake.restricted_tables.overwrite("stats.exam_volume", rows("stats.exam_volume", {"n_exams": 3}), batch_id="b1")
+    question = "SELECT n_exams FROM stats.exam_volume"
+    for zone, answer in (("lake", []), ("restricted", [(3,)])):
+        with duck.connect(lake, zone=zone) as connection:
+            assert connection.execute(question).fetchall() == answer
+    assert parquet_files(lake) == []
+
+
+def test_batches_of_processes_at_once(lake: Lake):
+    calls = [(commit, (lake, EXAM, exams(f"e{i}"), f"b{i}")) for i in range(2)]
+    twins = [(commit, (lake, EXAM, exams("twin"), "twin")) for _ in range(2)]
+    results = at_once([*calls, *twins])
+    assert (results[:2], sorted(results[2:])) == ([True, True], [False, True])
+    assert contents(lake) == [("e0", 1), ("e1", 1), ("twin", 1)]
+
+
+@pytest.mark.parametrize("moment", ["the commit begins", "the commit is done"])
+def test_a_writer_that_is_killed_on_s3(lake: Lake, moment: str):
+    commit(lake, EXAM, exams("a"), "a")
+    with killed_at(MOMENTS[moment], commit, lake, EXAM, exams("b"), "b"):
+        is_done = moment == "the commit is done"
+        assert contents(lake) == ([("a", 1), ("b", 1)] if is_done else [("a", 1)])
+        assert commit(lake, EXAM, exams("b"), "b") is not is_done
+        assert contents(lake) == [("a", 1), ("b", 1)]
+
+
+def test_a_series_object_on_s3(lake: Lake, tmp_path: Path):
+    store = lake.objects
+    series = store.pack_series("h1/1.2/1.2.3", MEMBERS)
+    assert list(store.list("h1/")) == [series.path]
+    assert store.size(series.path) == series.n_bytes
+    for (_, content), member in zip(MEMBERS, series.members, strict=True):
+        assert store.read(series.path, member.offset, member.length) == content
+    whole = tmp_path / "object.zip"
+    whole.write_bytes(store.read(series.path, 0, series.n_bytes))
+    with zipfile.ZipFile(whole) as archive:
+        assert archive.testzip() is None
+        assert [(name, archive.read(name)) for name in archive.namelist()] == MEMBERS
+    local = type(store)(str(tmp_path / "objects"), scratch=store.scratch).pack_series("h1/1.2/1.2.3", MEMBERS)
+    assert local == series, "a local folder holds the same object under the same name"
+    assert list(store.scratch.iterdir()) == []
+
+    for missing in (lambda: store.read("h1/none.zip", 0, 1), lambda: store.size("h1/none.zip")):
+        with pytest.raises(SourceMissing):
+            missing()
+    store.delete(series.path)
+    store.delete(series.path)
+    assert list(store.list("h1/")) == []
+
+
+def test_the_same_object_is_not_sent_again(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    series = lake.objects.pack_series("h1/1.2/1.2.3", MEMBERS)
+    monkeypatch.delattr(S3Store, "put")
+    assert lake.objects.pack_series("h1/1.2/1.2.3", MEMBERS) == series
+
+
+def large() -> list[tuple[str, list[bytes]]]:
+    """120 MiB: more than one part of a multipart upload."""
+    return [("1.dcm", [bytes([i]) * (1 << 20) for i in range(120)])]
+
+
+def pack(lake: Lake) -> object:
+    return lake.objects.pack_series("h1/1.2/1.2.3", large())
+
+
+def test_a_writer_that_is_killed_in_the_middle_of_an_object_leaves_none(lake: Lake):
+    in_the_middle = Moment("before", "s3fs:S3FileSystem", "_call_s3", first_argument="upload_part", nth=6)
+    with killed_at(in_the_middle, pack, lake):
+        assert list(lake.objects.list("")) == []
+    series = lake.objects.pack_series("h1/1.2/1.2.3", large())
+    assert list(lake.objects.list("")) == [series.path]
+    assert lake.objects.read(series.path, series.members[0].offset + (119 << 20), 5) == bytes([119]) * 5
+
+
+def test_a_store_that_does_not_answer_is_told_and_can_be_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("S3_KEY", "x")
+    options = S3Options(endpoint_url="http://127.0.0.1:9", access_key="env:S3_KEY", secret_key="env:S3_KEY")
+    lake = Lake(url="s3://bucket/lake", restricted=tmp_path, storage_options=options)
+    with pytest.raises(StoreUnavailable):
+        lake.objects.pack_series("h1/1.2/1.2.3", MEMBERS)
+    with pytest.raises(StoreUnavailable):
+        lake.tables.commit_batch(EXAM, exams("a"), batch_id="b1")
+    with pytest.raises(StoreUnavailable):
+        lake.tables.files(EXAM)
+
+
+def key(exam: str) -> pa.Table:
+    return pa.table({"exam_pseudo_id": [exam]})
