@@ -163,8 +163,12 @@ class Province:
         ordered = sorted(self.exams, key=lambda exam: exam.hospital_id)
         return {key: tuple(group) for key, group in itertools.groupby(ordered, lambda exam: exam.hospital_id)}
 
+    @cached_property
+    def _hospital_by_id(self) -> dict[str, Hospital]:
+        return {hospital.hospital_id: hospital for hospital in self.hospitals}
+
     def hospital(self, hospital_id: str) -> Hospital:
-        return next(hospital for hospital in self.hospitals if hospital.hospital_id == hospital_id)
+        return self._hospital_by_id[hospital_id]
 
     def exams_of(self, hospital_id: str) -> tuple[Exam, ...]:
         """Exams of one hospital in the order in which they were done."""
