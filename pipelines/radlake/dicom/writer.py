@@ -124,7 +124,10 @@ class _Writer:
         """The elements of a data set or item, in pieces."""
         parts: list[bytes] = []
         is_utf8_bytes = _is_utf8_encoding(ds)
-        for element in sorted(ds.values(), key=_tag_number):
+        elements = list(ds.values())
+        if self._is_utf8 and depth == 0 and _CHARACTER_SET not in ds:
+            elements.append(DataElement(_CHARACTER_SET, "CS", _UTF8))
+        for element in sorted(elements, key=_tag_number):
             tag = int(element.tag)
             if tag & 0xFFFF == 0 or tag in reader.LAYOUT:
                 continue
@@ -187,7 +190,9 @@ class _Writer:
             self.has_foreign_text |= not text.isascii()
             return text.encode("utf-8")
         if vr in _BYTES:
-            data = value if isinstance(value, bytes) else bytes(value)
+            if not isinstance(value, (bytes, bytearray, memoryview)):
+                raise TypeError("no bytes")
+            data = bytes(value)
             return reader.swapped(data, reader.WORDS[vr]) if self._is_big and vr in reader.WORDS else data
         if element.is_empty:
             return b""
