@@ -67,7 +67,7 @@ def demo(
     now = datetime.now(UTC).replace(tzinfo=None)
     load_defaults(lake, batch_id=f"demo-defaults-{synth.SEED}")
     load_reference(lake, "ref.film_ledger", film_ledger_table(province), batch_id=f"demo-film-{synth.SEED}-{exams}")
-    load_reference(lake, "ref.population", population_table(province), batch_id=f"demo-people-{synth.SEED}-{exams}")
+    load_reference(lake, "ref.population", population_table(province, one_in=1000), batch_id=f"demo-people-{synth.SEED}-{exams}")
 
     console.print("[bold]4/4[/] counting exams, duplicates and film …")
     build_lake(settings, now=now)

@@ -6,12 +6,8 @@ GB18030 and sends by C-MOVE; the third speaks DICOMweb only. Everything of their
 
 from __future__ import annotations
 
-import ctypes
 import json
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,16 +16,15 @@ from pathlib import Path
 
 import yaml
 
-from radlake.errors import NodeUnavailable
 from radlake.synth.datasets import pydicom_test_files, write_archive
 from radlake.synth.orthanc import find_orthanc, load_orthanc, running_orthanc
+from radlake.synth.pacs import PacsProcess
 from radlake.synth.province import Hospital, Province, make_province
 
 __all__ = ["DemoPacs", "demo_province", "free_port", "make_archives", "running_pacs", "write_hospitals"]
 
 SEED = 20260101
 START, END = date(2025, 7, 1), date(2025, 12, 31)
-_PR_SET_PDEATHSIG = 1
 _MADE = "made.json"
 
 
@@ -43,8 +38,8 @@ class DemoPacs:
 
 
 def demo_province(*, n_exams: int) -> Province:
-    """The same province every time: half a year, three hospitals, `n_exams` exams."""
-    return make_province(seed=SEED, hospitals=3, n_exams=n_exams, start=START, end=END)
+    """The same province every time: half a year, three hospitals, about `n_exams` exams in all."""
+    return make_province(seed=SEED, hospitals=3, n_exams=n_exams // 3, start=START, end=END)
 
 
 def make_archives(province: Province, root: Path) -> dict[str, int]:
@@ -98,19 +93,15 @@ def running_pacs(province: Province, root: Path, *, our_ae_title: str, scp_port:
                 loaded.touch()
             pacs.append(DemoPacs(first, _dimse(first, port, "get"), "Orthanc"))
         else:
-            port = stack.enter_context(_simulator("dimse", root / first.hospital_id, "--aet", first.ae_title))
-            pacs.append(DemoPacs(first, _dimse(first, port, "get"), "simulator"))
+            simulated = stack.enter_context(_dimse_simulator(first, root))
+            pacs.append(DemoPacs(first, _dimse(first, simulated.port, "get"), "simulator"))
         destination = f"{our_ae_title}=127.0.0.1:{scp_port}"
-        port = stack.enter_context(
-            _simulator(
-                "dimse",
-                root / second.hospital_id,
-                *("--aet", second.ae_title, "--charset", "GB18030", "--move-destination", destination),
-            )
+        gb18030 = stack.enter_context(
+            _dimse_simulator(second, root, "--charset", "GB18030", "--move-destination", destination)
         )
-        pacs.append(DemoPacs(second, _dimse(second, port, "move"), "simulator, GB18030"))
-        port = stack.enter_context(_simulator("dicomweb", root / third.hospital_id))
-        node = {"kind": "dicomweb", "base_url": f"http://127.0.0.1:{port}"}
+        web = stack.enter_context(PacsProcess("dicomweb", "--archive", str(root / third.hospital_id)))
+        pacs.append(DemoPacs(second, _dimse(second, gb18030.port, "move"), "simulator, GB18030"))
+        node: dict[str, object] = {"kind": "dicomweb", "base_url": f"http://127.0.0.1:{web.port}"}
         pacs.append(DemoPacs(third, node, "simulator, DICOMweb"))
         yield pacs
 
@@ -142,39 +133,6 @@ def _dimse(hospital: Hospital, port: int, retrieve: str) -> dict[str, object]:
     return {"kind": "dimse", "ae_title": hospital.ae_title, "host": "127.0.0.1", "port": port, "retrieve": retrieve}
 
 
-@contextmanager
-def _simulator(kind: str, archive: Path, *options: str) -> Iterator[int]:
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "radlake.synth.pacs",
-        kind,
-        "--archive",
-        str(archive),
-        "--port",
-        str(port),
-        *options,
-    ]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, preexec_fn=_die_with_parent
-    )
-    try:
-        assert process.stdout is not None
-        if not process.stdout.readline():
-            raise NodeUnavailable(node=f"{kind} simulator", reason=f"it ended with exit code {process.wait()}")
-        yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout:
-            process.stdout.close()
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _dimse_simulator(hospital: Hospital, root: Path, *options: str) -> PacsProcess:
+    archive = str(root / hospital.hospital_id)
+    return PacsProcess("dimse", "--archive", archive, "--aet", hospital.ae_title, *options)
