@@ -144,7 +144,8 @@ def choose_decoder(declared: Sequence[str], values: Iterable[bytes]) -> TextDeco
 def _candidates(samples: list[bytes], *, initial: str) -> Iterator[str]:
     """Codecs to try, the likeliest first."""
     if initial in ("ascii", "latin_1", "utf-8"):
-        yield "utf-8"
+        if initial == "utf-8" or _is_plausible_utf8(samples, letters=0x250):
+            yield "utf-8"
         if all(_is_western(_ALONE, sample) for sample in samples):
             yield "latin_1"
         if _common_share(samples, "gb18030", "gb2312", first=0xB0, last=0xD7) >= 0.4:
@@ -157,7 +158,7 @@ def _candidates(samples: list[bytes], *, initial: str) -> Iterator[str]:
         if initial != "utf-8":
             yield "latin_1"
     elif initial == "gb18030":
-        if _is_chinese_utf8(samples):
+        if _is_plausible_utf8(samples, letters=0):
             yield "utf-8"
         yield "gb18030"
     else:
@@ -180,11 +181,13 @@ def _decode(value: bytes, codec: str, *, errors: str) -> str:
     return "".join(text)
 
 
-def _is_chinese_utf8(samples: list[bytes]) -> bool:
-    """Whether bytes that are declared as GB18030 are UTF-8: few GB18030 characters in a row are valid UTF-8 as well,
-    and then they read as Cyrillic or Arabic, never as Chinese."""
+def _is_plausible_utf8(samples: list[bytes], *, letters: int) -> bool:
+    """Whether bytes under another label are UTF-8: they read as Chinese, or as Western letters below `letters`.
+
+    A few characters of GB18030 in a row are valid UTF-8 as well, and then read as Cyrillic or Arabic.
+    """
     text = "".join(sample.decode("utf-8", errors="replace") for sample in samples)
-    return all("\u2000" <= char <= "\u9fff" or char >= "\uf900" for char in text if char > "\x7f" and char != _LOST)
+    return all(ord(char) < max(letters, 0x80) or "\u2000" <= char <= "\u9fff" or char >= "\uf900" for char in text)
 
 
 def _common_share(samples: list[bytes], codec: str, level_codec: str, *, first: int, last: int) -> float:

@@ -1,10 +1,12 @@
 """Reason codes of quarantine: why an object was set aside and what a person does next.
 
 The table is `schemas/reasons.yaml`; here it is only read. Every `QuarantineError` carries one of its codes.
+`python -m radlake.dicom.reasons > docs/reference/quarantine-reasons.md` writes it for people.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -13,7 +15,7 @@ import yaml
 
 from radlake.resources import schemas_root
 
-__all__ = ["Reason", "reasons"]
+__all__ = ["Reason", "reasons", "reference_page"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +47,29 @@ def reasons() -> dict[str, Reason]:
         )
         for code, row in rows.items()
     }
+
+
+def reference_page() -> str:
+    """The table as Markdown, Chinese and English."""
+    lines = [
+        "# 隔离原因 / Reasons for quarantine",
+        "",
+        "一个对象被隔离时，`radlake quarantine list` 显示下列代码之一；原始字节保留在受限区。",
+        "标有 ↻ 的，改好规则、方案或决定之后可用 `radlake quarantine replay` 重放；其余须由医院先发送新的对象。",
+        "",
+        "When an object is set aside, `radlake quarantine list` shows one of these codes; its bytes stay in the",
+        "restricted zone. Those marked ↻ can be replayed with `radlake quarantine replay` once a rule, a profile or a",
+        "decision has changed; for the others the hospital must send a new object first.",
+        "",
+        "| 代码 / code | 阶段 / stage | 原因与处理 | meaning and what to do |",
+        "|---|---|---|---|",
+    ]
+    for reason in reasons().values():
+        code = f"`{reason.code}`" + (" ↻" if reason.is_replayable else "")
+        zh = f"{reason.meaning_zh}{reason.remedy_zh}"
+        lines.append(f"| {code} | {reason.stage} | {zh} | {reason.meaning_en} {reason.remedy_en} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_page())
