@@ -47,7 +47,8 @@ WHERE n > 0
 _VOLUME = """
 SELECT
     coalesce(exam_month, 'all') AS exam_month, coalesce(hospital_id, 'all') AS hospital_id,
-    coalesce(modality_group, 'all') AS modality_group, sum(n) AS n_exams,
+    coalesce(modality_group, 'all') AS modality_group,
+    CASE WHEN hospital_id IS NULL THEN 'all' ELSE any_value(region_code) END AS region_code, sum(n) AS n_exams,
     ceil(sum(n) * CASE WHEN exam_month IS NULL THEN 0.6 ELSE 0.9 END) AS n_patients, sum(n) * 205 AS n_instances,
     sum(n) * 31_000_000 AS exam_bytes, sum(n) < 10 AS is_masked
 FROM exam
@@ -57,7 +58,7 @@ GROUP BY CUBE (exam_month, hospital_id, modality_group)
 _DUPLICATES = """
 SELECT
     window_days, scope, coalesce(exam_month, 'all') AS exam_month, coalesce(hospital_id, 'all') AS hospital_id,
-    coalesce(modality_group, 'all') AS modality_group, sum(n) AS n_exams,
+    coalesce(modality_group, 'all') AS modality_group, sum(n) AS n_exams, sum(n // 50) AS n_unmatchable,
     sum(floor(n * part * (0.03 + window_days / 2500 + hash(hospital_id) % 100 / 3000)))::BIGINT AS n_duplicates,
     n_duplicates / sum(n) AS duplicate_share, n_duplicates BETWEEN 1 AND 9 OR sum(n) < 10 AS is_masked
 FROM exam
@@ -82,19 +83,25 @@ GROUP BY CUBE (exam_month, hospital_id, modality_group)
 _RATES = """
 WITH counted AS (
     SELECT
-        left(exam_month, 4) AS exam_year, coalesce(region_code, 'all') AS region_code,
-        coalesce(modality_group, 'all') AS modality_group, sum(n)::BIGINT AS n_exams,
-        ceil(n_exams * 0.7)::BIGINT AS n_patients,
-        CASE region_code WHEN 'UNKNOWN' THEN NULL WHEN NULL THEN 400_000 ELSE 100_000 END::BIGINT AS n_residents
+        left(exam_month, 4) AS exam_year, coalesce(region_code, 'all') AS region,
+        coalesce(modality_group, 'all') AS modality,
+        sum(n)::BIGINT AS n_exams, ceil(sum(n) * 0.7)::BIGINT AS n_patients
     FROM exam
     WHERE exam_month != 'unknown'
     GROUP BY left(exam_month, 4), CUBE (region_code, modality_group)
+),
+rated AS (
+    SELECT
+        exam_year, region AS region_code, modality AS modality_group, n_exams, n_patients,
+        CASE exam_year WHEN '2026' THEN 324 ELSE 122 END AS n_observed_days,
+        CASE region WHEN 'UNKNOWN' THEN NULL WHEN 'all' THEN 400_000 ELSE 100_000 END::BIGINT AS n_residents
+    FROM counted
 )
 SELECT
     *, n_patients / n_residents * 1000 AS rate_per_1000,
     (n_patients - 1.96 * sqrt(n_patients)) / n_residents * 1000 AS rate_low,
     (n_patients + 1.96 * sqrt(n_patients)) / n_residents * 1000 AS rate_high, n_patients < 10 AS is_masked
-FROM counted
+FROM rated
 """
 
 
@@ -192,3 +199,15 @@ def _write(lake: Lake, name: str, rows: pa.Table | list[dict], batch_id: str) ->
     if isinstance(rows, list):
         rows = pa.Table.from_pylist(rows, schema=table.arrow_schema())
     lake.tables.overwrite(table, rows.cast(table.arrow_schema()), batch_id=batch_id)
+
+
+def connection(**tables: list[dict]) -> duckdb.DuckDBPyConnection:
+    """A connection with the named tables (`stats_exam_volume=[row, ...]`) as a lake shows them; no files."""
+    con = duckdb.connect(":memory:")
+    for name, rows in tables.items():
+        table = load_table(name.replace("_", ".", 1))
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {table.layer}")
+        con.register("given", pa.Table.from_pylist(rows, schema=table.arrow_schema()))
+        con.execute(f"CREATE TABLE {table.view_name} AS FROM given")
+        con.unregister("given")
+    return con

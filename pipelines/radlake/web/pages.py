@@ -98,10 +98,10 @@ def why_empty(figure: Figure, *, snapshot: Snapshot, view: View) -> Empty:
 def _harvest_tiles(snapshot: Snapshot, view: View) -> tuple[str, Sequence[Tile]]:
     found = harvest.total(snapshot, view)
     return "tiles.harvest", (
-        Tile("hospitals", found["n_hospitals"], "count", note="registered", whole=found["n_registered"]),
-        Tile("studies", found["n_complete"], "count", note="known", whole=found["n_studies"]),
+        Tile("hospitals", found["n_hospitals"], "count", "registered", found["n_registered"]),
+        Tile("studies", found["n_complete"], "count", "known", found["n_studies"]),
         Tile("complete", found["complete_share"], "share", "share", found["n_complete"], found["n_studies"]),
-        Tile("instances", found["n_instances_stored"], "count", note="expected", whole=found["n_instances_expected"]),
+        Tile("instances", found["n_instances_stored"], "count", "expected", found["n_instances_expected"]),
     )
 
 
@@ -120,6 +120,22 @@ def _duplicate_tiles(snapshot: Snapshot, view: View, *, scope: str = "any") -> l
             )
         )
     return tiles
+
+
+def _duplicate_page_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    window = view.window or WINDOWS[0]
+    found = duplicates.total(snapshot, view, window=window)
+    unmatchable, exams = found.get("n_unmatchable"), found.get("n_exams")
+    return (
+        (
+            "tiles.statistics",
+            (
+                *_duplicate_tiles(snapshot, view),
+                *_duplicate_tiles(snapshot, view, scope="across_hospitals"),
+                Tile("unmatchable", duplicates.share(unmatchable, exams), "share", "share", unmatchable, exams),
+            ),
+        ),
+    )
 
 
 def _overview_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
@@ -193,15 +209,7 @@ PAGES = (
         "/duplicates",
         filters=("hospital", "first", "last", "modality", "window"),
         figures=("duplicates_by_month", "duplicates_by_hospital", "duplicates_by_modality", "duplicates_by_scope"),
-        tiles=lambda snapshot, view: (
-            (
-                "tiles.statistics",
-                (
-                    *_duplicate_tiles(snapshot, view),
-                    *_duplicate_tiles(snapshot, view, scope="across_hospitals"),
-                ),
-            ),
-        ),
+        tiles=_duplicate_page_tiles,
     ),
     Page(
         "film",

@@ -39,6 +39,8 @@ class Renderer:
         view = View.from_query(request.query_params, snapshot=snapshot)
         words = _words(request)
         writer = _writer(words, snapshot)
+        figures = [_figure(FIGURES[name], snapshot, view, writer) for name in page.figures]
+        empties = {figure["empty"] for figure in figures}
         return self._html(
             "about.html" if page.name == "about" else "page.html",
             request,
@@ -49,7 +51,8 @@ class Renderer:
             writer=writer,
             data_to=_data_to(snapshot, writer),
             tiles=page.tiles(snapshot, view),
-            figures=[_figure(FIGURES[name], snapshot, view, writer) for name in page.figures],
+            figures=figures,
+            empty=empties.pop() if len(empties) == 1 else None,
             choices=[_choice(field, snapshot, view, writer) for field in page.filters],
             hidden=[
                 (PARAMETERS[field], value)

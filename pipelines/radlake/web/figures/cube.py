@@ -69,7 +69,7 @@ def read_cube(
             elif value is None or measure in signed:
                 cells[measure] = MASKED
             else:
-                cells[measure] = AtLeast(value)
+                cells[measure] = AtLeast(value) if value else MASKED
             if measure in distinct and n_rows > 1:
                 cells[measure] = None
         found[key] = cells

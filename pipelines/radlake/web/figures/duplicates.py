@@ -18,7 +18,7 @@ SCOPES = ("any", "within_hospital", "across_hospitals")
 
 
 def total(snapshot: Snapshot, view: View, *, window: str, scope: str = "any") -> dict[str, Cell]:
-    """Exams, duplicates and share of a view, for one window and one scope."""
+    """Exams, duplicates and exams that cannot match of a view, for one window and one scope."""
     return _read(snapshot, view, window=window, scope=scope, by=()).get((), {})
 
 
@@ -81,7 +81,7 @@ def _read(
     snapshot: Snapshot, view: View, *, window: str, scope: str, by: Sequence[str]
 ) -> dict[tuple[str, ...], dict[str, Cell]]:
     return read_cube(
-        snapshot, TABLE, ("n_exams", "n_duplicates"), by=by, view=view,
+        snapshot, TABLE, ("n_exams", "n_duplicates", "n_unmatchable"), by=by, view=view,
         where=f"window_days = {int(window)} AND scope = '{scope}'",
     )  # fmt: skip
 

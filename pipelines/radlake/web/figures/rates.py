@@ -19,7 +19,9 @@ MEASURES: dict[str, Kind] = {
     "n_patients": "count",
     "n_exams": "count",
     "n_residents": "count",
+    "n_observed_days": "count",
 }
+WHOLE_YEAR_DAYS = 335  # a year of which a month or more was not observed is incomplete
 
 
 def by_region(snapshot: Snapshot, view: View) -> Grid:
@@ -38,7 +40,7 @@ def by_year(snapshot: Snapshot, view: View) -> Grid:
     """All regions together, year by year."""
     return _grid(
         snapshot,
-        Column("exam_year", "text"),
+        Column("exam_year", "month"),
         "exam_year",
         "region_code = 'all' AND exam_year != 'all' AND modality_group = $modality",
         {"modality": view.modality or "all"},
@@ -78,14 +80,17 @@ def _grid(
     )
     rows: list[tuple[Cell, ...]] = []
     for code, is_masked, *values in found:
-        *counted, residents = values
-        rows.append((code, *((MASKED,) * len(counted) if is_masked else counted), residents))
+        *counted, residents, days = values
+        rows.append((code, *((MASKED,) * len(counted) if is_masked else counted), residents, days))
     if horizontal:
         rows.sort(key=lambda row: (row[0] == "all", sort_value(row[1]), row[0]))
     columns = [column, *(Column(measure, kind) for measure, kind in MEASURES.items())]
     chart = Chart("intervals", series=(1, 2, 3), colors=("rate",) * 3, horizontal=horizontal)
-    years = [year or row[0] for row in rows]
-    incomplete = frozenset(i for i, row_year in enumerate(years) if snapshot.is_incomplete(str(row_year)))
+    incomplete = frozenset(
+        i
+        for i, (code, *_, days) in enumerate(rows)
+        if snapshot.is_incomplete(str(year or code)) or (isinstance(days, int) and days < WHOLE_YEAR_DAYS)
+    )
     return Grid(columns, rows, chart=chart, incomplete=incomplete)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from radlake.web.cells import Cell, Kind
+from radlake.web.cells import MASKED, Cell, Kind
 from radlake.web.figures.cube import months_between, read_cube, sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
@@ -21,32 +21,38 @@ def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
 
 
 def by_month(snapshot: Snapshot, view: View) -> Grid:
-    """Months down, modalities across; the last column is the published total of the month."""
+    """Months down, modalities across, the published total last.
+
+    What is withheld of a month is the total less what is told: with it every row adds up, and so do the bars.
+    """
     cells = read_cube(snapshot, TABLE, ("n_exams",), by=("exam_month", "modality_group"), view=view)
     totals = read_cube(snapshot, TABLE, ("n_exams",), by=("exam_month",), view=view)
+    sums = read_cube(snapshot, TABLE, ("n_exams",), by=("modality_group",), view=view)
     months = _months([month for (month,) in totals])
     modalities = [code for code in snapshot.modalities if any((month, code) in cells for month in months)]
+
+    def line(told: list[Cell], whole: Cell) -> list[Cell]:
+        return [*told, _withheld(told, whole), whole]
+
     rows = [
-        (
-            month,
-            *(cells.get((month, code), {"n_exams": 0})["n_exams"] for code in modalities),
-            totals.get((month,), {"n_exams": 0})["n_exams"],
-        )
+        [month, *line([_n_exams(cells, (month, code)) for code in modalities], _n_exams(totals, (month,)))]
         for month in months
     ]
-    columns = [Column("exam_month", "month")]
-    columns += [Column(code, "count", heading_kind="modality") for code in modalities]
-    columns += [Column("total", "count")]
-    chart = Chart(
-        "stack", series=range(1, len(modalities) + 1), colors=[f"modality-{code.lower()}" for code in modalities]
+    total_row = line([_n_exams(sums, (code,)) for code in modalities], total(snapshot, view).get("n_exams"))
+    columns = [Column("exam_month", "month"), *(Column(code, "count", heading_kind="modality") for code in modalities)]
+    columns += [Column("withheld", "count"), Column("total", "count")]
+    colors = [*(f"modality-{code.lower()}" for code in modalities), "withheld"]
+    if not any(row[-2] for row in [*rows, ["", *total_row]]):
+        rows = [[*row[:-2], row[-1]] for row in rows]
+        total_row = [*total_row[:-2], total_row[-1]]
+        del columns[-2], colors[-1]
+    return Grid(
+        columns,
+        rows,
+        chart=Chart("stack", series=range(1, len(colors) + 1), colors=colors),
+        total=total_row,
+        incomplete=frozenset(i for i, month in enumerate(months) if snapshot.is_incomplete(month)),
     )
-    incomplete = frozenset(i for i, month in enumerate(months) if snapshot.is_incomplete(month))
-    sums = read_cube(snapshot, TABLE, ("n_exams",), by=("modality_group",), view=view)
-    total_row = [
-        *(sums.get((code,), {"n_exams": 0})["n_exams"] for code in modalities),
-        total(snapshot, view).get("n_exams"),
-    ]
-    return Grid(columns, rows, chart=chart if rows else None, total=total_row, incomplete=incomplete)
 
 
 def by_hospital(snapshot: Snapshot, view: View) -> Grid:
@@ -65,6 +71,21 @@ def _by(snapshot: Snapshot, view: View, *, dimension: str, column: Column) -> Gr
     chart = Chart("bars", series=(1,), colors=("volume",), horizontal=True)
     totals = total(snapshot, view)
     return Grid(columns, rows, chart=chart, total=[totals.get(measure) for measure in MEASURES])
+
+
+def _n_exams(cells: dict[tuple[str, ...], dict[str, Cell]], key: tuple[str, ...]) -> Cell:
+    """Exams of a combination; one that the statistic does not have had none."""
+    return cells[key]["n_exams"] if key in cells else 0
+
+
+def _withheld(told: list[Cell], whole: Cell) -> Cell:
+    """Sum of the withheld cells, unless there is one only: then the sum would tell it."""
+    hidden = [cell for cell in told if not isinstance(cell, int)]
+    if not hidden:
+        return 0
+    if len(hidden) == 1 or not isinstance(whole, int):
+        return MASKED
+    return whole - sum(cell for cell in told if isinstance(cell, int))
 
 
 def _months(found: list[str]) -> list[str]:

@@ -183,6 +183,10 @@ addEventListener('resize', () => {
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawAll);
 drawAll();
 
+// On a narrow screen the name of this page may be beyond the edge of the list of pages.
+const here = document.querySelector('.pages [aria-current]');
+if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 32;
+
 // A page on a wall shows a new snapshot by itself.
 setInterval(async () => {
   const { snapshot, health } = document.body.dataset;

@@ -1,0 +1,231 @@
+"""The pages in a real Chromium that can reach nothing but this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from radlake.config import Settings
+from radlake.lake import Lake
+from radlake.web.pages import PAGES
+from radlake.web.server import app_of
+from support import need, weblake
+from support.webserver import running
+
+pytestmark = pytest.mark.chromium
+
+CHARTS = {"/": 5, "/harvest": 2, "/duplicates": 3, "/film": 3, "/epidemiology": 3, "/quality": 0, "/about": 0}
+
+ALL_DRAWN = "document.querySelectorAll('[data-chart]').length === document.querySelectorAll('canvas').length"
+
+# Colours of a canvas that are not its background: a chart has its axis, its text and its marks.
+COUNT_COLOURS = """canvas => {
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  const colours = new Set();
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i + 3] > 200) colours.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
+  }
+  return colours.size;
+}"""
+HAS_COLOUR = """([canvas, colour]) => {
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  const wanted = [1, 3, 5].map(i => parseInt(colour.slice(i, i + 2), 16)).concat(255);
+  for (let i = 0; i < data.length; i += 4) if (wanted.every((byte, k) => data[i + k] === byte)) return true;
+  return false;
+}"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    settings = Settings(lake=str(tmp_path_factory.mktemp("lake")))
+    weblake.fill(Lake.from_settings(settings), scale=40)
+    with running(app_of(settings)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=need.program("chromium", package="chromium"),
+            args=[
+                "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+                "--disable-component-update", "--disable-sync",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            ],
+        )  # fmt: skip
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Tab:
+    """A page of the browser and everything that went wrong on it."""
+
+    page: Page
+    foreign: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, url: str) -> Page:
+        self.page.goto(url)
+        self.page.wait_for_function(ALL_DRAWN)
+        return self.page
+
+
+def open_tab(browser: Browser, **options: object) -> Tab:
+    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})  # pyright: ignore[reportArgumentType]
+    tab = Tab(context.new_page())
+
+    def only_loopback(route: Route) -> None:
+        if urlsplit(route.request.url).hostname == "127.0.0.1":
+            route.continue_()
+        else:
+            tab.foreign.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", only_loopback)
+    tab.page.on("console", lambda message: tab.complaints.append(f"{message.type}: {message.text}"))
+    tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    tab.page.on("requestfailed", lambda request: tab.complaints.append(f"failed: {request.url}"))
+    return tab
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Tab]:
+    tab = open_tab(browser, locale="zh-CN")
+    yield tab
+    tab.page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_draws_its_charts_and_complains_of_nothing(browser: Browser, site: str, scheme: str) -> None:
+    tab = open_tab(browser, color_scheme=scheme)
+    for page in PAGES:
+        tab.open(f"{site}{page.path}?lang=en")
+        drawn = [tab.page.evaluate(COUNT_COLOURS, canvas) for canvas in tab.page.query_selector_all("canvas")]
+        assert len(drawn) == CHARTS[page.path], page.path
+        assert all(colours > 5 for colours in drawn), (page.path, drawn)
+    tab.page.context.close()
+    assert tab.foreign == []
+    assert tab.complaints == []
+
+
+def test_inline_script_would_be_refused(tab: Tab, site: str) -> None:
+    """The policy is at work: the test above would see a violation."""
+    tab.open(site)
+    tab.page.evaluate(
+        "const s = document.createElement('script'); s.textContent = 'window.broken = 1'; document.body.append(s)"
+    )
+    assert tab.page.evaluate("window.broken") is None
+    assert any("Content Security Policy" in complaint for complaint in tab.complaints)
+
+
+def test_foreign_request_would_be_seen(tab: Tab, site: str) -> None:
+    tab.open(site)
+    tab.page.evaluate("window.open('http://example.org/')")
+    tab.page.wait_for_timeout(100)
+    assert tab.foreign == ["http://example.org/"]
+
+
+def test_charts_change_colours_with_the_scheme(tab: Tab, site: str) -> None:
+    tab.open(f"{site}/film")
+    canvas = tab.page.query_selector("#film_by_month canvas")
+    seen = {}
+    for scheme in ("light", "dark"):
+        tab.page.emulate_media(color_scheme=scheme)
+        tab.page.wait_for_timeout(100)
+        saving = tab.page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--c-saving').trim()")
+        assert tab.page.evaluate(HAS_COLOUR, [canvas, saving]), scheme
+        seen[scheme] = saving
+    assert seen["light"] != seen["dark"]
+
+
+def test_tooltip_tells_the_numbers_of_the_table(tab: Tab, site: str) -> None:
+    page = tab.open(f"{site}/film?lang=en")
+    chart = page.locator("#film_by_month .chart")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] - 40, box["y"] + box["height"] / 2)
+    tip = page.locator("#film_by_month .tip")
+    tip.wait_for()
+    assert "2026-11 (incomplete)" in tip.inner_text()
+    page.locator("#film_by_month summary").click()
+    last = page.locator("#film_by_month tbody tr").last.locator("td").last.inner_text()
+    assert last in tip.inner_text()
+
+
+def test_language_follows_the_browser_and_the_switch(browser: Browser, site: str) -> None:
+    tab = open_tab(browser, locale="en-GB")
+    page = tab.open(f"{site}/film?hospital=h02")
+    assert page.locator("h1").inner_text() == "Film saving"
+    page.get_by_role("link", name="中文").click()
+    assert page.locator("h1").inner_text() == "胶片节约"
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+    page.get_by_role("link", name="采集").click()
+    assert page.locator("h1").inner_text() == "各医院采集情况"
+    assert "hospital=h02" in page.url
+    tab.page.context.close()
+
+
+def test_link_shows_the_same_numbers_in_another_browser(browser: Browser, site: str) -> None:
+    first = open_tab(browser, locale="zh-CN")
+    page = first.open(site)
+    page.get_by_label("医院", exact=True).select_option("h02")
+    page.get_by_label("起始月份").select_option("2026-02")
+    page.get_by_label("检查类型").select_option("CT")
+    page.get_by_role("button", name="应用").click()
+    tiles = page.locator(".tile strong").all_inner_texts()
+    link = page.locator("#volume_by_month").get_by_role("link", name="链接").get_attribute("href")
+    assert link
+    everything = first.open(site).locator(".tile strong").all_inner_texts()
+    first.page.context.close()
+
+    second = open_tab(browser, locale="en-GB")
+    again = second.open(f"{site}{link}")
+    assert again.locator(".tile strong").all_inner_texts() == tiles != everything
+    assert again.get_by_label("医院", exact=True).input_value() == "h02"
+    assert again.get_by_label("起始月份").input_value() == "2026-02"
+    second.page.context.close()
+
+
+@pytest.mark.parametrize("language", ["zh-CN", "en"])
+def test_phone_has_no_sideways_scroll(browser: Browser, site: str, language: str) -> None:
+    tab = open_tab(browser, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    for page in PAGES:
+        tab.open(f"{site}{page.path}?lang={language}")
+        tab.page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
+        assert tab.page.evaluate("document.documentElement.scrollWidth") == 390, page.path
+    tab.page.context.close()
+
+
+def test_keyboard_reaches_everything_in_order(tab: Tab, site: str) -> None:
+    page = tab.open(f"{site}/film?lang=en")
+    reached = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("(e => e.name || e.innerText || e.className)(document.activeElement)"))
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none", reached[-1]
+    wanted = ["Skip to content", "Overview", "Film saving", "hospital", "from", "Apply", "Table", "CSV"]
+    positions = [next(i for i, text in enumerate(reached) if text == name) for name in wanted]
+    assert positions == sorted(positions)
+
+
+def test_page_on_a_wall_shows_a_new_snapshot_by_itself(tab: Tab, site: str) -> None:
+    page = tab.page
+    page.clock.install()
+    tab.open(site)
+    page.evaluate("document.body.dataset.snapshot = 'older'")
+    with page.expect_navigation():
+        page.clock.fast_forward(61_000)
+    assert page.evaluate("document.body.dataset.snapshot") != "older"
+
+
+def test_page_prints_on_paper(tab: Tab, site: str) -> None:
+    pdf = tab.open(site).pdf(format="A4", landscape=True, print_background=True)
+    assert pdf.startswith(b"%PDF")
+    assert len(pdf) > 20_000

@@ -1,0 +1,77 @@
+"""A new version of the lake is seen without a restart, and a lake that fails does not take the pages with it."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+from radlake.web.snapshot import LakeReader, LakeUnreadable
+from support import weblake
+
+HOSPITAL = {
+    "name_zh": "医院",
+    "name_en": "Hospital",
+    "region_code": "UNKNOWN",
+    "hospital_level": "3A",
+    "storage_policy": "central",
+}
+
+
+class Lake:
+    """A lake whose version, content and health the test sets."""
+
+    def __init__(self) -> None:
+        self.hospitals = ["h1"]
+        self.version = 1
+        self.now = 0.0
+        self.n_opened = 0
+        self.is_down = False
+
+    def open(self) -> duckdb.DuckDBPyConnection:
+        self.n_opened += 1
+        if self.is_down:
+            raise duckdb.IOException("the store does not answer")
+        return weblake.connection(ref_hospital=[{"hospital_id": name, **HOSPITAL} for name in self.hospitals])
+
+    def reader(self) -> LakeReader:
+        return LakeReader(self.open, version=lambda: self.version, clock=lambda: self.now, check_seconds=2)
+
+
+def test_same_version_is_read_once() -> None:
+    lake = Lake()
+    reader = lake.reader()
+    first = reader.snapshot()
+    lake.now = 10
+    assert reader.snapshot() is first
+    assert lake.n_opened == 1
+
+
+def test_new_version_is_seen_after_the_next_check() -> None:
+    lake = Lake()
+    reader = lake.reader()
+    first = reader.snapshot()
+    lake.hospitals.append("h2")
+    lake.version = 2
+    lake.now = 1
+    assert reader.snapshot() is first
+    lake.now = 2.5
+    second = reader.snapshot()
+    assert list(second.hospitals) == ["h1", "h2"]
+    assert second.id != first.id
+
+
+def test_lake_that_fails_later_leaves_the_last_snapshot() -> None:
+    lake = Lake()
+    reader = lake.reader()
+    first = reader.snapshot()
+    lake.version, lake.is_down, lake.now = 2, True, 5
+    assert reader.snapshot() is first
+    lake.is_down, lake.now = False, 10
+    assert reader.snapshot() is not first
+
+
+def test_lake_that_fails_at_once_is_told() -> None:
+    lake = Lake()
+    lake.is_down = True
+    with pytest.raises(LakeUnreadable):
+        lake.reader().snapshot()
