@@ -27,6 +27,8 @@ from radlake.lake.quarantine import digest_of_file
 from radlake.validate import check_instance
 from radlake.vocab import classify_exam
 
+_SMALL_STUDY_BYTES = 64 << 20
+
 __all__ = ["IngestJob", "Refused", "SourceFile", "StudyOutcome", "ingest_study"]
 
 
@@ -87,7 +89,8 @@ class StudyOutcome:
 @dataclass(frozen=True)
 class _Readable:
     file: SourceFile
-    header: Dataset  # identified, without pixels
+    header: Dataset  # identified; without pixels unless `is_whole`
+    is_whole: bool
     sop_uid: str
     source_digest: str
 
@@ -178,7 +181,8 @@ def ingest_study(job: IngestJob) -> StudyOutcome:
 
 
 def _readable_files(job: IngestJob) -> tuple[list[_Readable], list[SourceFile], list[Refused]]:
-    """First pass: read and validate every file, keep its header only, so that memory does not grow with pixels."""
+    """First pass: read and validate every file. A small study is kept whole; of a large one the headers only."""
+    is_small = sum(file.path.stat().st_size for file in job.files if file.path.exists()) <= _SMALL_STUDY_BYTES
     readable: list[_Readable] = []
     resends: list[SourceFile] = []
     refused: list[Refused] = []
@@ -206,10 +210,9 @@ def _readable_files(job: IngestJob) -> tuple[list[_Readable], list[SourceFile], 
             resends.append(file)
             continue
         seen.setdefault(sop_uid, digest)
-        for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
-            if keyword in ds:
-                del ds[keyword]
-        readable.append(_Readable(file, ds, sop_uid, digest))
+        if not is_small:
+            _drop_pixels(ds)
+        readable.append(_Readable(file, ds, is_small, sop_uid, digest))
     readable.sort(key=lambda item: (item.sop_uid, item.source_digest))
     return readable, resends, refused
 
@@ -227,7 +230,8 @@ def _deidentified(
     """Second pass, a series at a time: de-identify and encode each instance, (name, Part-10 bytes)."""
     for item in members:
         try:
-            ds = shop.deidentifier.deidentify(read_instance(item.file.path), person=person, hospital_id=job.hospital_id)
+            identified = item.header if item.is_whole else read_instance(item.file.path)
+            ds = shop.deidentifier.deidentify(identified, person=person, hospital_id=job.hospital_id)
             data, offset = encode_located(ds)
         except QuarantineError as error:
             refused.append(Refused(item.file, item.sop_uid, error))
@@ -249,9 +253,7 @@ def _deidentified(
                     Refused(item.file, item.sop_uid, QuarantineError(reason="sop_instance_conflict", detail=detail))
                 )
             continue
-        for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
-            if keyword in ds:
-                del ds[keyword]
+        _drop_pixels(ds)
         clean[name] = _Clean(ds, offset, digest)
         yield name, data
 
@@ -311,6 +313,12 @@ def _outcome(
     return StudyOutcome(
         job.hospital_id, job.study_uid, study, series, instances, stored, tuple(resends), tuple(refused), job.files
     )
+
+
+def _drop_pixels(ds: Dataset) -> None:
+    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+        if keyword in ds:
+            del ds[keyword]
 
 
 def _unexpected(exc: Exception) -> QuarantineError:
