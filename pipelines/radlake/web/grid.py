@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from radlake.web.cells import NUMBERS, AtLeast, Cell, Kind, Masked, Writer
 
-__all__ = ["Chart", "Column", "Grid"]
+__all__ = ["MONTHS_DRAWN", "Chart", "Column", "Grid"]
 
-MAX_BARS = 15
+BARS_DRAWN = 15
+MONTHS_DRAWN = 36
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,7 @@ class Grid:
         """What the browser needs to draw the chart: numbers to place the marks, texts to read them out."""
         if self.chart is None or not self.rows:
             return None
-        chart = self.chart
-        rows = self.rows[:MAX_BARS] if chart.horizontal else self.rows
+        chart, rows = self.chart, [self.rows[index] for index in self.drawn]
         kind = self.columns[chart.series[0]].kind
         return {
             "form": chart.form,
@@ -93,7 +93,7 @@ class Grid:
             "unit": kind,
             "language": writer.words.language,
             "categories": [writer.screen(row[0], self.columns[0].kind) for row in rows],
-            "incomplete": sorted(i for i in self.incomplete if i < len(rows)),
+            "incomplete": [position for position, index in enumerate(self.drawn) if index in self.incomplete],
             "incomplete_label": writer.words("note.incomplete"),
             "series": [
                 {
@@ -107,15 +107,31 @@ class Grid:
         }
 
     @property
-    def n_withheld(self) -> int:
-        """Cells of the chart that disclosure control withholds in part or whole."""
-        columns = self.chart.series if self.chart else ()
-        return sum(isinstance(row[number], (Masked, AtLeast)) for row in self.rows for number in columns)
+    def is_series(self) -> bool:
+        """Whether the rows are one after the other in time: then the last ones matter most, else the first ones."""
+        return self.chart is not None and not self.chart.horizontal
 
     @property
-    def n_not_drawn(self) -> int:
-        """Categories that the chart leaves to the table because there are too many for one screen."""
-        return max(0, len(self.rows) - MAX_BARS) if self.chart and self.chart.horizontal else 0
+    def drawn(self) -> range:
+        """Rows that the chart shows; the table has all."""
+        n = len(self.rows)
+        if not self.is_series:
+            return range(min(n, BARS_DRAWN))
+        n_undated = sum(row[0] == "unknown" for row in self.rows)
+        return range(max(0, n - MONTHS_DRAWN - n_undated), n)
+
+    @property
+    def n_withheld(self) -> int:
+        """Drawn cells that disclosure control withholds in part or whole."""
+        columns = self.chart.series if self.chart else ()
+        return sum(isinstance(self.rows[i][number], (Masked, AtLeast)) for i in self.drawn for number in columns)
+
+    def shown(self, limit: int | None) -> range:
+        """Rows of the table when it has at most `limit`."""
+        n = len(self.rows)
+        if limit is None or n <= limit:
+            return range(n)
+        return range(n - limit, n) if self.is_series else range(limit)
 
 
 def _drawn(cell: Cell, kind: Kind) -> float | None:

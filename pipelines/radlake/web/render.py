@@ -9,6 +9,7 @@ import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
+from radlake.stats.disclosure import Policy
 from radlake.web.cells import Writer
 from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
@@ -19,7 +20,7 @@ from radlake.web.view import PARAMETERS, WINDOWS, View
 
 __all__ = ["Renderer"]
 
-ROWS_SHOWN = 25
+ROWS_SHOWN = 40
 
 
 class Renderer:
@@ -60,6 +61,7 @@ class Renderer:
                 if field not in page.filters and (value := getattr(view, field)) and field != "rows"
             ],
             definitions=DEFINITIONS,
+            threshold=Policy().threshold,
         )
 
     def export(self, request: Request, figure: Figure, suffix: str, snapshot: Snapshot) -> Response:
@@ -113,7 +115,7 @@ def _figure(figure: Figure, snapshot: Snapshot, view: View, writer: Writer) -> d
         "name": figure.name,
         "table": figure.table,
         "grid": grid,
-        "shown": grid.rows if view.rows else grid.rows[:ROWS_SHOWN],
+        "shown": grid.shown(None if view.rows else ROWS_SHOWN),
         "chart": grid.payload(writer),
         "empty": None if grid.rows else why_empty(figure, snapshot=snapshot, view=view),
         "updated_at": snapshot.updated_at.get(figure.table),

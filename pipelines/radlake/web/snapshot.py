@@ -8,6 +8,7 @@ operations, references.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def _copy(source: duckdb.DuckDBPyConnection | None, target: duckdb.DuckDBPyConne
 def _updated_at(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
     """When each table was published: statistics when they were built, operations when they were written."""
     built = connection.execute("SELECT built_table, max(built_at) FROM ops.build GROUP BY ALL").fetchall()
-    times = {table.rpartition("_v")[0] if "_v" in table else table: at for table, at in built}
+    times = {re.sub(r"_v\d+$", "", table): at for table, at in built}
     for table, column in (
         ("ops.completeness", "updated_at"),
         ("ops.harvest_run", "finished_at"),

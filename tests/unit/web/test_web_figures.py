@@ -8,11 +8,15 @@ import pytest
 
 from radlake.web.cells import MASKED, AtLeast
 from radlake.web.figures import duplicates, harvest, rates, volume
-from radlake.web.figures.cube import months_between, share, sort_value
+from radlake.web.figures.cube import calendar, share, sort_value
+from radlake.web.grid import Chart, Column, Grid
 from radlake.web.pages import Empty, why_empty
 from radlake.web.snapshot import Snapshot, take_snapshot
 from radlake.web.view import View
 from support import weblake
+
+LINE = Chart("lines", series=(1,), colors=("volume",))
+BARS = Chart("bars", series=(1,), colors=("volume",), horizontal=True)
 
 
 def volumes(*rows: tuple[str, str, str, int | None]) -> list[dict]:
@@ -117,9 +121,24 @@ def test_largest_first_and_untold_last() -> None:
     assert sorted([None, 3, MASKED, AtLeast(5), 0.5], key=sort_value) == [AtLeast(5), 3, 0.5, None, MASKED]
 
 
-def test_months_between_crosses_years() -> None:
-    assert months_between("2025-11", "2026-02") == ["2025-11", "2025-12", "2026-01", "2026-02"]
-    assert months_between("2026-02", "2026-02") == ["2026-02"]
+def test_calendar_has_no_hole_in_the_last_three_years() -> None:
+    assert calendar(["2025-11", "2026-02", "unknown"]) == ["2025-11", "2025-12", "2026-01", "2026-02", "unknown"]
+    assert calendar([]) == []
+    assert calendar(["unknown"]) == ["unknown"]
+    months = calendar(["1997-04", "2026-02", "2004-12"])
+    assert months[:3] == ["1997-04", "2004-12", "2023-03"]
+    assert len(months) == 2 + 36
+
+
+def test_chart_of_a_long_series_shows_its_end_and_of_a_long_list_its_beginning() -> None:
+    series = Grid([Column("exam_month", "month"), Column("total", "count")], [(m, 1) for m in range(50)], chart=LINE)
+    bars = Grid([Column("hospital", "hospital"), Column("total", "count")], [(h, 1) for h in range(50)], chart=BARS)
+
+    assert series.drawn == range(14, 50)
+    assert series.shown(40) == range(10, 50)
+    assert bars.drawn == range(15)
+    assert bars.shown(40) == range(40)
+    assert bars.shown(None) == range(50)
 
 
 def test_duplicates_of_one_window_only_when_one_is_chosen() -> None:

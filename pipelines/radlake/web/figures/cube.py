@@ -6,13 +6,14 @@ of months has no row of its own: it is the sum of its months, and a lower limit 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from radlake.web.cells import MASKED, AtLeast, Cell
+from radlake.web.grid import MONTHS_DRAWN
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
 
-__all__ = ["months_between", "read_cube", "share", "sort_value"]
+__all__ = ["calendar", "read_cube", "share", "sort_value"]
 
 
 def read_cube(
@@ -83,14 +84,23 @@ def share(part: Cell, whole: Cell) -> Cell:
     return None if part is None or whole is None else MASKED
 
 
-def months_between(first: str, last: str) -> list[str]:
-    """Every calendar month from first to last: a month without exams is a month with 0, not a missing one.
+def calendar(found: Iterable[str]) -> list[str]:
+    """Months in their order: the last three years without a hole, older ones when they have rows, unknown ones last.
 
-    >>> months_between("2025-11", "2026-02")
-    ['2025-11', '2025-12', '2026-01', '2026-02']
+    >>> calendar(["unknown", "1997-04", "2025-11", "2026-01"])[-4:]
+    ['2025-11', '2025-12', '2026-01', 'unknown']
     """
-    start, end = (int(month[:4]) * 12 + int(month[5:]) - 1 for month in (first, last))
-    return [f"{n // 12:04d}-{n % 12 + 1:02d}" for n in range(start, end + 1)]
+    dated = sorted(month for month in found if month != "unknown")
+    if not dated:
+        return list(found)
+    last = _number(dated[-1])
+    first = max(_number(dated[0]), last - MONTHS_DRAWN + 1)
+    recent = [f"{n // 12:04d}-{n % 12 + 1:02d}" for n in range(first, last + 1)]
+    return [*(m for m in dated if m < recent[0]), *recent, *(m for m in found if m == "unknown")]
+
+
+def _number(month: str) -> int:
+    return int(month[:4]) * 12 + int(month[5:]) - 1
 
 
 def sort_value(cell: Cell) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from radlake.web.cells import Cell, Kind
-from radlake.web.figures.cube import read_cube, share, sort_value
+from radlake.web.figures.cube import calendar, read_cube, share, sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
 from radlake.web.snapshot import Snapshot
@@ -49,9 +49,12 @@ def _by(snapshot: Snapshot, view: View, *, dimension: str, column: Column) -> Gr
     """Months in their order, joined by lines; hospitals and modalities as bars, the largest share first."""
     windows = _windows(view)
     found = [_read(snapshot, view, window=window, scope="any", by=(dimension,)) for window in windows]
-    keys = sorted({key for cells in found for key in cells})
-    rows = [(key[0], *_values([cells.get(key, {}) for cells in found])) for key in keys]
     is_time = dimension == "exam_month"
+    codes = sorted({code for cells in found for (code,) in cells})
+    rows = [
+        (code, *_values([cells.get((code,), {}) for cells in found]))
+        for code in (calendar(codes) if is_time else codes)
+    ]
     if not is_time:
         rows.sort(key=lambda row: (sort_value(row[3]), str(row[0])))
     return Grid(

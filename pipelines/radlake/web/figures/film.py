@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from radlake.web.cells import Cell, Kind
-from radlake.web.figures.cube import read_cube, sort_value
+from radlake.web.figures.cube import calendar, read_cube, sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
 from radlake.web.snapshot import Snapshot
@@ -47,7 +47,11 @@ def by_modality(snapshot: Snapshot, view: View) -> Grid:
 
 def _rows(snapshot: Snapshot, view: View, dimension: str) -> list[tuple[Cell, ...]]:
     cells = read_cube(snapshot, TABLE, tuple(MEASURES), by=(dimension,), view=view, signed=SIGNED)
-    return [(code, *(values[measure] for measure in MEASURES)) for (code,), values in cells.items()]
+    codes = [code for (code,) in cells]
+    return [
+        (code, *(cells.get((code,), {}).get(measure) for measure in MEASURES))
+        for code in (calendar(codes) if dimension == "exam_month" else codes)
+    ]
 
 
 def _largest_first(row: tuple[Cell, ...]) -> tuple[float, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from radlake.web.cells import MASKED, Cell, Kind
-from radlake.web.figures.cube import months_between, read_cube, sort_value
+from radlake.web.figures.cube import calendar, read_cube, sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
 from radlake.web.snapshot import Snapshot
@@ -28,7 +28,7 @@ def by_month(snapshot: Snapshot, view: View) -> Grid:
     cells = read_cube(snapshot, TABLE, ("n_exams",), by=("exam_month", "modality_group"), view=view)
     totals = read_cube(snapshot, TABLE, ("n_exams",), by=("exam_month",), view=view)
     sums = read_cube(snapshot, TABLE, ("n_exams",), by=("modality_group",), view=view)
-    months = _months([month for (month,) in totals])
+    months = calendar([month for (month,) in totals])
     modalities = [code for code in snapshot.modalities if any((month, code) in cells for month in months)]
 
     def line(told: list[Cell], whole: Cell) -> list[Cell]:
@@ -86,12 +86,6 @@ def _withheld(told: list[Cell], whole: Cell) -> Cell:
     if len(hidden) == 1 or not isinstance(whole, int):
         return MASKED
     return whole - sum(cell for cell in told if isinstance(cell, int))
-
-
-def _months(found: list[str]) -> list[str]:
-    """Calendar months without a hole, then the exams whose month is unknown."""
-    dated = [month for month in found if month != "unknown"]
-    return [*(months_between(dated[0], dated[-1]) if dated else ()), *(m for m in found if m == "unknown")]
 
 
 FIGURES = (
