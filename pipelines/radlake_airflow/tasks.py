@@ -35,7 +35,7 @@ def harvest(hospital_id: str, *, run: Run, look_back_days: int) -> dict[str, Any
     """Harvest one hospital for the days of a run; the counts of what came."""
     from radlake.ingest import harvest_hospital
 
-    settings = Settings()
+    settings = _settings()
     hospital = load_hospitals(settings.hospitals)[hospital_id]
     window = window_from_run(run, look_back_days=look_back_days)
     summary = harvest_hospital(settings, hospital, window=window).to_json()
@@ -61,6 +61,15 @@ def window_from_run(run: Run, *, look_back_days: int) -> Window:
     else:
         last = run.data_interval_end.astimezone(SHANGHAI).date() - timedelta(days=1)
     return Window(last - timedelta(days=look_back_days), last)
+
+
+def _settings() -> Settings:
+    """Settings of a task: it does its work itself, or on the Dask cluster of RADLAKE_DASK.
+
+    A worker process would import the program of its parent again, which is Airflow's, and a task's Airflow may not
+    see the database. Several hospitals at once are several tasks.
+    """
+    return Settings(workers=0)
 
 
 def _counts(summary: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,20 @@
-"""Airflow for tests: the environment that `radlake airflow` makes, and the probe in a process of its own."""
+"""Airflow for tests: the probe in a process of its own, and all services as `radlake airflow` starts them."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
+import httpx
 import yaml
 
 from radlake.cli.airflow import environment
@@ -61,3 +67,85 @@ def register(settings: Settings, folders: dict[str, Path]) -> None:
         for name, path in folders.items()
     ]
     settings.hospitals.write_text(yaml.safe_dump({"hospitals": hospitals}, allow_unicode=True), encoding="utf-8")
+
+
+def leaks(home: Path) -> list[str]:
+    """Files of an Airflow home that hold a patient's name or number."""
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert home / "airflow.db" in files
+    return [str(path) for path in files if any(secret.encode() in path.read_bytes() for secret in SECRETS)]
+
+
+@contextmanager
+def running(settings: Settings, *, home: Path) -> Iterator[Page]:
+    """`radlake airflow` as a person starts it; Ctrl-C at the end, and nothing of it may be left."""
+    port = need.free_port()
+    program = Path(sys.executable).with_name("radlake")
+    command = [
+        program,
+        "--lake",
+        settings.lake,
+        "airflow",
+        f"--port={port}",
+        f"--home={home}",
+    ]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"RADLAKE_WORKERS": str(settings.workers)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert process.stdout
+        said = list(takewhile(lambda line: "Ctrl-C stops" not in line, process.stdout))
+        assert process.poll() is None, "".join(said)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            yield Page(http, json.loads((home / "passwords.json").read_text()), "".join(said))
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+        assert (process.returncode, rest) == (0, "stopping\n")
+        assert _processes_of(home) == []
+    finally:
+        for pid in [process.pid, *_processes_of(home)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+class Page:
+    """The REST API behind Airflow's page."""
+
+    def __init__(self, http: httpx.Client, passwords: dict[str, str], said: str) -> None:
+        self._http, self.passwords, self.said = http, passwords, said
+        self._tokens: dict[str, str] = {}
+
+    def ask(self, method: str, path: str, *, user: str = "admin", **given: Any) -> httpx.Response:
+        if user not in self._tokens:
+            answer = self._http.post("/auth/token", json={"username": user, "password": self.passwords[user]})
+            self._tokens[user] = answer.raise_for_status().json()["access_token"]
+        headers = {"Authorization": f"Bearer {self._tokens[user]}"}
+        return self._http.request(method, f"/api/v2/{path}", headers=headers, **given)
+
+    def get(self, path: str, **given: Any) -> Any:
+        return self.ask("GET", path, **given).raise_for_status().json()
+
+    def wait(self, what: Callable[[], Any], *, seconds: float = 60) -> Any:
+        """The first true answer."""
+        deadline = monotonic() + seconds
+        while not (answer := what()):
+            assert monotonic() < deadline, "it did not happen in time"
+            sleep(0.5)
+        return answer
+
+
+def _processes_of(home: Path) -> list[int]:
+    """Processes that were started for this Airflow home."""
+    mark = f"AIRFLOW_HOME={home}\0".encode()
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark in environ.read_bytes():
+                found.append(int(environ.parent.name))
+    return found

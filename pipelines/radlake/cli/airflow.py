@@ -75,13 +75,14 @@ def airflow(
     home.chmod(0o700)
     passwords = _write_passwords(home / "passwords.json")
     env = os.environ | environment(ctx.obj, home=home, dags=dags, port=port, jwt_secret=secrets.token_hex(64))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     services: dict[str, subprocess.Popen[bytes]] = {}
     typer.echo("Airflow is starting; this takes half a minute.")
     try:
         services["database"] = _start([program, "db", "migrate"], env=env, log=home / "database.log")
-        if services.pop("database").wait():
+        if services["database"].wait():
             raise _stopped("database", home)
+        del services["database"]
         for name, command in SERVICES.items():
             services[name] = _start([program, *command], env=env, log=home / f"{name}.log")
         while not _is_healthy(port):
@@ -93,6 +94,7 @@ def airflow(
         typer.echo("stopping")
     finally:
         _stop(services.values())
+        signal.signal(signal.SIGTERM, before)
 
 
 def environment(settings: Settings, *, home: Path, dags: Path, port: int, jwt_secret: str) -> dict[str, str]:
