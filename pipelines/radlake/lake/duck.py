@@ -27,7 +27,7 @@ __all__ = ["connect", "readable_errors", "select"]
 
 # PIVOT is a statement of several.
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
-_NO_TABLE = re.compile(r'Catalog Error: Table with name "?([\w.]+)"? does not exist')
+_NO_TABLE = re.compile(r'Catalog Error: Table with name "?(.+?)"? does not exist')
 _PLACE = re.compile(r"\n(LINE \d+: )(.*)\n( *\^+)$")
 _NO_COLUMN = re.compile(r'(?:Referenced column|does not have a column named) "(.+?)"')
 
