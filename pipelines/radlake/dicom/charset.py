@@ -105,8 +105,8 @@ def readable_terms(declared: Sequence[str]) -> str:
 
 
 def is_foreign(value: bytes) -> bool:
-    """Whether the bytes are not plain ASCII."""
-    return not value.isascii() or b"\x1b" in value
+    """Whether the bytes are more than ASCII; ISO 2022 hides other characters behind escape sequences."""
+    return not value.isascii() or (b"\x1b" in value and _ESCAPE.search(value) is not None)
 
 
 def choose_decoder(declared: Sequence[str], values: Iterable[bytes]) -> TextDecoder:

@@ -212,7 +212,7 @@ def _read_dataset(
     tokenizer = Tokenizer(data, is_implicit=declared[0], is_big_endian=declared[1], stop_after=stop_after)
     ds = tokenizer.read(pos)
     pixels = ds.get_item(_PIXEL_DATA) if _PIXEL_DATA in ds else None
-    if pixels is not None and (pixels.length == _UNDEFINED) != syntax.is_encapsulated:  # pyright: ignore
+    if isinstance(pixels, RawDataElement) and (pixels.length == _UNDEFINED) != syntax.is_encapsulated:
         found = "native" if syntax.is_encapsulated else "encapsulated"
         raise QuarantineError(
             reason="transfer_syntax_mismatch", detail=f"declared {syntax_uid}, found {found} Pixel Data"

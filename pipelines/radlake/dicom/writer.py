@@ -19,7 +19,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import writers
 
 from radlake.dicom import reader
-from radlake.dicom.charset import is_defined_term
+from radlake.dicom.charset import is_defined_term, is_foreign
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, is_uid, transfer_syntax
 from radlake.errors import QuarantineError
 
@@ -207,7 +207,7 @@ def _is_house_form(raw: RawDataElement, is_utf8_bytes: bool) -> bool:
     """Whether the bytes of an undecoded element can be copied."""
     if raw.VR is None or raw.is_implicit_VR or not raw.is_little_endian:
         return False
-    return is_utf8_bytes or raw.VR not in reader.TEXT or not raw.value or raw.value.isascii()
+    return is_utf8_bytes or raw.VR not in reader.TEXT or not raw.value or not is_foreign(raw.value)
 
 
 def _tag_number(element: DataElement | RawDataElement) -> int:

@@ -159,7 +159,8 @@ def _check_encapsulated(ds: Dataset, data: bytes, shape: _Shape, syntax: Transfe
     if values.is_present(ds, _EXTENDED_OFFSETS):
         extended = _value(ds, _EXTENDED_OFFSETS)
         offsets = list(struct.unpack_from(f"<{len(extended) // 8}Q", extended))
-    is_sane = len(offsets) == shape.frames and offsets == sorted(set(offsets)) and starts.issuperset(offsets)
+    n_expected = (1, shape.frames) if is_video else (shape.frames,)
+    is_sane = len(offsets) in n_expected and offsets == sorted(set(offsets)) and starts.issuperset(offsets)
     if offsets and not is_sane:
         if len(fragments) != shape.frames and not is_video:
             raise QuarantineError(reason="pixel_data_corrupt", detail="the offset table does not lead to the frames")
