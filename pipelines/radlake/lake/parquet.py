@@ -6,6 +6,7 @@ The same rows give the same files, byte for byte. Files become part of a table i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def new_connection(*, threads: int | None = None, filesystem: Any = None) -> duc
     if threads:
         config["threads"] = threads
     connection = duckdb.connect(":memory:", config=config)
-    connection.execute("SET enable_progress_bar = false")
+    with suppress(duckdb.InvalidInputException):  # refused in a notebook without ipywidgets, which has no bar
+        connection.execute("SET enable_progress_bar = false")
     if filesystem is not None:
         connection.register_filesystem(filesystem)
     return connection
