@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -167,9 +168,27 @@ def test_a_store_that_does_not_answer_is_told_and_can_be_asked_again(tmp_path: P
     with pytest.raises(StoreUnavailable):
         lake.objects.pack_series("h1/1.2/1.2.3", MEMBERS)
     with pytest.raises(StoreUnavailable):
-        lake.tables.commit_batch(EXAM, exams("a"), batch_id="b1")
-    with pytest.raises(StoreUnavailable):
         lake.tables.files(EXAM)
+
+
+@pytest.mark.parametrize("how", ["no such key", "wrong secret", "no such bucket"])
+def test_a_store_that_refuses_us_is_not_asked_again(
+    rgw: Rgw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    monkeypatch.setenv("S3_KEY", "x")
+    url, options = rgw.bucket(), rgw.options
+    if how == "no such bucket":
+        url = "s3://no-such-bucket"
+    else:
+        options = replace(options, **{"access_key" if how == "no such key" else "secret_key": "env:S3_KEY"})
+    lake = Lake(url=f"{url}/lake", restricted=tmp_path, storage_options=options)
+    for ask in (
+        lambda: lake.objects.pack_series("h1/1.2/1.2.3", MEMBERS),
+        lambda: lake.objects.read("h1/1.2.zip", 0, 1),
+        lambda: lake.tables.commit_batch(EXAM, exams("a"), batch_id="b1"),
+    ):
+        with pytest.raises(SourceMissing, match="Check the path and its permissions"):
+            ask()
 
 
 def key(exam: str) -> pa.Table:

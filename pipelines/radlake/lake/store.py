@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import time
 import uuid
@@ -29,6 +30,17 @@ _PART = 16 << 20
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_CODES = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "507"}
+_REFUSED_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403"}
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_STORE_MODULES = {
+    "botocore",
+    "aiobotocore",
+    "aiohttp",
+    "fsspec",
+    "duckdb",
+    "_duckdb",
+    "_internal",
+}  # delta-rs is the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,11 +225,11 @@ class S3Store:
 def _require_conditional_put(store: S3Store, pid: int) -> None:  # noqa: ARG001  (a fork asks again: harmless)
     bucket, _, key = store.uri(f".probe/{uuid.uuid4().hex}").removeprefix("s3://").partition("/")
 
-    def answer() -> int:
+    def answer() -> int | None:
         try:
             store.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=b"", IfNoneMatch="*")
         except Exception as exc:
-            if status := _status(exc):
+            if (status := _status(exc)) in (412, 501):
                 return status
             raise
         return 200
@@ -226,8 +238,6 @@ def _require_conditional_put(store: S3Store, pid: int) -> None:  # noqa: ARG001 
         first, second = answer(), answer()
         if first == 200:
             store.fs.call_s3("delete_object", Bucket=bucket, Key=key)
-    if first not in (200, 501):
-        raise StoreUnavailable(path=store.root, reason=f"answered {first} to a PUT")
     if (first, second) != (200, 412):
         raise ConfigInvalid(
             path=store.root,
@@ -262,13 +272,24 @@ def storage_errors(path: str, *, let_through: tuple[type[Exception], ...] = ()) 
     except FileNotFoundError as exc:
         raise SourceMissing(path=path) from exc
     except Exception as exc:
-        cause = exc.__cause__ or exc
-        code = str(getattr(cause, "response", {}).get("Error", {}).get("Code", ""))
+        code = _code(exc)
         if getattr(exc, "errno", None) in _FULL or code in _FULL_CODES or "No space left on device" in str(exc):
             raise StoreFull(path=path, reason=code or "no space left") from exc
-        if path.startswith("s3://"):
-            raise StoreUnavailable(path=path, reason=code or type(exc).__name__) from exc
-        raise
+        is_of_store = isinstance(exc, OSError) or type(exc).__module__.partition(".")[0] in _STORE_MODULES
+        if not path.startswith("s3://") or not is_of_store:
+            raise
+        if isinstance(exc, PermissionError) or code in _REFUSED_CODES:
+            raise SourceMissing(path=path) from exc
+        raise StoreUnavailable(path=path, reason=code or type(exc).__name__) from exc
+
+
+def _code(exc: BaseException) -> str:
+    """The error code in an answer of S3, as botocore, s3fs (in the cause) or delta-rs (in the text) give it."""
+    for error in (exc, exc.__cause__):
+        if response := getattr(error, "response", None):
+            return str(response.get("Error", {}).get("Code", ""))
+    match = _CODE.search(str(exc))
+    return match[1] if match else ""
 
 
 def _fsync(path: Path) -> None:

@@ -274,12 +274,13 @@ class TableStore:
                 if batch_id and (version := snapshot.committed(batch_id)) is not None:
                     self._discard(table, written)
                     return version, False
-                gone = removed(snapshot)
-                wanted = gone if reads_removed else []
-                if wanted != sources:
-                    self._discard(table, written)
-                    written, sources = [], None
-                    written, sources = self._write(table, write, wanted), wanted
+                with storage_errors(self.store.uri(_folder(table))):
+                    gone = removed(snapshot)
+                    wanted = gone if reads_removed else []
+                    if wanted != sources:
+                        self._discard(table, written)
+                        written, sources = [], None
+                        written, sources = self._write(table, write, wanted), wanted
                 try:
                     return snapshot.commit(add=written, remove=gone, at=datetime.now(UTC), batch_id=batch_id), True
                 except Conflict as conflict:
