@@ -25,6 +25,7 @@ from radlake.web.app import create_app
 from radlake.web.figures import FIGURES
 from radlake.web.i18n import LANGUAGES, load_words
 from radlake.web.pages import PAGES
+from radlake.web.render import Renderer
 from radlake.web.server import PortBusy, app_of, listen
 from support import weblake
 from support.webserver import running
@@ -206,6 +207,15 @@ def test_filters_are_kept_by_links_and_languages(pages: dict[str, httpx.Client])
     assert f"/?{query}&lang=en" in page.links
 
 
+def test_row_of_a_table_leads_to_its_numbers_alone(pages: dict[str, httpx.Client]) -> None:
+    page = Tables(pages["filled"].get("/film?from=2026-01").text)
+
+    assert "/film?hospital=h02&from=2026-01" in page.links
+    assert "/film?from=2026-03&to=2026-03" in page.links
+    assert "/film?from=2026-01&modality=CT" in page.links
+    assert not [link for link in page.links if "unknown" in link]
+
+
 @pytest.mark.parametrize("query", ["from=2026-13", "hospital=h99", "window=45", "from=2026-05&to=2026-01"])
 @pytest.mark.parametrize("path", ["/", "/export/volume_by_month.csv"])
 def test_unknown_filter_is_told_and_not_guessed(pages: dict[str, httpx.Client], path: str, query: str) -> None:
@@ -235,6 +245,7 @@ def test_every_answer_has_the_security_headers(pages: dict[str, httpx.Client], p
 
 
 def test_pages_only_read(pages: dict[str, httpx.Client]) -> None:
+    assert pages["filled"].head("/").status_code == 200
     assert pages["filled"].post("/").status_code == 405
     assert pages["filled"].delete("/harvest").status_code == 405
 
@@ -283,6 +294,20 @@ def test_unreadable_lake_is_told(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert "The lake cannot be read" in answer.text
     assert "does not answer" not in answer.text.replace("The store does not answer", "")
+
+
+def test_fault_of_ours_is_told_without_its_inside(lakes: dict[str, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret inside")
+
+    app = app_of(lakes["filled"])
+    monkeypatch.setattr(Renderer, "page", broken)
+    with running(app) as url, httpx.Client(base_url=url) as client:
+        answer = client.get("/?lang=en")
+    assert answer.status_code == 500
+    assert "Something went wrong here" in answer.text
+    assert "secret" not in answer.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'self';")
 
 
 def test_pages_behind_a_prefix(lakes: dict[str, Settings]) -> None:

@@ -63,7 +63,7 @@ def create_app(
     show = Renderer(static=f"/static/{_digest(_HERE / 'static')}")
 
     def add_page(page: Page) -> None:
-        @app.get(page.path, name=page.name)
+        @app.api_route(page.path, methods=["GET", "HEAD"], name=page.name)
         def get(request: Request) -> Response:
             return show.page(request, page, reader.snapshot())
 
@@ -76,7 +76,7 @@ def create_app(
             raise HTTPException(404)
         return show.export(request, FIGURES[name], suffix, reader.snapshot())
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=["GET", "HEAD"])
     def healthz() -> Response:
         try:
             snapshot = reader.snapshot()

@@ -81,8 +81,11 @@ class Grid:
     incomplete: frozenset[int] = field(default_factory=frozenset)
 
     def payload(self, writer: Writer) -> dict[str, Any] | None:
-        """What the browser needs to draw the chart: numbers to place the marks, texts to read them out."""
-        if self.chart is None or not self.rows:
+        """What the browser needs to draw the chart: numbers to place the marks, texts to read them out.
+
+        None when there is nothing to draw.
+        """
+        if self.chart is None or all(self.rows[i][n] is None for i in self.drawn for n in self.chart.series):
             return None
         chart, rows = self.chart, [self.rows[index] for index in self.drawn]
         kind = self.columns[chart.series[0]].kind

@@ -73,11 +73,15 @@ class Empty:
 
 
 def why_empty(figure: Figure, *, snapshot: Snapshot, view: View) -> Empty:
-    def has_rows(table: str) -> bool:
-        return bool(snapshot.rows(f"SELECT 1 FROM {table} LIMIT 1"))
+    """Why a figure has no rows, or rows without anything to draw."""
+
+    def has_rows(table: str, where: str = "true") -> bool:
+        return bool(snapshot.rows(f"SELECT 1 FROM {table} WHERE {where} LIMIT 1"))
 
     if figure.name == "quality_failures" and has_rows("ops.quality"):
         return Empty("empty.no_failures")
+    if figure.table == "stats.exam_rate" and has_rows(figure.table) and not has_rows(figure.table, "n_residents > 0"):
+        return Empty("empty.rate", "radlake ref")
     if has_rows(figure.table) and not view.is_everything:
         return Empty("empty.filter")
     if figure.table == "ops.build":
@@ -90,8 +94,6 @@ def why_empty(figure: Figure, *, snapshot: Snapshot, view: View) -> Empty:
         return Empty("empty.build", "radlake build")
     if figure.table == "stats.film_saving":
         return Empty("empty.film", "radlake ref")
-    if figure.table == "stats.exam_rate":
-        return Empty("empty.rate", "radlake ref")
     return Empty("empty.window")
 
 

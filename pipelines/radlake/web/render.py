@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
 from radlake.stats.disclosure import Policy
-from radlake.web.cells import Writer
+from radlake.web.cells import Kind, Writer
 from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
 from radlake.web.i18n import LANGUAGES, Words, language_from, load_words
@@ -62,6 +62,7 @@ class Renderer:
             ],
             definitions=DEFINITIONS,
             threshold=Policy().threshold,
+            drill=lambda cell, kind: _drill(cell, kind, page),
         )
 
     def export(self, request: Request, figure: Figure, suffix: str, snapshot: Snapshot) -> Response:
@@ -111,13 +112,15 @@ class Renderer:
 
 def _figure(figure: Figure, snapshot: Snapshot, view: View, writer: Writer) -> dict[str, Any]:
     grid = figure.build(snapshot, view)
+    chart = grid.payload(writer)
+    is_empty = not grid.rows or (grid.chart is not None and chart is None)
     return {
         "name": figure.name,
         "table": figure.table,
         "grid": grid,
         "shown": grid.shown(None if view.rows else ROWS_SHOWN),
-        "chart": grid.payload(writer),
-        "empty": None if grid.rows else why_empty(figure, snapshot=snapshot, view=view),
+        "chart": chart,
+        "empty": why_empty(figure, snapshot=snapshot, view=view) if is_empty else None,
         "updated_at": snapshot.updated_at.get(figure.table),
         "version": snapshot.versions[figure.table],
     }
@@ -142,6 +145,13 @@ def _choice(field: str, snapshot: Snapshot, view: View, writer: Writer) -> dict[
         "everything": writer.words(f"filter.{field}.all"),
         "options": options,
     }
+
+
+def _drill(code: str, kind: Kind, page: Page) -> dict[str, str]:
+    """Filters that narrow the page to one row of a table; none where the page cannot be narrowed so."""
+    if kind == "month" and code[:1].isdigit() and "first" in page.filters:
+        return {"first": code, "last": code}
+    return {kind: code} if kind in page.filters else {}
 
 
 def _data_to(snapshot: Snapshot, writer: Writer) -> str:

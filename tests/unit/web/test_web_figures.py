@@ -6,10 +6,11 @@ from datetime import datetime
 
 import pytest
 
-from radlake.web.cells import MASKED, AtLeast
+from radlake.web.cells import MASKED, AtLeast, Writer
 from radlake.web.figures import duplicates, harvest, rates, volume
 from radlake.web.figures.cube import calendar, share, sort_value
 from radlake.web.grid import Chart, Column, Grid
+from radlake.web.i18n import load_words
 from radlake.web.pages import Empty, why_empty
 from radlake.web.snapshot import Snapshot, take_snapshot
 from radlake.web.view import View
@@ -207,6 +208,17 @@ def test_board_has_registered_hospitals_that_were_never_harvested() -> None:
 
 def snapshot_with(**rows: list[dict]) -> Snapshot:
     return take_snapshot(weblake.connection(**rows))
+
+
+def test_rates_without_any_population_keep_their_rows_and_say_what_is_missing() -> None:
+    snapshot = take_snapshot(weblake.connection(stats_exam_rate=[rated("all", 50, None), rated("320100", 50, None)]))
+    grid = rates.by_region(snapshot, View())
+
+    assert [(row[0], row[1], row[4]) for row in grid.rows] == [("320100", None, 50), ("all", None, 50)]
+    assert grid.payload(Writer(load_words("en"), {}, {})) is None
+    assert why_empty(rates.FIGURES[0], snapshot=snapshot, view=View(modality="CT")) == Empty(
+        "empty.rate", "radlake ref"
+    )
 
 
 def test_empty_figure_says_why_and_what_next() -> None:

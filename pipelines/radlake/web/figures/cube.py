@@ -6,7 +6,7 @@ of months has no row of its own: it is the sum of its months, and a lower limit 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from radlake.web.cells import MASKED, AtLeast, Cell
 from radlake.web.grid import MONTHS_DRAWN
@@ -84,7 +84,7 @@ def share(part: Cell, whole: Cell) -> Cell:
     return None if part is None or whole is None else MASKED
 
 
-def calendar(found: Iterable[str]) -> list[str]:
+def calendar(found: Collection[str]) -> list[str]:
     """Months in their order: the last three years without a hole, older ones when they have rows, unknown ones last.
 
     >>> calendar(["unknown", "1997-04", "2025-11", "2026-01"])[-4:]

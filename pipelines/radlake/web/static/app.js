@@ -101,7 +101,7 @@ function intervals(data) {
       }
       const [cx, cy] = at(api, point.values[i], i);
       const ends = [low, high].map((limit) => at(api, limit.values[i] ?? point.values[i], i));
-      const cap = data.horizontal ? [0, 5] : [5, 0];
+      const cap = data.horizontal ? [0, 6] : [6, 0];
       const late = data.incomplete.includes(i);
       const stroke = { stroke: tint, lineWidth: 2, lineDash: late ? [4, 3] : undefined, opacity: late ? 0.6 : 1 };
       const rule = ([x1, y1], [x2, y2]) => ({ type: 'line', shape: { x1, y1, x2, y2 }, style: stroke });
@@ -110,7 +110,7 @@ function intervals(data) {
         children: [
           rule(...ends),
           ...ends.map(([x, y]) => rule([x - cap[0], y - cap[1]], [x + cap[0], y + cap[1]])),
-          { type: 'circle', shape: { cx, cy, r: 5 }, style: { fill: tint, opacity: stroke.opacity } },
+          { type: 'circle', shape: { cx, cy, r: 4 }, style: { fill: tint, opacity: stroke.opacity } },
         ],
       };
     },
