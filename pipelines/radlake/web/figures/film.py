@@ -14,13 +14,14 @@ __all__ = ["FIGURES", "total"]
 TABLE = "stats.film_saving"
 MEASURES: dict[str, Kind] = {
     "n_exams": "count",
-    "n_sheets_avoided": "count",
+    "net_saving_fen": "fen",
     "film_cost_fen": "fen",
     "cloud_cost_fen": "fen",
     "printed_cost_fen": "fen",
     "unclaimed_cost_fen": "fen",
-    "net_saving_fen": "fen",
+    "n_sheets_avoided": "count",
 }
+NET_SAVING = 2  # its column
 SIGNED = ("n_sheets_avoided", "net_saving_fen")
 
 
@@ -55,7 +56,7 @@ def _rows(snapshot: Snapshot, view: View, dimension: str) -> list[tuple[Cell, ..
 
 
 def _largest_first(row: tuple[Cell, ...]) -> tuple[float, str]:
-    return sort_value(row[-1]), str(row[0])
+    return sort_value(row[NET_SAVING]), str(row[0])
 
 
 def _grid(
@@ -68,7 +69,7 @@ def _grid(
     incomplete: frozenset[int] = frozenset(),
 ) -> Grid:
     columns = [column, *(Column(measure, kind) for measure, kind in MEASURES.items())]
-    chart = Chart("bars", series=(len(columns) - 1,), colors=("saving",), horizontal=horizontal)
+    chart = Chart("bars", series=(NET_SAVING,), colors=("saving",), horizontal=horizontal)
     totals = total(snapshot, view)
     return Grid(columns, rows, chart=chart, total=[totals.get(m) for m in MEASURES], incomplete=incomplete)
 

@@ -133,7 +133,7 @@ function option(data, width) {
     min: data.form === 'intervals' || data.form === 'lines' ? 0 : undefined,
     max: data.whole ? 1 : undefined,
     interval: data.whole ? 0.25 : undefined,
-    splitNumber: data.horizontal ? 4 : 5,
+    splitNumber: data.horizontal ? (width < 420 ? 2 : 4) : 5,
     axisLabel: { ...text, formatter: axisFormatter(data), hideOverlap: true },
     splitLine: line,
   };
