@@ -20,7 +20,7 @@ from radlake.cli.init import ensure_key
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, RadlakeError
-from radlake.ingest import HarvestSummary, harvest_hospital, total, workers
+from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total, workers
 from radlake.lake import Lake, duck
 from radlake.net import Hospital, Window, load_hospitals
 from radlake.sqlrun.reference import load_defaults, load_reference
@@ -56,18 +56,20 @@ def demo(
     console.print("[bold]1/4[/] making three hospitals' archives …")
     province = synth.demo_province(n_exams=exams)
     files = synth.make_archives(province, root)
-    console.print(f"    {sum(files.values()):,} files of {len(province.hospitals)} hospitals")
+    console.print(f"    {sum(files.values()):,} files of {len(province.hospitals)} hospitals and a CD")
 
-    console.print("[bold]2/4[/] harvesting over C-GET, C-MOVE and DICOMweb …")
+    console.print("[bold]2/4[/] harvesting over C-GET, C-MOVE, DICOMweb and from a CD …")
     with synth.running_pacs(province, root, our_ae_title=settings.ae_title, scp_port=settings.scp_port) as pacs:
         synth.write_hospitals(pacs, settings.hospitals)
-        summaries = _harvest(settings, console)
+        summaries = _harvest(settings, console, cd=root / "cd")
 
     console.print("[bold]3/4[/] loading population, prices and film ledger …")
     now = datetime.now(UTC).replace(tzinfo=None)
     load_defaults(lake, batch_id=f"demo-defaults-{synth.SEED}")
     load_reference(lake, "ref.film_ledger", film_ledger_table(province), batch_id=f"demo-film-{synth.SEED}-{exams}")
-    load_reference(lake, "ref.population", population_table(province, one_in=1000), batch_id=f"demo-people-{synth.SEED}-{exams}")
+    load_reference(
+        lake, "ref.population", population_table(province, one_in=1000), batch_id=f"demo-people-{synth.SEED}-{exams}"
+    )
 
     console.print("[bold]4/4[/] counting exams, duplicates and film …")
     build_lake(settings, now=now)
@@ -91,30 +93,30 @@ def _demo_settings(given: Settings) -> Settings:
     else:
         lake = str(Path(LAKE).resolve())
     if "://" in lake:
-        raise ConfigInvalid(path="--lake", problems=["the demo keeps its hospitals beside its lake: name a local folder"])
+        raise ConfigInvalid(
+            path="--lake", problems=["the demo keeps its hospitals beside its lake: name a local folder"]
+        )
     chosen = given.model_dump(include=given.model_fields_set - {"restricted", "ledger", "hospitals", "key"})
     return Settings(**chosen | {"lake": lake, "scp_port": given.scp_port or synth.free_port()})
 
 
-def _harvest(settings: Settings, console: Console) -> list[HarvestSummary]:
-    """All hospitals at once, on shared workers; one that fails does not stop the others."""
+def _harvest(settings: Settings, console: Console, *, cd: Path) -> list[HarvestSummary]:
+    """All hospitals at once, on shared workers; one that fails does not stop the others. Then the county's CD."""
     hospitals = load_hospitals(settings.hospitals)
     window = Window(synth.START, synth.END)
-    everything = Window(datetime(1900, 1, 1).date(), datetime(2100, 1, 1).date())
 
     with Bars(console) as bars, workers(settings) as executor, ThreadPoolExecutor(len(hospitals)) as threads:
 
         def harvest(hospital: Hospital) -> HarvestSummary | RadlakeError:
             try:
-                # The first hospital also holds pydicom's test files, whose study dates lie anywhere.
-                asked = everything if hospital is first else window
-                return harvest_hospital(settings, hospital, window=asked, executor=executor, progress=bars)
+                return harvest_hospital(settings, hospital, window=window, executor=executor, progress=bars)
             except RadlakeError as exc:
                 return exc
 
-        first = next(iter(hospitals.values()))
         results = list(threads.map(harvest, hospitals.values()))
-    for hospital, result in zip(hospitals, results, strict=True):
+        county = list(hospitals.values())[-1]
+        results.append(harvest_folder(settings, cd, hospital=county, executor=executor, progress=bars))
+    for hospital, result in zip(hospitals, results, strict=False):
         if isinstance(result, RadlakeError):
             console.print(f"[red]error:[/] {hospital}: {result}")
     return [result for result in results if isinstance(result, HarvestSummary)]
@@ -159,12 +161,18 @@ def _print(console: Console, summaries: list[HarvestSummary], result: dict[str, 
     table = Table(title="The lake", show_header=False)
     for name, value in (
         ("exams 检查", f"{result['exams']:,}"),
-        ("studies / series objects / instances", "{studies_in_lake:,} / {series_objects:,} / {instances_in_lake:,}".format(**result)),
-        ("duplicate exams within 30 / 90 days 重复检查", f"{_shown(result['duplicates_30_days'])} / {_shown(result['duplicates_90_days'])}"),
+        (
+            "studies / series objects / instances",
+            "{studies_in_lake:,} / {series_objects:,} / {instances_in_lake:,}".format(**result),
+        ),
+        (
+            "duplicate exams within 30 / 90 days 重复检查",
+            f"{_shown(result['duplicates_30_days'])} / {_shown(result['duplicates_90_days'])}",
+        ),
         ("net film saving 胶片净节省", f"{_shown(result['net_film_saving_yuan'])} yuan 元"),
         ("bytes of this run", human_bytes(result["stored_bytes"])),
         ("wall time", f"{result['seconds']:.0f} s"),
-        ("ask it", "radlake --lake demo-lake sql \"SELECT * FROM stats.duplicate_exam\""),
+        ("ask it", 'radlake --lake demo-lake sql "SELECT * FROM stats.duplicate_exam"'),
     ):
         table.add_row(name, value)
     console.print(table)

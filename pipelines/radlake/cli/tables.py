@@ -22,20 +22,9 @@ def human_bytes(n_bytes: float) -> str:
 
 def summary_table(summaries: Sequence[HarvestSummary]) -> Table:
     """One row per hospital: what was found, stored, set aside and why."""
-    table = Table(title="Harvest")
-    for name in (
-        "hospital",
-        "by",
-        "studies",
-        "complete",
-        "partial",
-        "set aside",
-        "stored",
-        "quarantined",
-        "resent",
-        "bytes",
-    ):
-        table.add_column(name, justify="left" if name in ("hospital", "by") else "right")
+    table = Table(title="Harvest", padding=(0, 0), collapse_padding=True)
+    for name in ("hospital", "via", "studies", "complete", "partial", "aside", "stored", "held", "resent", "bytes"):
+        table.add_column(name, justify="left" if name in ("hospital", "via") else "right", no_wrap=True)
     for item in summaries:
         table.add_row(
             item.hospital_id,

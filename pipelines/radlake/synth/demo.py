@@ -7,6 +7,7 @@ GB18030 and sends by C-MOVE; the third speaks DICOMweb only. Everything of their
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,22 +44,24 @@ def demo_province(*, n_exams: int) -> Province:
 
 
 def make_archives(province: Province, root: Path) -> dict[str, int]:
-    """Write each hospital's archive, with pydicom's own test files (broken ones included) in the first one.
+    """Write each hospital's archive, and a CD of odd and broken files (pydicom's own test files) in `cd`.
 
     Returns
     -------
     dict
-        Files per hospital. An archive that is there already is left alone.
+        Files per hospital, and of the CD. Archives that are there already are left alone.
     """
     made = root / _MADE
     if made.is_file():
         return json.loads(made.read_text(encoding="utf-8"))
-    files: dict[str, int] = {}
-    for n, hospital in enumerate(province.hospitals):
-        extra = pydicom_test_files() if n == 0 else ()
-        files[hospital.hospital_id] = write_archive(
-            province, hospital.hospital_id, root / hospital.hospital_id, extra=extra
-        )
+    files = {
+        hospital.hospital_id: write_archive(province, hospital.hospital_id, root / hospital.hospital_id)
+        for hospital in province.hospitals
+    }
+    (root / "cd").mkdir(exist_ok=True)
+    for path in pydicom_test_files():
+        shutil.copyfile(path, root / "cd" / path.name)
+        files["cd"] = files.get("cd", 0) + 1
     made.write_text(json.dumps(files), encoding="utf-8")
     return files
 

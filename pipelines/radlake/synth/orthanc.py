@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,9 +82,8 @@ def running_orthanc(
 
 def load_orthanc(url: str, files: Iterable[Path]) -> int:
     """Upload Part-10 files; files that Orthanc refuses are left out. Returns how many it has."""
-    with httpx.Client(base_url=url, timeout=60) as client:
-        for path in files:
-            client.post("/instances", content=path.read_bytes())
+    with httpx.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda path: client.post("/instances", content=path.read_bytes()), files))
         return int(client.get("/statistics").json()["CountInstances"])
 
 
