@@ -130,10 +130,7 @@ def choose_decoder(declared: Sequence[str], values: Iterable[bytes]) -> TextDeco
     'latin_1'
     """
     samples = list(values)
-    codecs = [_CODECS.get(term.strip(), "ascii") for term in declared] or ["ascii"]
-    initial = codecs[0]
-    if initial == "ascii" and "gb18030" in codecs:
-        initial = "gb18030"  # ISO 2022 IR 58 without its escape sequence
+    initial = _CODECS.get(declared[0].strip(), "ascii") if declared else "ascii"
     plain = [sample for sample in samples if b"\x1b" not in sample]
     for codec in _candidates(plain, initial=initial) if plain else [initial]:
         if _n_lost(plain, codec) <= _TOLERATED_LOSS * sum(map(_n_high, plain)):

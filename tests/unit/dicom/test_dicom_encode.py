@@ -191,6 +191,23 @@ def test_text_becomes_utf8_as_soon_as_any_is_not_ascii() -> None:
     assert b"GB18030" not in data
 
 
+def test_text_in_no_character_set_gets_one() -> None:
+    ds = ct_study(n=1, charset=None)[0]
+
+    assert encode_instance(ds) == encode_instance(ct_study(n=1, charset="ISO_IR 192")[0])
+
+
+def test_layout_and_the_choice_of_vr_are_not_content() -> None:
+    plain = image_study("US")[0]
+    ds = copy.deepcopy(plain)
+    ds.add_new(0x00080000, "UL", 4)
+    ds.add_new(0x00080001, "UL", 4)
+    ds.DataSetTrailingPadding = b"\0" * 8
+    ds["PixelData"].VR = "OW"
+
+    assert encode_instance(ds) == encode_instance(plain)
+
+
 def test_data_sets_that_pydicom_read_are_written_the_same() -> None:
     ds = KINDS["ct in GB18030"]
     for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
