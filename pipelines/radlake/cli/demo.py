@@ -88,10 +88,7 @@ def demo(
 
 def _demo_settings(given: Settings) -> Settings:
     """The demo has a lake of its own unless another is named, and a storage SCP port that is free."""
-    if "lake" in given.model_fields_set:
-        lake = given.lake
-    else:
-        lake = str(Path(LAKE).resolve())
+    lake = given.lake if "lake" in given.model_fields_set else str(Path(LAKE).resolve())
     if "://" in lake:
         raise ConfigInvalid(
             path="--lake", problems=["the demo keeps its hospitals beside its lake: name a local folder"]
@@ -159,22 +156,15 @@ def _print(console: Console, summaries: list[HarvestSummary], result: dict[str, 
     console.print()
     console.print(summary_table(summaries))
     table = Table(title="The lake", show_header=False)
-    for name, value in (
-        ("exams 检查", f"{result['exams']:,}"),
-        (
-            "studies / series objects / instances",
-            "{studies_in_lake:,} / {series_objects:,} / {instances_in_lake:,}".format(**result),
-        ),
-        (
-            "duplicate exams within 30 / 90 days 重复检查",
-            f"{_shown(result['duplicates_30_days'])} / {_shown(result['duplicates_90_days'])}",
-        ),
-        ("net film saving 胶片净节省", f"{_shown(result['net_film_saving_yuan'])} yuan 元"),
-        ("bytes of this run", human_bytes(result["stored_bytes"])),
-        ("wall time", f"{result['seconds']:.0f} s"),
-        ("ask it", 'radlake --lake demo-lake sql "SELECT * FROM stats.duplicate_exam"'),
-    ):
-        table.add_row(name, value)
+    studies, objects, instances = (result[name] for name in ("studies_in_lake", "series_objects", "instances_in_lake"))
+    table.add_row("studies / series objects / instances", f"{studies:,} / {objects:,} / {instances:,}")
+    table.add_row("exams 检查", f"{result['exams']:,}")
+    for days in (30, 90):
+        table.add_row(f"duplicate exams within {days} days 重复检查", _shown(result[f"duplicates_{days}_days"]))
+    table.add_row("net film saving 胶片净节省", f"{_shown(result['net_film_saving_yuan'])} yuan 元")
+    table.add_row("bytes of this run", human_bytes(result["stored_bytes"]))
+    table.add_row("wall time", f"{result['seconds']:.0f} s")
+    table.add_row("ask it", f'radlake --lake {LAKE} sql "SELECT * FROM stats.duplicate_exam"')
     console.print(table)
 
 
