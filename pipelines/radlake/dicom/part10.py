@@ -40,7 +40,7 @@ __all__ = [
 _PREFIX_END = 132
 _SERIES_INSTANCE_UID, _PIXEL_DATA = 0x0020000E, 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
-_HEADER_BYTES = 16 * 1024
+_HEADER_BYTES = (16 * 1024, 1024 * 1024)  # then all of it
 _MAX_INFLATED = 1 << 31
 
 
@@ -117,15 +117,18 @@ def read_header(path: Path) -> Header:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(_HEADER_BYTES)
-            while True:
+            data = b""
+            for n_bytes in _HEADER_BYTES:
+                data += file.read(n_bytes)
                 try:
-                    return _header_from_bytes(data)
+                    header = _header_from_bytes(data)
                 except QuarantineError as exc:
-                    more = b"" if isinstance(exc, NotDicom) else file.read(max(len(data), _HEADER_BYTES) * 3)
-                    if not more:
+                    if exc.reason != "part10_truncated":
                         raise
-                    data += more
+                else:
+                    if header.series_instance_uid:  # the last one of interest
+                        return header
+            return _header_from_bytes(data + file.read())
     except OSError as exc:
         raise SourceMissing(path=f"A file ({exc.strerror})") from exc  # a path may name a patient
 
@@ -167,16 +170,16 @@ def _read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
     elements: dict[BaseTag, RawDataElement | DataElement] = {}
     pos = _PREFIX_END
     while data[pos : pos + 2] == b"\x02\x00":
-        header = data[pos : pos + 12].ljust(12, b"\0")
+        header = data[pos : pos + 12]
         vr = VR_NAMES.get(header[4:6])
-        if vr is None:
+        if vr is None and len(header) == 12:
             raise QuarantineError(reason="dataset_unreadable", detail=f"file meta information at byte {pos}")
         is_long = header[4:6] in LONG_FORM
         length = int.from_bytes(header[8:12] if is_long else header[6:8], "little")
         value_at = pos + (12 if is_long else 8)
         tag = BaseTag(0x00020000 | int.from_bytes(header[2:4], "little"))
         pos = value_at + length
-        if pos > len(data):
+        if vr is None or pos > len(data):
             raise QuarantineError(reason="part10_truncated", detail="inside file meta information")
         elements[tag] = RawDataElement(tag, vr, length, data[value_at:pos], value_at, False, True)
     if not elements:

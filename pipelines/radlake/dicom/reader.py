@@ -12,7 +12,7 @@ import struct
 from array import array
 from collections.abc import Mapping
 from functools import cache, lru_cache, partial
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
@@ -61,6 +61,15 @@ _LENGTH = {False: struct.Struct("<L"), True: struct.Struct(">L")}
 _ITEM_HEADER = {False: struct.Struct("<HHL"), True: struct.Struct(">HHL")}
 
 _Elements = dict[BaseTag, RawDataElement | DataElement]
+
+
+class _Around(NamedTuple):
+    """What an element must know about the data sets around it."""
+
+    is_implicit: bool
+    depth: int = 0
+    charset: tuple[str, ...] = ()
+    is_signed: bool = False
 
 
 def observed_encoding(data: bytes, pos: int, *, first_group: int = 0x0004) -> tuple[bool, bool] | None:
@@ -120,36 +129,19 @@ class Tokenizer:
 
     def read(self, pos: int) -> Dataset:
         """The data set from `pos` to the end of the bytes."""
-        elements, end = self._elements(
-            pos,
-            len(self.data),
-            is_implicit=self._is_implicit,
-            depth=0,
-            charset=(),
-            is_signed=False,
-            until_delimiter=False,
-        )
+        elements, end = self._elements(pos, len(self.data), _Around(self._is_implicit), until_delimiter=False)
         if end < len(self.data) and self._stop == _ITEM_END:
             self._note(f"{len(self.data) - end} bytes after the data set")
         self._recode_text(elements)
         return _dataset(elements)
 
-    def _elements(
-        self,
-        pos: int,
-        end: int,
-        *,
-        is_implicit: bool,
-        depth: int,
-        charset: tuple[str, ...],
-        is_signed: bool,
-        until_delimiter: bool,
-    ) -> tuple[_Elements, int]:
+    def _elements(self, pos: int, end: int, around: _Around, *, until_delimiter: bool) -> tuple[_Elements, int]:
         """Elements from `pos` to `end`, or to an item delimiter; and where they ended."""
+        is_implicit, depth, charset, is_signed = around
         data, is_big = self.data, self._is_big
         explicit, long_length = _EXPLICIT[is_big], _LENGTH[is_big]
         elements: _Elements = {}
-        last, stop = -1, _ITEM_END if depth else self._stop
+        last, stop = 0, _ITEM_END if depth else self._stop
         vr: str | None
         while pos < end:
             if end - pos < 8:
@@ -201,15 +193,8 @@ class Tokenizer:
             if (vr == "SQ") != (_standard_vr(tag) == "SQ") and not group & 1 and _standard_vr(tag):
                 self._fail("vr_invalid", tag, pos, f"{vr} of an attribute that is {_standard_vr(tag)}")
             if vr == "SQ":
-                items, pos = self._items(
-                    value_at,
-                    value_end,
-                    is_implicit=is_implicit_value,
-                    is_undefined=is_undefined,
-                    depth=depth + 1,
-                    charset=charset,
-                    is_signed=is_signed,
-                )
+                inside = _Around(is_implicit_value, depth + 1, charset, is_signed)
+                items, pos = self._items(value_at, value_end, inside, is_undefined=is_undefined)
                 elements[key] = DataElement(key, "SQ", Sequence(items), already_converted=True)
                 continue
 
@@ -229,8 +214,8 @@ class Tokenizer:
                 vr = "UN"
             if is_big and not is_implicit_value and vr in WORDS:
                 value = swapped(value, 4 if tag == _PIXEL_DATA and _number(elements, _BITS) == 32 else WORDS[vr])
-            if vr in OTHER and not is_undefined:
-                vr = bulk_vr(tag, vr, elements)
+            if vr in OTHER:
+                vr = "OB" if is_undefined else bulk_vr(tag, vr, elements)
             raw = _raw((key, vr, length, value or _empty(vr), value_at, False, True, True, False))
             elements[key] = raw
             if tag == _CHARACTER_SET:
@@ -244,21 +229,11 @@ class Tokenizer:
             self._fail_end(pos + 8, end, last)
         return elements, pos
 
-    def _items(
-        self,
-        pos: int,
-        end: int,
-        *,
-        is_implicit: bool,
-        is_undefined: bool,
-        depth: int,
-        charset: tuple[str, ...],
-        is_signed: bool,
-    ) -> tuple[list[Dataset], int]:
+    def _items(self, pos: int, end: int, around: _Around, *, is_undefined: bool) -> tuple[list[Dataset], int]:
         """Items of a sequence (PS3.5 7.5)."""
-        if depth > _MAX_DEPTH:
+        if around.depth > _MAX_DEPTH:
             raise QuarantineError(reason="dataset_unreadable", detail=f"sequences nested deeper than {_MAX_DEPTH}")
-        data, header = self.data, _ITEM_HEADER[self._is_big and not is_implicit]
+        data, header = self.data, _ITEM_HEADER[self._is_big and not around.is_implicit]
         items: list[Dataset] = []
         while pos < end or is_undefined:
             if end - pos < 8:
@@ -266,28 +241,18 @@ class Tokenizer:
             group, element, length = header.unpack_from(data, pos)
             tag = group << 16 | element
             start = pos + 8
-            if tag == _SEQUENCE_END:
-                if is_undefined:
-                    return items, start
-                pos = start
-                break
+            if tag == _SEQUENCE_END and (is_undefined or start == end):
+                return items, start
             if tag != _ITEM:
                 self._fail("dataset_unreadable", tag, pos, "where an item should be")
             item_end = end if length == _UNDEFINED else start + length
             if item_end > end:
                 self._fail_end(item_end, end, _ITEM)
             seen = None if self._is_implicit or self._is_big or not length else observed_encoding(data, start)
-            if seen and seen[0] != is_implicit:
+            inside = around._replace(is_implicit=seen[0]) if seen else around
+            if inside != around:
                 self._note("an item in the other VR encoding")
-            elements, pos = self._elements(
-                start,
-                item_end,
-                is_implicit=seen[0] if seen else is_implicit,
-                depth=depth,
-                charset=charset,
-                is_signed=is_signed,
-                until_delimiter=length == _UNDEFINED,
-            )
+            elements, pos = self._elements(start, item_end, inside, until_delimiter=length == _UNDEFINED)
             items.append(_dataset(elements))
         return items, pos
 
@@ -301,9 +266,8 @@ class Tokenizer:
             if item == _SEQUENCE_END:
                 return pos, pos + 8
             if item != _ITEM or length == _UNDEFINED:
-                self._fail(
-                    "pixel_data_corrupt" if tag == _PIXEL_DATA else "dataset_unreadable", tag, pos, "no fragment"
-                )
+                reason = "pixel_data_corrupt" if tag == _PIXEL_DATA else "dataset_unreadable"
+                self._fail(reason, tag, pos, "no fragment")
             pos += 8 + length
             if pos > end:
                 self._fail_end(pos, end, tag)

@@ -164,7 +164,7 @@ class _Writer:
                     raise QuarantineError(reason="transfer_syntax_mismatch", detail="native or encapsulated Pixel Data")
                 is_undefined = is_fragmented
             if is_undefined:
-                return _header(tag, vr, _UNDEFINED), value, _SEQUENCE_END
+                return _header(tag, "OB", _UNDEFINED), value, _SEQUENCE_END
             if vr in reader.OTHER:
                 vr = reader.bulk_vr(tag, vr, ds)
         elif vr not in _NUMBERS:

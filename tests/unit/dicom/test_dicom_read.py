@@ -144,6 +144,19 @@ def test_sequence_sent_as_un_is_a_sequence(is_undefined: bool) -> None:
     assert ds.ReferencedImageSequence[0].PatientName == "ZZPH"
 
 
+def test_sequence_delimiter_at_the_end_of_a_definite_sequence_is_borne() -> None:
+    items = implicit_items(is_undefined=False) + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    ds = read_bytes(with_dataset(element(0x00081140, b"UN", items) + element(0x00100020, b"LO", b"P1")))
+
+    assert (ds.ReferencedImageSequence[0].PatientName, ds.PatientID) == ("ZZPH", "P1")
+
+
+def test_encapsulated_pixels_called_ow_are_ob() -> None:
+    body = bare_bytes(compressed(CT)).replace(b"\xe0\x7f\x10\0OB", b"\xe0\x7f\x10\0OW")
+
+    assert read_bytes(with_dataset(body, syntax=RLELossless)).get_item("PixelData").VR == "OB"
+
+
 def test_private_un_of_undefined_length_is_a_sequence() -> None:
     body = element(0x00290010, b"LO", b"ZZ") + element(
         0x00291001, b"UN", implicit_items(is_undefined=True), length=0xFFFFFFFF
@@ -356,6 +369,25 @@ def test_header_reads_on_when_it_is_long(tmp_path: Path) -> None:
     header = read_header(write(ds, tmp_path / "a.dcm"))
 
     assert header.series_instance_uid == ds.SeriesInstanceUID
+
+
+def test_header_is_the_same_wherever_the_first_part_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(CT, tmp_path / "a.dcm")
+    expected = read_header(path)
+    for n_bytes in range(len(dicom_bytes(CT)) - len(BODY), path.stat().st_size, 2):
+        monkeypatch.setattr("radlake.dicom.part10._HEADER_BYTES", (n_bytes,))
+        assert read_header(path) == expected, n_bytes
+
+
+def test_damage_behind_the_header_does_not_matter_and_before_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    path.write_bytes(with_dataset(BODY.replace(b"\x28\0\x10\0US", b"\x28\0\x10\0??")))
+    assert read_header(path).study_instance_uid == CT.StudyInstanceUID
+
+    path.write_bytes(with_dataset(BODY.replace(b"\x10\0\x20\0LO", b"\x10\0\x20\0??")))
+    with pytest.raises(QuarantineError) as caught:
+        read_header(path)
+    assert caught.value.reason == "vr_invalid"
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
