@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 from radlake.web.cells import NUMBERS, AtLeast, Cell, Kind, Masked, Writer
 
-__all__ = ["MONTHS_DRAWN", "Chart", "Column", "Grid"]
+__all__ = ["Chart", "Column", "Grid"]
 
 BARS_DRAWN = 15
-MONTHS_DRAWN = 36
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,8 @@ class Grid:
         What the columns after the first come to; read from the published total, not added up.
     incomplete : frozenset of int
         Rows of a period that was not over when the data came.
+    first_drawn : int
+        First row that a chart over time shows.
     """
 
     columns: Sequence[Column]
@@ -79,16 +80,28 @@ class Grid:
     chart: Chart | None = None
     total: Sequence[Cell] = ()
     incomplete: frozenset[int] = field(default_factory=frozenset)
+    first_drawn: int = 0
 
     def payload(self, writer: Writer) -> dict[str, Any] | None:
         """What the browser needs to draw the chart: numbers to place the marks, texts to read them out.
 
-        None when there is nothing to draw.
+        None when there is no number to draw.
         """
-        if self.chart is None or all(self.rows[i][n] is None for i in self.drawn for n in self.chart.series):
+        if self.chart is None or not self.rows:
             return None
         chart, rows = self.chart, [self.rows[index] for index in self.drawn]
         kind = self.columns[chart.series[0]].kind
+        series = [
+            {
+                "name": self.columns[number].title(writer),
+                "color": color,
+                "values": [_drawn(row[number], kind) for row in rows],
+                "texts": [writer.screen(row[number], self.columns[number].kind) for row in rows],
+            }
+            for number, color in zip(chart.series, chart.colors, strict=True)
+        ]
+        if all(value is None for one in series for value in one["values"]):
+            return None
         return {
             "form": chart.form,
             "horizontal": chart.horizontal,
@@ -98,15 +111,7 @@ class Grid:
             "categories": [writer.screen(row[0], self.columns[0].kind) for row in rows],
             "incomplete": [position for position, index in enumerate(self.drawn) if index in self.incomplete],
             "incomplete_label": writer.words("note.incomplete"),
-            "series": [
-                {
-                    "name": self.columns[number].title(writer),
-                    "color": color,
-                    "values": [_drawn(row[number], kind) for row in rows],
-                    "texts": [writer.screen(row[number], self.columns[number].kind) for row in rows],
-                }
-                for number, color in zip(chart.series, chart.colors, strict=True)
-            ],
+            "series": series,
         }
 
     @property
@@ -118,10 +123,7 @@ class Grid:
     def drawn(self) -> range:
         """Rows that the chart shows; the table has all."""
         n = len(self.rows)
-        if not self.is_series:
-            return range(min(n, BARS_DRAWN))
-        n_undated = sum(row[0] == "unknown" for row in self.rows)
-        return range(max(0, n - MONTHS_DRAWN - n_undated), n)
+        return range(self.first_drawn, n) if self.is_series else range(min(n, BARS_DRAWN))
 
     @property
     def n_withheld(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from radlake.web.cells import Cell, Kind
 from radlake.web.figures import Figure, duplicates, film, harvest, quality, volume
+from radlake.web.grid import Grid
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import WINDOWS, View
 
@@ -72,12 +73,14 @@ class Empty:
     command: str | None = None
 
 
-def why_empty(figure: Figure, *, snapshot: Snapshot, view: View) -> Empty:
+def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> Empty:
     """Why a figure has no rows, or rows without anything to draw."""
 
     def has_rows(table: str, where: str = "true") -> bool:
         return bool(snapshot.rows(f"SELECT 1 FROM {table} WHERE {where} LIMIT 1"))
 
+    if grid.n_withheld:
+        return Empty("empty.withheld")
     if figure.name == "quality_failures" and has_rows("ops.quality"):
         return Empty("empty.no_failures")
     if figure.table == "stats.exam_rate" and has_rows(figure.table) and not has_rows(figure.table, "n_residents > 0"):

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
 from radlake.stats.disclosure import Policy
-from radlake.web.cells import Kind, Writer
+from radlake.web.cells import MASKED, Kind, Writer
 from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
 from radlake.web.i18n import LANGUAGES, Words, language_from, load_words
@@ -35,6 +35,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.tests["withheld"] = lambda cell: cell is MASKED
 
     def page(self, request: Request, page: Page, snapshot: Snapshot) -> Response:
         view = View.from_query(request.query_params, snapshot=snapshot)
@@ -120,7 +121,7 @@ def _figure(figure: Figure, snapshot: Snapshot, view: View, writer: Writer) -> d
         "grid": grid,
         "shown": grid.shown(None if view.rows else ROWS_SHOWN),
         "chart": chart,
-        "empty": why_empty(figure, snapshot=snapshot, view=view) if is_empty else None,
+        "empty": why_empty(figure, grid, snapshot=snapshot, view=view) if is_empty else None,
         "updated_at": snapshot.updated_at.get(figure.table),
         "version": snapshot.versions[figure.table],
     }

@@ -16,6 +16,7 @@ from radlake.web.snapshot import Snapshot, take_snapshot
 from radlake.web.view import View
 from support import weblake
 
+WRITER = Writer(load_words("en"), {}, {})
 LINE = Chart("lines", series=(1,), colors=("volume",))
 BARS = Chart("bars", series=(1,), colors=("volume",), horizontal=True)
 
@@ -123,23 +124,31 @@ def test_largest_first_and_untold_last() -> None:
 
 
 def test_calendar_has_no_hole_in_the_last_three_years() -> None:
-    assert calendar(["2025-11", "2026-02", "unknown"]) == ["2025-11", "2025-12", "2026-01", "2026-02", "unknown"]
-    assert calendar([]) == []
-    assert calendar(["unknown"]) == ["unknown"]
-    months = calendar(["1997-04", "2026-02", "2004-12"])
-    assert months[:3] == ["1997-04", "2004-12", "2023-03"]
-    assert len(months) == 2 + 36
+    assert calendar(["2025-11", "2026-02", "unknown"]) == (["2025-11", "2025-12", "2026-01", "2026-02", "unknown"], 0)
+    assert calendar(["2004-12", "1997-04", "2025-12", "2026-01"]) == (["1997-04", "2004-12", "2025-12", "2026-01"], 2)
+    assert len(calendar(["2023-02", "2023-03", "2026-02"])[0]) == 37
+    assert calendar([]) == ([], 0)
+    assert calendar(["unknown"]) == (["unknown"], 0)
 
 
 def test_chart_of_a_long_series_shows_its_end_and_of_a_long_list_its_beginning() -> None:
-    series = Grid([Column("exam_month", "month"), Column("total", "count")], [(m, 1) for m in range(50)], chart=LINE)
-    bars = Grid([Column("hospital", "hospital"), Column("total", "count")], [(h, 1) for h in range(50)], chart=BARS)
+    columns = [Column("exam_month", "month"), Column("total", "count")]
+    series = Grid(columns, [(str(month), 1) for month in range(50)], chart=LINE, first_drawn=14)
+    bars = Grid(columns, [(str(hospital), 1) for hospital in range(50)], chart=BARS)
 
     assert series.drawn == range(14, 50)
     assert series.shown(40) == range(10, 50)
     assert bars.drawn == range(15)
     assert bars.shown(40) == range(40)
     assert bars.shown(None) == range(50)
+
+
+def test_chart_without_any_number_is_not_drawn_and_says_why() -> None:
+    snapshot = take_snapshot(weblake.connection(stats_exam_volume=volumes(("all", "h1", "all", None))))
+    grid = volume.by_hospital(snapshot, View())
+
+    assert grid.payload(WRITER) is None
+    assert why_empty(volume.FIGURES[1], grid, snapshot=snapshot, view=View()) == Empty("empty.withheld")
 
 
 def test_duplicates_of_one_window_only_when_one_is_chosen() -> None:
@@ -215,17 +224,16 @@ def test_rates_without_any_population_keep_their_rows_and_say_what_is_missing() 
     grid = rates.by_region(snapshot, View())
 
     assert [(row[0], row[1], row[4]) for row in grid.rows] == [("320100", None, 50), ("all", None, 50)]
-    assert grid.payload(Writer(load_words("en"), {}, {})) is None
-    assert why_empty(rates.FIGURES[0], snapshot=snapshot, view=View(modality="CT")) == Empty(
+    assert grid.payload(WRITER) is None
+    assert why_empty(rates.FIGURES[0], grid, snapshot=snapshot, view=View(modality="CT")) == Empty(
         "empty.rate", "radlake ref"
     )
 
 
 def test_empty_figure_says_why_and_what_next() -> None:
-    figure = volume.FIGURES[0]
+    figure, nothing = volume.FIGURES[0], Grid([], [])
+    harvest_first = Empty("empty.harvest", "radlake harvest")
 
-    assert why_empty(figure, snapshot=snapshot_with(), view=View()) == Empty("empty.harvest", "radlake harvest")
-    assert why_empty(figure, snapshot=SMALL, view=View(hospital="h1", modality="MR")) == Empty("empty.filter")
-    assert why_empty(harvest.FIGURES[2], snapshot=snapshot_with(), view=View()) == Empty(
-        "empty.harvest", "radlake harvest"
-    )
+    assert why_empty(figure, nothing, snapshot=snapshot_with(), view=View()) == harvest_first
+    assert why_empty(harvest.FIGURES[2], nothing, snapshot=snapshot_with(), view=View()) == harvest_first
+    assert why_empty(figure, nothing, snapshot=SMALL, view=View(hospital="h1", modality="MR")) == Empty("empty.filter")

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from radlake.web.cells import MASKED, AtLeast, Cell
-from radlake.web.grid import MONTHS_DRAWN
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
 
 __all__ = ["calendar", "read_cube", "share", "sort_value"]
+
+MONTHS_DRAWN = 36
 
 
 def read_cube(
@@ -84,19 +85,22 @@ def share(part: Cell, whole: Cell) -> Cell:
     return None if part is None or whole is None else MASKED
 
 
-def calendar(found: Collection[str]) -> list[str]:
-    """Months in their order: the last three years without a hole, older ones when they have rows, unknown ones last.
+def calendar(found: Collection[str]) -> tuple[list[str], int]:
+    """Months in their order: older ones that have rows, the last three years without a hole, unknown ones last.
 
-    >>> calendar(["unknown", "1997-04", "2025-11", "2026-01"])[-4:]
-    ['2025-11', '2025-12', '2026-01', 'unknown']
+    Returns
+    -------
+    list of str, int
+        The months, and how many of them are older than the last three years.
+
+    >>> calendar(["unknown", "1997-04", "2025-11", "2026-01"])
+    (['1997-04', '2025-11', '2025-12', '2026-01', 'unknown'], 1)
     """
-    dated = sorted(month for month in found if month != "unknown")
-    if not dated:
-        return list(found)
-    last = _number(dated[-1])
-    first = max(_number(dated[0]), last - MONTHS_DRAWN + 1)
-    recent = [f"{n // 12:04d}-{n % 12 + 1:02d}" for n in range(first, last + 1)]
-    return [*(m for m in dated if m < recent[0]), *recent, *(m for m in found if m == "unknown")]
+    numbers = sorted(_number(month) for month in found if month != "unknown")
+    older = [number for number in numbers if number <= numbers[-1] - MONTHS_DRAWN]
+    recent = range(numbers[len(older)], numbers[-1] + 1) if numbers else ()
+    months = [f"{number // 12:04d}-{number % 12 + 1:02d}" for number in (*older, *recent)]
+    return [*months, *(month for month in found if month == "unknown")], len(older)
 
 
 def _number(month: str) -> int:

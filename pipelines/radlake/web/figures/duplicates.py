@@ -51,10 +51,8 @@ def _by(snapshot: Snapshot, view: View, *, dimension: str, column: Column) -> Gr
     found = [_read(snapshot, view, window=window, scope="any", by=(dimension,)) for window in windows]
     is_time = dimension == "exam_month"
     codes = sorted({code for cells in found for (code,) in cells})
-    rows = [
-        (code, *_values([cells.get((code,), {}) for cells in found]))
-        for code in (calendar(codes) if is_time else codes)
-    ]
+    codes, n_older = calendar(codes) if is_time else (codes, 0)
+    rows = [(code, *_values([cells.get((code,), {}) for cells in found])) for code in codes]
     if not is_time:
         rows.sort(key=lambda row: (sort_value(row[3]), str(row[0])))
     return Grid(
@@ -67,7 +65,8 @@ def _by(snapshot: Snapshot, view: View, *, dimension: str, column: Column) -> Gr
             horizontal=not is_time,
         ),
         total=_values([total(snapshot, view, window=window) for window in windows]),
-        incomplete=frozenset(i for i, row in enumerate(rows) if is_time and snapshot.is_incomplete(str(row[0]))),
+        incomplete=frozenset(i for i, code in enumerate(codes) if is_time and snapshot.is_incomplete(code)),
+        first_drawn=n_older,
     )
 
 

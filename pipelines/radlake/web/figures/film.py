@@ -27,36 +27,42 @@ SIGNED = ("n_sheets_avoided", "net_saving_fen")
 
 def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
     """Exams, sheets, costs and net saving of a view."""
-    return read_cube(snapshot, TABLE, tuple(MEASURES), by=(), view=view, signed=SIGNED).get((), {})
+    return _read(snapshot, view).get((), {})
 
 
 def by_month(snapshot: Snapshot, view: View) -> Grid:
-    rows = _rows(snapshot, view, "exam_month")
-    incomplete = frozenset(i for i, row in enumerate(rows) if snapshot.is_incomplete(str(row[0])))
-    return _grid(snapshot, view, Column("exam_month", "month"), rows, incomplete=incomplete)
+    cells = _read(snapshot, view, "exam_month")
+    months, n_older = calendar([month for (month,) in cells])
+    return _grid(
+        snapshot,
+        view,
+        Column("exam_month", "month"),
+        [_row(month, cells.get((month,), {})) for month in months],
+        incomplete=frozenset(i for i, month in enumerate(months) if snapshot.is_incomplete(month)),
+        first_drawn=n_older,
+    )
 
 
 def by_hospital(snapshot: Snapshot, view: View) -> Grid:
-    rows = _rows(snapshot, view, "hospital_id")
-    return _grid(snapshot, view, Column("hospital", "hospital"), sorted(rows, key=_largest_first), horizontal=True)
+    return _largest_first(snapshot, view, dimension="hospital_id", column=Column("hospital", "hospital"))
 
 
 def by_modality(snapshot: Snapshot, view: View) -> Grid:
-    rows = _rows(snapshot, view, "modality_group")
-    return _grid(snapshot, view, Column("modality", "modality"), sorted(rows, key=_largest_first), horizontal=True)
+    return _largest_first(snapshot, view, dimension="modality_group", column=Column("modality", "modality"))
 
 
-def _rows(snapshot: Snapshot, view: View, dimension: str) -> list[tuple[Cell, ...]]:
-    cells = read_cube(snapshot, TABLE, tuple(MEASURES), by=(dimension,), view=view, signed=SIGNED)
-    codes = [code for (code,) in cells]
-    return [
-        (code, *(cells.get((code,), {}).get(measure) for measure in MEASURES))
-        for code in (calendar(codes) if dimension == "exam_month" else codes)
-    ]
+def _largest_first(snapshot: Snapshot, view: View, *, dimension: str, column: Column) -> Grid:
+    rows = [_row(code, values) for (code,), values in _read(snapshot, view, dimension).items()]
+    rows.sort(key=lambda row: (sort_value(row[NET_SAVING]), str(row[0])))
+    return _grid(snapshot, view, column, rows, horizontal=True)
 
 
-def _largest_first(row: tuple[Cell, ...]) -> tuple[float, str]:
-    return sort_value(row[NET_SAVING]), str(row[0])
+def _read(snapshot: Snapshot, view: View, *by: str) -> dict[tuple[str, ...], dict[str, Cell]]:
+    return read_cube(snapshot, TABLE, tuple(MEASURES), by=by, view=view, signed=SIGNED)
+
+
+def _row(code: str, values: dict[str, Cell]) -> tuple[Cell, ...]:
+    return code, *(values.get(measure) for measure in MEASURES)
 
 
 def _grid(
@@ -67,11 +73,12 @@ def _grid(
     *,
     horizontal: bool = False,
     incomplete: frozenset[int] = frozenset(),
+    first_drawn: int = 0,
 ) -> Grid:
     columns = [column, *(Column(measure, kind) for measure, kind in MEASURES.items())]
     chart = Chart("bars", series=(NET_SAVING,), colors=("saving",), horizontal=horizontal)
-    totals = total(snapshot, view)
-    return Grid(columns, rows, chart=chart, total=[totals.get(m) for m in MEASURES], incomplete=incomplete)
+    totals = [total(snapshot, view).get(measure) for measure in MEASURES]
+    return Grid(columns, rows, chart=chart, total=totals, incomplete=incomplete, first_drawn=first_drawn)
 
 
 FIGURES = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from radlake.web.cells import Cell
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Column, Grid
@@ -76,8 +78,7 @@ def builds(snapshot: Snapshot, _: View) -> Grid:
     rows = snapshot.rows(
         f"""
         SELECT
-            built_at, built_table, built_version, n_rows, inputs, left(query_sha256, 12),
-            nullif(nullif(warnings, '[]'), '')
+            built_at, built_table, built_version, n_rows, inputs, left(query_sha256, 12), warnings
         FROM ops.build
         ORDER BY built_at DESC, built_table
         LIMIT {BUILDS_SHOWN}
@@ -92,7 +93,13 @@ def builds(snapshot: Snapshot, _: View) -> Grid:
         Column("query_sha256", "text"),
         Column("warnings", "text"),
     ]
-    return Grid(columns, rows)
+    return Grid(columns, [(*row[:4], _inputs(row[4]), row[5], "; ".join(json.loads(row[6])) or None) for row in rows])
+
+
+def _inputs(text: str) -> str:
+    """Tables and the versions that were read; one without a version lives only during the build."""
+    tables = json.loads(text).items()
+    return ", ".join(table if version is None else f"{table} {version}" for table, version in tables)
 
 
 FIGURES = (

@@ -28,7 +28,7 @@ def by_month(snapshot: Snapshot, view: View) -> Grid:
     cells = read_cube(snapshot, TABLE, ("n_exams",), by=("exam_month", "modality_group"), view=view)
     totals = read_cube(snapshot, TABLE, ("n_exams",), by=("exam_month",), view=view)
     sums = read_cube(snapshot, TABLE, ("n_exams",), by=("modality_group",), view=view)
-    months = calendar([month for (month,) in totals])
+    months, n_older = calendar([month for (month,) in totals])
     modalities = [code for code in snapshot.modalities if any((month, code) in cells for month in months)]
 
     def line(told: list[Cell], whole: Cell) -> list[Cell]:
@@ -52,6 +52,7 @@ def by_month(snapshot: Snapshot, view: View) -> Grid:
         chart=Chart("stack", series=range(1, len(colors) + 1), colors=colors),
         total=total_row,
         incomplete=frozenset(i for i, month in enumerate(months) if snapshot.is_incomplete(month)),
+        first_drawn=n_older,
     )
 
 

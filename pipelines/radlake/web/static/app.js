@@ -5,6 +5,16 @@ import { init } from './vendor/echarts/echarts-6.1.0.min.js';
 const REFRESH_MS = 60_000;
 const charts = new Map();
 
+const LINE_HEIGHT = 14;
+const ruler = document.createElement('canvas').getContext('2d');
+
+const labelWidth = (width) => Math.min(220, width * 0.36);
+
+function linesOf(text, width) {
+  ruler.font = `12px ${color('sans')}`;
+  return Math.ceil(ruler.measureText(text).width * 1.1 / width);
+}
+
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 function axisFormatter(data) {
@@ -124,7 +134,7 @@ function option(data, width) {
     type: 'category',
     data: data.categories,
     inverse: data.horizontal,
-    axisLabel: { ...text, interval: 0, hideOverlap: !data.horizontal, ...(data.horizontal ? { width: Math.min(200, width * 0.36), overflow: 'break', lineHeight: 14, color: color('text') } : {}) },
+    axisLabel: { ...text, interval: 0, hideOverlap: !data.horizontal, ...(data.horizontal ? { width: labelWidth(width), overflow: 'break', lineHeight: LINE_HEIGHT, color: color('text') } : {}) },
     axisLine: line,
     axisTick: { show: false },
   };
@@ -161,8 +171,9 @@ function option(data, width) {
 function draw(element) {
   const data = JSON.parse(document.getElementById(element.dataset.chart).textContent);
   if (data.horizontal) {
-    const thickness = data.form === 'bars' ? 16 + 15 * data.series.length : 32;
-    element.style.height = `${data.categories.length * thickness + 40}px`;
+    const bars = data.form === 'bars' ? 16 + 15 * data.series.length : 32;
+    const names = 8 + LINE_HEIGHT * Math.max(...data.categories.map((name) => linesOf(name, labelWidth(element.clientWidth))));
+    element.style.height = `${data.categories.length * Math.max(bars, names) + 40}px`;
   }
   let chart = charts.get(element);
   if (!chart) {
