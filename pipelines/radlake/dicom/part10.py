@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _PREFIX_END = 132
-_SERIES_INSTANCE_UID, _PIXEL_DATA = 0x0020000E, 0x7FE00010
+_TRANSFER_SYNTAX_UID, _SERIES_INSTANCE_UID, _PIXEL_DATA = 0x00020010, 0x0020000E, 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
 _HEADER_BYTES = (16 * 1024, 1024 * 1024)  # then all of it
 _MAX_INFLATED = 1 << 31
@@ -140,7 +140,7 @@ def encode_instance(ds: Dataset) -> bytes:
 
 def _header_from_bytes(data: bytes) -> Header:
     meta, pos = _read_meta(data)
-    syntax_uid = str(meta.get("TransferSyntaxUID", ""))
+    syntax_uid = first_text(meta, _TRANSFER_SYNTAX_UID)
     ds, _, _ = _read_dataset(data, pos, meta, stop_after=_SERIES_INSTANCE_UID)
 
     text = partial(first_text, ds)
@@ -196,7 +196,7 @@ def _looks_like_dataset(data: bytes) -> bool:
 def _read_dataset(
     data: bytes, pos: int, meta: FileMetaDataset, *, stop_after: int | None = None
 ) -> tuple[Dataset, TransferSyntax, list[str]]:
-    syntax_uid = str(meta.get("TransferSyntaxUID", ""))
+    syntax_uid = first_text(meta, _TRANSFER_SYNTAX_UID)
     syntax = transfer_syntax(syntax_uid)
     if syntax is None:
         raise QuarantineError(

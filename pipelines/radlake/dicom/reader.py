@@ -207,11 +207,12 @@ class Tokenizer:
                 if length & 1:
                     self._note("odd length", tag)
             value = data[value_at:value_end]
-            if vr in _WIDTHS and len(value) % _WIDTHS[vr]:
+            if len(value) % _WIDTHS.get(vr, 1):
                 if not group & 1:
                     self._fail("value_length_invalid", tag, value_at, f"{len(value)} bytes of {vr}")
                 self._note(f"length that is not one of {vr}", tag)
-                vr = "UN"
+                vr = self._known_vr(key, elements, is_signed=is_signed)
+                vr = "UN" if vr == "SQ" or len(value) % _WIDTHS.get(vr, 1) else vr
             if is_big and not is_implicit_value and vr in WORDS:
                 value = swapped(value, 4 if tag == _PIXEL_DATA and _number(elements, _BITS) == 32 else WORDS[vr])
             if vr in OTHER:

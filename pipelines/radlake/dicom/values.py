@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-__all__ = ["first_text", "is_present", "n_values", "number"]
+__all__ = ["first_text", "is_present", "number", "texts"]
 
 _WIDTHS = {"US": 2, "SS": 2, "UL": 4, "SL": 4}
 
 
 def is_present(ds: Dataset, tag: int) -> bool:
     """Whether the element is there with a value."""
-    element = ds.get_item(tag) if tag in ds else None
-    return element is not None and bool(element.value)
+    value = _value(ds, tag)
+    return value is not None and (not isinstance(value, Sized) or len(value) > 0)
+
+
+def texts(ds: Dataset, tag: int) -> list[str]:
+    """The values as text without padding."""
+    value = _value(ds, tag)
+    if value is None or value in (b"", ""):
+        return []
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="replace").split("\\")
+    return [str(part).strip(" \0") for part in ([value] if isinstance(value, str) else value)]
 
 
 def first_text(ds: Dataset, tag: int) -> str:
     """The first value as text without padding; empty when there is none."""
-    return next(iter(_texts(ds, tag)), "")
-
-
-def n_values(ds: Dataset, tag: int) -> int:
-    """How many values a text element has."""
-    return len(_texts(ds, tag))
+    return next(iter(texts(ds, tag)), "")
 
 
 def number(ds: Dataset, tag: int) -> int | None:
@@ -57,11 +63,6 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _texts(ds: Dataset, tag: int) -> list[str]:
+def _value(ds: Dataset, tag: int) -> Any:
     element = ds.get_item(tag) if tag in ds else None
-    value: Any = element.value if element is not None else None
-    if value is None or value in (b"", ""):
-        return []
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", errors="replace").split("\\")
-    return [str(part).strip(" \0") for part in ([value] if isinstance(value, str) else value)]
+    return None if element is None else element.value

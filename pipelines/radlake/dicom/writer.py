@@ -21,6 +21,7 @@ from pydicom.filewriter import writers
 from radlake.dicom import reader
 from radlake.dicom.charset import is_defined_term, is_foreign
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, is_uid, transfer_syntax
+from radlake.dicom.values import first_text, texts
 from radlake.errors import QuarantineError
 
 __all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "encode_located"]
@@ -58,10 +59,10 @@ def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
         `transfer_syntax_unknown`, `transfer_syntax_mismatch`, `uid_missing`, `uid_invalid`, and `dataset_unreadable`
         if a value cannot be written.
     """
-    syntax = transfer_syntax(str(ds.file_meta.get("TransferSyntaxUID", "")))
+    syntax = transfer_syntax(first_text(ds.file_meta, 0x00020010))
     if syntax is None:
         raise QuarantineError(reason="transfer_syntax_unknown", detail="none that can be written")
-    declared = [str(term) for term in _values(ds.get("SpecificCharacterSet", ""))]
+    declared = texts(ds, _CHARACTER_SET)
     is_utf8 = _UTF8 in declared or not all(map(is_defined_term, declared))
     options = {"is_encapsulated": syntax.is_encapsulated, "is_big_endian": syntax.is_big_endian}
     writer = _Writer(**options, is_utf8=is_utf8)
@@ -76,7 +77,7 @@ def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
 
 def _meta(ds: Dataset, syntax_uid: str) -> bytes:
     """Preamble and file meta information (PS3.10 7.1)."""
-    uids = [str(ds.get(keyword) or "") for keyword in ("SOPClassUID", "SOPInstanceUID")]
+    uids = ["\\".join(texts(ds, tag)) for tag in (0x00080016, 0x00080018)]
     if not all(uids):
         raise QuarantineError(reason="uid_missing", detail="SOPClassUID or SOPInstanceUID")
     if not all(map(is_uid, uids)):

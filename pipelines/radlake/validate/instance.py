@@ -24,6 +24,7 @@ _UIDS = {
     "StudyInstanceUID": 0x0020000D,
     "SeriesInstanceUID": 0x0020000E,
 }
+_META = {0x00080016: 0x00020002, 0x00080018: 0x00020003}  # the same UIDs in file meta information
 _MODALITY = 0x00080060
 # What an object without pixels is made for, by the arc of its SOP class (PS3.3): content, document, waveform.
 _PAYLOADS = {
@@ -63,10 +64,10 @@ def check_instance(ds: Dataset, *, size: int) -> None:
     """
     if size < _SMALLEST_FILE:
         raise QuarantineError(reason="part10_truncated", detail=f"{size} bytes")
-    meta_class = str(ds.file_meta.get("MediaStorageSOPClassUID", ""))
+    meta_class = values.first_text(ds.file_meta, _META[_UIDS["SOPClassUID"]])
     if uids.MEDIA_DIRECTORY in (meta_class, values.first_text(ds, _UIDS["SOPClassUID"])):
         raise QuarantineError(reason="media_directory", detail="Media Storage Directory")
-    syntax = uids.transfer_syntax(str(ds.file_meta.get("TransferSyntaxUID", "")))
+    syntax = uids.transfer_syntax(values.first_text(ds.file_meta, 0x00020010))
     if syntax is None:
         raise QuarantineError(reason="transfer_syntax_unknown", detail="none that is known")
     sop_class = _check_uids(ds)
@@ -82,7 +83,7 @@ def _check_uids(ds: Dataset) -> str:
     if absent:
         raise QuarantineError(reason="uid_missing", detail=", ".join(absent))
     broken = [
-        keyword for keyword, uid in found.items() if not uids.is_uid(uid) or values.n_values(ds, _UIDS[keyword]) > 1
+        keyword for keyword, uid in found.items() if not uids.is_uid(uid) or len(values.texts(ds, _UIDS[keyword])) > 1
     ]
     if broken:
         raise QuarantineError(reason="uid_invalid", detail=", ".join(broken))
@@ -103,7 +104,7 @@ def _deviations(ds: Dataset) -> Iterator[str]:
         uid = values.first_text(ds, tag)
         if uids.has_leading_zero(uid):
             yield f"{keyword} has a component with a leading zero"
-        if keyword.startswith("SOP") and str(ds.file_meta.get(f"MediaStorage{keyword}", uid)) != uid:
+        if tag in _META and values.first_text(ds.file_meta, _META[tag]) not in ("", uid):
             yield f"{keyword} of the file meta information is another"
     if not values.is_present(ds, _MODALITY):
         yield "no Modality"

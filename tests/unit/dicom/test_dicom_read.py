@@ -214,6 +214,13 @@ def test_odd_length_is_noted_and_written_even() -> None:
     assert notes(ds) == ("odd length of (0010,0020)",)
 
 
+def test_private_number_of_wrong_length_stays_as_bytes() -> None:
+    ds = read_bytes(with_dataset(element(0x00290010, b"LO", b"ZZ") + element(0x00291001, b"FD", b"\1\2\3\4")))
+
+    assert (ds.get_item(0x00291001).VR, ds[0x00291001].value) == ("UN", b"\1\2\3\4")
+    assert notes(ds) == ("length that is not one of FD of (0029,1001)",)
+
+
 BROKEN = {
     "empty": (b"", "empty_file"),
     "no preamble": (BODY, "part10_missing"),
@@ -223,6 +230,10 @@ BROKEN = {
     "no file meta": (b"\0" * 128 + b"DICM" + BODY, "part10_missing"),
     "no transfer syntax": (
         b"\0" * 128 + b"DICM" + element(0x00020002, b"UI", b"1.2\0") + BODY,
+        "transfer_syntax_unknown",
+    ),
+    "transfer syntax as number": (
+        b"\0" * 128 + b"DICM" + element(0x00020010, b"DS", b"1.2.840.10008.1.2.1 "[:18]) + BODY,
         "transfer_syntax_unknown",
     ),
     "foreign transfer syntax": (with_dataset(BODY, syntax="1.2.3.4"), "transfer_syntax_unknown"),

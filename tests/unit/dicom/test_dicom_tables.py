@@ -156,13 +156,15 @@ def test_no_number(vr: str, value: bytes) -> None:
 
 def test_texts() -> None:
     ds = Dataset()
-    assert (values.first_text(ds, 0x0020000D), values.n_values(ds, 0x0020000D)) == ("", 0)
+    assert (values.first_text(ds, 0x0020000D), values.texts(ds, 0x0020000D)) == ("", [])
     ds.StudyInstanceUID = ["1.2", "3.4"]
-    assert (values.first_text(ds, 0x0020000D), values.n_values(ds, 0x0020000D)) == ("1.2", 2)
+    assert (values.first_text(ds, 0x0020000D), values.texts(ds, 0x0020000D)) == ("1.2", ["1.2", "3.4"])
     ds.StudyInstanceUID = UID("1.2")
     assert (values.first_text(ds, 0x0020000D), values.is_present(ds, 0x0020000D)) == ("1.2", True)
     ds.StudyInstanceUID = ""
     assert values.is_present(ds, 0x0020000D) is False
+    ds.InstanceNumber = 0
+    assert values.is_present(ds, 0x00200013) is True
 
 
 @pytest.mark.parametrize("module", [radlake.dicom.charset, radlake.dicom.uids])
