@@ -1,6 +1,6 @@
 """The lake: series objects, tables, the ledger and the quarantine of a deployment.
 
-`objects` and `tables` write, `duck` reads, `zones` says what lies where.
+`objects` and `tables` write, `duck` reads, `zones` says what lies where, `upkeep` tidies.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ class Snapshot:
     def __init__(self, table: Table, handle: DeltaTable) -> None:
         self._table = table
         self._handle = handle
+        self._root = handle.table_uri.rstrip("/").removeprefix("file://") + "/"
 
     @property
     def version(self) -> int:
@@ -57,7 +58,7 @@ class Snapshot:
 
     def files(self, *, where: str | None = None) -> list[str]:
         """Paths or URIs of the live files, sorted; `where` leaves out files that cannot hold a matching row."""
-        with _delta_errors(self._handle.table_uri):
+        with _delta_errors(self._root):
             try:
                 return sorted(self._handle.file_uris(file_pruning_predicate=where))
             except DeltaError as exc:
@@ -85,9 +86,8 @@ class Snapshot:
             If the table moved on since this snapshot was taken.
         """
         now = int(at.timestamp() * 1000)
-        root = self._handle.table_uri.rstrip("/").removeprefix("file://") + "/"
         actions: list[AddAction | RemoveAction] = [
-            RemoveAction(path.removeprefix(root), batch_id is not None, now) for path in remove
+            RemoveAction(path.removeprefix(self._root), batch_id is not None, now) for path in remove
         ]
         actions += [
             AddAction(file.path, file.n_bytes, file.partition, now, batch_id is not None, json.dumps(file.stats))
@@ -95,7 +95,7 @@ class Snapshot:
         ]
         version = self.version + 1
         transactions = [Transaction(batch_id, version, now)] if batch_id else None
-        with _delta_errors(root):
+        with _delta_errors(self._root):
             try:
                 self._handle.create_write_transaction(
                     actions,
@@ -107,22 +107,24 @@ class Snapshot:
                 )
             except CommitFailedError as exc:
                 raise Conflict(str(exc)) from exc
-        _make_durable(root, version=version)
+        _make_durable(self._root, version=version)
         return version
 
-    def vacuum(self, *, retention: timedelta, keep_versions: list[int], orphans: bool) -> None:
-        """Delete files that were removed longer ago than `retention` and that no kept version needs.
+    def unneeded(self, *, retention: timedelta, keep_versions: list[int], orphans: bool) -> set[str]:
+        """Paths below the table's root that were removed longer ago than `retention` and that no kept version needs.
 
         With `orphans` also files as old that are not in the log: of a writer that died, or of one that still writes.
+        Some of them may have been deleted before.
         """
-        with _delta_errors(self._handle.table_uri):
-            self._handle.vacuum(
+        with _delta_errors(self._root):
+            found = self._handle.vacuum(
                 retention_hours=int(retention.total_seconds() // 3600),
-                dry_run=False,
+                dry_run=True,
                 enforce_retention_duration=False,
                 full=orphans,
                 keep_versions=keep_versions,
             )
+        return {path.removeprefix(self._root) for path in found}
 
 
 def open_log(uri: str, table: Table, *, options: dict[str, str] | None, version: int | None = None) -> Snapshot | None:

@@ -305,10 +305,10 @@ def fsync_folder(path: Path) -> None:
     _fsync(path)
 
 
-def sweep(folder: Path, *, older_than: timedelta) -> None:
-    """Remove what dead processes left in a folder for files that are being made."""
+def sweep(folder: Path, *, older_than: timedelta, pattern: str = "*") -> None:
+    """Remove what dead processes left in a local folder for files that are being made."""
     limit = time.time() - older_than.total_seconds()
-    for entry in folder.iterdir() if folder.is_dir() else []:
+    for entry in folder.glob(pattern):
         with contextlib.suppress(FileNotFoundError):
             if entry.stat().st_mtime < limit:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

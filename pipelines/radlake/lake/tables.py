@@ -28,6 +28,7 @@ from radlake.errors import CommitRefused, ContractBroken, RadlakeError, StoreFul
 from radlake.lake import deltalog, parquet
 from radlake.lake.deltalog import Conflict, DataFile, Snapshot
 from radlake.lake.store import LocalStore, S3Options, S3Store, Store, open_store, storage_errors, sweep
+from radlake.log import get_logger
 
 __all__ = ["LONGEST_BATCH", "TableStore"]
 
@@ -38,7 +39,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ATTEMPTS = 60
 _COMPACT = "compact"
 _PINS = ".pins"
-_STAGING = ".staging"
+
+log = get_logger()
+
+
+class _Overtaken(Exception):
+    """Rows of a month were replaced while it was laid out anew."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,8 @@ class TableStore:
     def compact(self, table: Table | str) -> int:
         """Lay each month that came in many files out anew, in few files of consecutive persons.
 
-        Writers may go on: what they add meanwhile stays as it is.
+        Writers may go on: what they add meanwhile stays as it is, and a month in which they replace rows is left for
+        the next time.
 
         Returns
         -------
@@ -159,16 +166,14 @@ class TableStore:
         for file in snapshot.files() if snapshot else []:
             months.setdefault(file.rpartition("/")[0], []).append(file)
         crowded = [files for files in months.values() if len(files) > 1 and not all(map(_is_compact, files))]
-        for files in crowded:
-            self._compact(table, files)
-        return len(crowded)
+        return sum(self._compact(table, files) for files in crowded)
 
-    def _compact(self, table: Table, files: list[str]) -> None:
+    def _compact(self, table: Table, files: list[str]) -> bool:
         month = set(files)
 
         def removed(snapshot: Snapshot) -> list[str]:
             if not month <= set(snapshot.files()):
-                raise CommitRefused(table=table.full_name, reason="rows were replaced while it was compacted")
+                raise _Overtaken
             return files
 
         def write(folder: Path, sources: list[str]) -> list[DataFile]:
@@ -177,7 +182,12 @@ class TableStore:
                 table, empty, folder=folder, name=_COMPACT, survivors_of=sources, filesystem=self._fs
             )
 
-        self._publish(table, batch_id=None, removed=removed, write=write)
+        try:
+            self._publish(table, batch_id=None, removed=removed, write=write)
+        except _Overtaken:
+            log.info("compaction_overtaken", table=table.full_name)
+            return False
+        return True
 
     def pin(self, name: str, versions: Mapping[str, int]) -> None:
         """Keep versions of tables readable under a name, for a cohort release: `{"dicom.study_v1": 12}`.
@@ -208,20 +218,25 @@ class TableStore:
             found[path.removeprefix(f"{_PINS}/").removesuffix(".json")] = json.loads(content)
         return found
 
-    def vacuum(self, table: Table | str, *, retention: timedelta = LONGEST_BATCH) -> None:
-        """Delete the files that were removed longer ago than `retention` and that no pin keeps.
+    def vacuum(self, table: Table | str, *, retention: timedelta = LONGEST_BATCH) -> int:
+        """Delete the files that were removed longer ago than `retention` and that no pin keeps; returns how many.
 
         Files that are not in the log are deleted only when they are older than the longest batch may take: a younger
         one may belong to a writer who has not committed yet. To erase a person physically: `commit_batch` with
         `replace`, let go of the pins that hold the rows, vacuum with no retention.
         """
         table = _contract(table)
+        snapshot = self.snapshot(table)
+        if snapshot is None:
+            return 0
         kept = sorted({pinned[table.full_name] for pinned in self.pins().values() if table.full_name in pinned})
-        for orphans, age in ((False, retention), (True, max(retention, LONGEST_BATCH))):
-            if snapshot := self.snapshot(table):
-                snapshot.vacuum(retention=age, keep_versions=kept, orphans=orphans)
-        if isinstance(self.store, LocalStore):
-            sweep(self.store.root / _STAGING, older_than=LONGEST_BATCH)
+        unneeded = snapshot.unneeded(retention=retention, keep_versions=kept, orphans=False)
+        unneeded |= snapshot.unneeded(retention=max(retention, LONGEST_BATCH), keep_versions=kept, orphans=True)
+        there = unneeded & {name.removeprefix(f"{_folder(table)}/") for name in self.store.list(f"{_folder(table)}/")}
+        for path in there:
+            self.store.delete(f"{_folder(table)}/{path}")
+        sweep(self._staging_root, older_than=LONGEST_BATCH, pattern="tables-*")
+        return len(there)
 
     @cached_property
     def store(self) -> Store:
@@ -287,7 +302,7 @@ class TableStore:
                     reason = str(conflict)
                     time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))
             raise CommitRefused(table=table.full_name, reason=f"{_ATTEMPTS} other commits came first; {reason}")
-        except (CommitRefused, StoreFull):  # after any other error the commit may have reached the store
+        except (CommitRefused, StoreFull, _Overtaken):  # after any other error the commit may have reached the store
             self._discard(table, written)
             raise
 
@@ -303,15 +318,17 @@ class TableStore:
                 raise
         return files
 
+    @property
+    def _staging_root(self) -> Path:
+        if isinstance(self.store, LocalStore):
+            return self.store.root / ".staging"
+        return self.scratch or Path(tempfile.gettempdir())
+
     @contextmanager
     def _staging(self) -> Iterator[Path]:
         """A private folder for files that are being written; on the same file system as a local table."""
-        if isinstance(self.store, LocalStore):
-            parent = self.store.root / _STAGING
-        else:
-            parent = self.scratch or Path(tempfile.gettempdir())
-        folder = parent / f"tables-{uuid.uuid4().hex}"
-        with storage_errors(str(parent)):
+        folder = self._staging_root / f"tables-{uuid.uuid4().hex}"
+        with storage_errors(str(self._staging_root)):
             folder.mkdir(parents=True)
         try:
             yield folder

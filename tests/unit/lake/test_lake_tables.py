@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -164,6 +168,8 @@ def test_the_log_tells_which_files_cannot_hold_a_person_or_a_month(store: TableS
     assert months(store, f"study_month = 202601 AND patient_key = {2**62 + 1000}") == []
     assert months(store, "exam_pseudo_id = 'e21'") == ["202603"]
     assert months(store, "study_at < '2026-01-01 00:00:00.000001'") == ["202601"]
+    log = Path(store.root) / "core/exam_v1/_delta_log/00000000000000000001.json"
+    assert '\\"study_at\\": \\"2026-01-01T00:00:04\\"' in log.read_text(encoding="utf-8"), "as Delta's protocol says it"
     # a column without statistics leaves out nothing
     assert months(store, "exam_bytes = 12345") == ["202601", "202602", "202603"]
 
@@ -177,14 +183,34 @@ def months(store: TableStore, where: str) -> list[str]:
 
 
 def test_the_same_rows_give_the_same_bytes_in_any_order(tmp_path: Path):
-    data = exams(*(f"e{i}" for i in range(3000)), region_code="r")
-    shuffled = data.take(pa.array([(i * 7) % 3000 for i in range(3000)]))
+    """Also when they are many and DuckDB could use several threads."""
+    n = 150_000
+    numbers = pa.array(range(n))
+    data = exams("x").take(pa.array([0]).take(pc.multiply(numbers, 0)))
+    names = pc.binary_join_element_wise("e", pc.cast(numbers, pa.string()), "")
+    months = pc.add(202601, pc.cast(pc.bit_wise_and(numbers, 1), pa.int32()))
+    data = changed(changed(data, "exam_pseudo_id", names), "study_month", months)
+    shuffled = data.take(pc.array_sort_indices(pc.bit_wise_xor(numbers, 0x15555)))
     found = []
     for name, given in (("one", data), ("two", shuffled)):
         store = TableStore(str(tmp_path / name))
         store.commit_batch(EXAM, given, batch_id="b1")
-        found.append([file.read_bytes() for file in parquet_files(store)])
+        found.append(sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in parquet_files(store)))
     assert found[0] == found[1]
+    assert len(found[0]) == 2
+
+
+def test_rows_that_sort_alike_have_an_order_too(tmp_path: Path):
+    given = rows("dicom.series", *({"object_path": f"p{i * 7 % 100}"} for i in range(100)))
+    store = TableStore(str(tmp_path))
+    store.commit_batch("dicom.series", given, batch_id="b1")
+    (file,) = store.files("dicom.series")
+    assert pq.read_table(file).column("object_path").to_pylist() == sorted(given.column("object_path").to_pylist())
+
+
+def changed(data: pa.Table, column: str, values: pa.ChunkedArray | pa.Array) -> pa.Table:
+    index = data.column_names.index(column)
+    return data.set_column(index, data.schema.field(column), values.cast(data.schema.field(column).type))
 
 
 def test_rows_lie_in_the_order_of_the_contract(store: TableStore):
@@ -249,9 +275,11 @@ def test_vacuum_keeps_what_is_live_pinned_or_young(store: TableStore):
     store.pin("cohort-1", {"core.exam_v1": 2})
     uncommitted = Path(store.root) / "core/exam_v1/study_month=202603/b-b9-other-writer.parquet"
     uncommitted.write_bytes(b"half")
-    store.vacuum(EXAM)
-    assert len(parquet_files(store)) == 4, "nothing is a week old"
-    store.vacuum(EXAM, retention=timedelta(0))
+    version = store.version(EXAM)
+    assert store.vacuum(EXAM) == 0, "nothing is a week old"
+    assert store.vacuum(EXAM, retention=timedelta(0)) == 1
+    assert store.vacuum(EXAM, retention=timedelta(0)) == 0
+    assert store.version(EXAM) == version
     assert [file.name[:5] for file in parquet_files(store)] == ["b-b2-", "b-b3-", "b-b9-"]
     assert (ids(store), ids(store, version=2)) == (["c"], ["b"])
     store.unpin("cohort-1")
@@ -274,6 +302,22 @@ def test_a_pin_is_of_a_version_that_exists_and_never_changes(store: TableStore):
         store.pin("cohort-2", {"core.exam_v1": 7})
     with pytest.raises(CommitRefused, match="a pin is named by"):
         store.pin("../x", {"core.exam_v1": 1})
+
+
+def test_vacuum_sweeps_what_dead_writers_left_long_ago(store: TableStore):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    folder = Path(store.root) / "core/exam_v1/study_month=202603"
+    staging = Path(store.root) / ".staging"
+    for path in (folder / "b-old.parquet", folder / "b-young.parquet", staging / "tables-1/x", staging / "tables-2/x"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    long_ago = time.time() - 8 * 86400
+    for path in (folder / "b-old.parquet", staging / "tables-1"):
+        os.utime(path, (long_ago, long_ago))
+    assert store.vacuum(EXAM) == 1
+    assert [file.name[:4] for file in parquet_files(store)] == ["b-b1", "b-yo"]
+    assert [entry.name for entry in staging.iterdir()] == ["tables-2"]
+    assert ids(store) == ["a"]
 
 
 @pytest.fixture
