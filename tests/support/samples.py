@@ -48,6 +48,8 @@ def sample_study(
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid(study, n)
         ds.StudyDate, ds.PatientID, ds.PatientName = study_date, "P0001", "Sample^Study"
         ds.pop("DataSetTrailingPadding", None)  # not part of the content; archives drop it (PS3.10 7.2)
+        if ds.file_meta.TransferSyntaxUID.is_compressed:
+            ds["PixelData"].VR = "OB"  # PS3.5 A.4; an archive that reads OW writes OB
         files[ds.SOPInstanceUID] = folder / f"{n:03d}.dcm"
         ds.save_as(files[ds.SOPInstanceUID])
     return files

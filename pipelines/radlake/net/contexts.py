@@ -6,6 +6,7 @@ class is proposed once per transfer syntax, and the 127 places of an association
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from radlake.dicom.uids import (
@@ -21,6 +22,8 @@ from radlake.net.upper_layer import MAX_CONTEXTS, Proposal
 __all__ = ["VERIFICATION", "choose_transfer_syntax", "plan_contexts"]
 
 VERIFICATION = "1.2.840.10008.1.1"
+
+_FEW = 12  # that many classes can have each transfer syntax in a place of its own
 
 # Commonest first: what PACS store, by what the vendors of their archives compress with.
 _COMPRESSED = (
@@ -43,35 +46,68 @@ _COMPRESSED = (
     "1.2.840.10008.1.2.4.107",  # HEVC
 )
 
-# SOP classes below 1.2.840.10008.5.1.4.1.1, commonest first.
-_COMMON_IMAGES = (
-    *("2", "4", "1", "1.1", "7", "1.2", "6.1", "3.1", "12.1", "12.2", "2.1", "4.1", "20", "128", "13.1.3"),
-    *("1.3", "1.1.1", "1.2.1", "6.2", "77.1.1", "77.1.2", "77.1.4", "77.1.5.1", "77.1.5.2", "77.1.5.4"),
-    *("7.1", "7.2", "7.3", "7.4", "12.1.1", "12.2.1", "13.1.1", "130", "66.4", "30", "481.1", "6", "3", "5"),
-)
-_COMMON_OTHERS = (
-    *("88.67", "88.11", "88.22", "88.33", "88.34", "88.50", "88.59", "88.65", "88.69", "11.1", "11.2", "104.1"),
-    *("66", "66.1", "481.2", "481.3", "481.5", "9.1.1", "9.1.2"),
-)
-_COMMON_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{suffix}" for suffix in (*_COMMON_IMAGES, *_COMMON_OTHERS))
+# Storage SOP classes below 1.2.840.10008.5.1.4.1.1 that devices of a modality make, commonest first.
+_OF_MODALITY = {
+    "CT": ("2", "2.1"),
+    "MR": ("4", "4.1", "4.3", "4.2"),
+    "CR": ("1", "1.1"),
+    "DX": ("1.1", "1", "1.1.1"),
+    "MG": ("1.2", "1.2.1", "13.1.3", "88.50"),
+    "US": ("6.1", "3.1", "6.2", "6", "3"),
+    "XA": ("12.1", "12.1.1", "13.1.1"),
+    "RF": ("12.2", "12.2.1"),
+    "NM": ("20", "5"),
+    "PT": ("128", "130"),
+    "IO": ("1.3", "1.3.1", "1.1"),
+    "PX": ("1.1", "1"),
+    "ES": ("77.1.1", "77.1.1.1"),
+    "GM": ("77.1.2",),
+    "SM": ("77.1.3", "77.1.6"),
+    "XC": ("77.1.4", "77.1.4.1"),
+    "OP": ("77.1.5.1", "77.1.5.2"),
+    "OPT": ("77.1.5.4",),
+    "SR": ("88.67", "88.11", "88.22", "88.33", "88.34", "88.65", "88.69"),
+    "KO": ("88.59",),
+    "PR": ("11.1", "11.2"),
+    "DOC": ("104.1",),
+    "SEG": ("66.4",),
+    "REG": ("66.1",),
+    "ECG": ("9.1.1", "9.1.2"),
+    "RTIMAGE": ("481.1",),
+    "RTDOSE": ("481.2",),
+    "RTSTRUCT": ("481.3",),
+    "RTPLAN": ("481.5",),
+    "OT": ("7.1", "66"),
+}
+_OF_ANY = ("7", "7.2", "7.3", "7.4")  # secondary capture: every modality's archive has some
 
 
-def plan_contexts(sop_classes: Iterable[str]) -> list[Proposal]:
-    """Storage contexts of a C-GET for a study of these SOP classes; of the commonest when they are not known.
+def plan_contexts(sop_classes: Iterable[str], *, modalities: Iterable[str] = ()) -> list[Proposal]:
+    """Storage contexts of a C-GET for a study of these SOP classes.
 
-    Uncompressed comes first for every class, then one compressed transfer syntax after the other.
+    When the node does not tell the classes, those that the study's modalities are stored as; when it tells no
+    modality either, or an unknown one, the commonest of all. Uncompressed comes first for every class, then one
+    compressed transfer syntax after the other.
     """
-    classes = sorted(sop_classes) or list(_COMMON_CLASSES)
-    room = MAX_CONTEXTS - 1  # one is for C-GET itself
-    if 2 * len(classes) <= room:
+    classes = sorted(set(sop_classes)) or _likely_classes(sorted(set(modalities)))
+    if len(classes) <= _FEW:
         plain = [
             (uid, (syntax,)) for syntax in (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN) for uid in classes
         ]
     else:
         plain = [(uid, (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)) for uid in classes]
     pixels = [uid for uid in classes if is_image_class(uid) or not is_storage_class(uid)]
-    compressed = [(uid, (syntax,)) for syntax in _COMPRESSED for uid in pixels]
+    compressed = [(uid, (syntax,)) for syntax in _COMPRESSED for uid in pixels[:_FEW]]
+    room = MAX_CONTEXTS - 1  # one is for C-GET itself
     return [Proposal(uid, syntaxes, is_scp=True) for uid, syntaxes in [*plain, *compressed][:room]]
+
+
+def _likely_classes(modalities: list[str]) -> list[str]:
+    """The first class of each modality before the second of any."""
+    if not modalities or not _OF_MODALITY.keys() >= set(modalities):
+        modalities = list(_OF_MODALITY)
+    ranks = itertools.zip_longest(*(_OF_MODALITY[modality] for modality in modalities), _OF_ANY)
+    return [f"1.2.840.10008.5.1.4.1.1.{suffix}" for suffix in dict.fromkeys(itertools.chain(*ranks)) if suffix]
 
 
 def choose_transfer_syntax(abstract_syntax: str, offered: Sequence[str]) -> str | None:

@@ -22,10 +22,12 @@ _CANNOT_UNDERSTAND = 0xC000
 
 
 class Delivery:
-    """Counts by several threads; the thread that asked for the study may wait for them.
+    """Filled by several threads; the one that asked for the study may wait for them.
 
     Attributes
     ----------
+    due : frozenset of str, optional
+        SOP Instance UIDs that shall come; None when nobody knows.
     arrived : set of str
         SOP Instance UIDs that came, also those that the folder had before.
     n_new : int
@@ -40,8 +42,9 @@ class Delivery:
         Our disk refused an instance.
     """
 
-    def __init__(self, folder: InstanceFolder) -> None:
+    def __init__(self, folder: InstanceFolder, *, due: frozenset[str] | None) -> None:
         self.folder = folder
+        self.due = due
         self.arrived: set[str] = set()
         self.n_new = self.n_said = self.n_said_failed = 0
         self.statuses: set[int] = set()
@@ -143,13 +146,13 @@ class Delivery:
         with self._changed:
             self._changed.wait_for(lambda: self._n_under_way == 0)
 
-    def n_missing(self, due: frozenset[str] | None) -> int:
+    def n_missing(self) -> int:
         """How many instances are still missing: by the list, or by what the node says when there is none."""
-        if due is not None:
-            return len(due - self.folder.uids())
+        if self.due is not None:
+            return len(self.due - self.folder.uids())
         return self.n_said_failed + max(0, self.n_said - len(self.arrived))
 
-    def result(self, due: frozenset[str] | None, *, node: str) -> RetrieveResult:
+    def result(self, *, node: str) -> RetrieveResult:
         """What came of the retrieve.
 
         Raises
@@ -160,9 +163,9 @@ class Delivery:
         """
         if self.store_full:
             raise self.store_full
-        n_failed = self.n_missing(due)
+        n_failed = self.n_missing()
         reason = "; ".join(dict.fromkeys(self.reasons))
-        if not self.arrived and (n_failed or due is None):
+        if not self.arrived and (n_failed or self.due is None):
             raise RetrieveFailed(node=node, reason=reason or "it reported success and sent nothing")
         if n_failed and not reason:
             reason = f"it reported success, but {n_failed} of the instances did not come"

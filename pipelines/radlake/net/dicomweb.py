@@ -10,7 +10,6 @@ import base64
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -18,13 +17,14 @@ import httpx
 
 from radlake.config import resolve_secret
 from radlake.errors import NodeUnavailable, QueryFailed, RetrieveFailed, SlowDown, TransientError
-from radlake.net.client import RetrieveResult, StudyFound, Window
+from radlake.net.client import StudyFound, Window
 from radlake.net.delivery import Delivery
-from radlake.net.instance_files import InstanceFolder, is_file_name
+from radlake.net.instance_files import is_file_name
 from radlake.net.inventory import Inventory, Keys, plan_requests, studies_within, study_from_text
 from radlake.net.multipart import MultipartBroken, boundary_of, parts
 from radlake.net.node import WebNode
 from radlake.net.reach import client_context, why_unreachable
+from radlake.net.study_client import StudyClient
 
 __all__ = ["WebClient"]
 
@@ -43,13 +43,13 @@ class _Failure(Protocol):
     def __call__(self, reason: str, **facts: int) -> TransientError: ...
 
 
-class WebClient:
+class WebClient(StudyClient):
     """See `radlake.net.client.NodeClient`."""
 
     def __init__(self, node: WebNode) -> None:
+        super().__init__(node=node.name)
         self._node = node
         self._verify = client_context(node.tls, node=node.name) if node.tls else True
-        self._inventory: tuple[str, Inventory | None] = ("", None)  # of the study asked for last
 
     def echo(self) -> float:
         begin = time.perf_counter()
@@ -72,48 +72,27 @@ class WebClient:
         ]
         return studies_within(window, studies, node=self._node.name)
 
-    def find_instances(self, study_uid: str) -> frozenset[str] | None:
-        inventory = self._find_inventory(study_uid)
-        self._inventory = (study_uid, inventory)
-        return None if inventory is None else frozenset(inventory.series_of)
-
-    def retrieve(self, study_uid: str, *, into: Path, wanted: frozenset[str] | None = None) -> RetrieveResult:
-        delivery = Delivery(InstanceFolder(into))
-        inventory = self._known_inventory(study_uid)
-        listed = frozenset(inventory.series_of) if wanted is None and inventory else wanted
-        due = None if listed is None else listed - delivery.folder.uids()
-        if due is not None and not due:
-            return RetrieveResult(0, 0)
+    def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
         seconds = self._node.timeouts.retrieve
         with self._session() as session:
-            for path in _paths(plan_requests(study_uid, inventory=inventory, due=due)):
+            for path in _paths(plan_requests(study_uid, inventory=inventory, due=delivery.due)):
                 try:
                     with self._get(session, path, self._failed_retrieve, accept=_AS_STORED, seconds=seconds) as answer:
                         _take(answer, delivery)
                 except RetrieveFailed as exc:
                     delivery.refuse(str(exc.facts["reason"]))
-        return delivery.result(due, node=self._node.name)
 
-    def _known_inventory(self, study_uid: str) -> Inventory | None:
-        known_uid, inventory = self._inventory
-        if known_uid == study_uid:
-            return inventory
-        try:
-            return self._find_inventory(study_uid)
-        except QueryFailed:
-            return None  # the study may be sent all the same
-
-    def _find_inventory(self, study_uid: str) -> Inventory | None:
+    def _find_inventory(self, study_uid: str) -> Inventory:
         path = f"/studies/{_quoted(study_uid)}/instances?includefield=SOPInstanceUID&includefield=SeriesInstanceUID"
         try:
             with self._session() as session:
                 rows = self._search(session, path, key=_SOP_UID)
         except QueryFailed as exc:
             if exc.facts.get("status") in _NO_SUCH_SEARCH:
-                return None
+                return Inventory()
             raise
         series_of = {_first(row, _SOP_UID): _first(row, _SERIES_UID) for row in rows}
-        return Inventory(series_of) if series_of and all(series_of) else None
+        return Inventory(series_of if series_of and all(series_of) else None)
 
     def _search(self, session: httpx.Client, path: str, *, key: str) -> list[dict[str, Any]]:
         """Rows of every page; a server may cut a page shorter than asked, so only an empty one is the last.

@@ -13,16 +13,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import tenacity
 
 from radlake.dicom.uids import IMPLICIT_VR_LITTLE_ENDIAN
 from radlake.errors import AssociationRejected, ConfigInvalid, NodeUnavailable, QueryFailed
-from radlake.net.client import RetrieveResult, StudyFound, Window
+from radlake.net.client import StudyFound, Window
 from radlake.net.contexts import VERIFICATION, plan_contexts
 from radlake.net.delivery import Delivery
-from radlake.net.instance_files import InstanceFolder
 from radlake.net.inventory import Inventory, Keys, int_from_text, plan_requests, studies_within, study_from_text
 from radlake.net.message import (
     PENDING,
@@ -42,6 +40,7 @@ from radlake.net.message import (
 from radlake.net.node import DimseNode
 from radlake.net.reach import client_context, server_context, why_unreachable
 from radlake.net.storage_scp import PortBusy, receiving
+from radlake.net.study_client import StudyClient
 from radlake.net.upper_layer import (
     Association,
     AssociationLost,
@@ -63,10 +62,11 @@ _ATTEMPTS = 3
 _LOW = 2  # priority: clinical work goes first
 
 
-class DimseClient:
+class DimseClient(StudyClient):
     """See `radlake.net.client.NodeClient`."""
 
     def __init__(self, node: DimseNode, *, ae_title: str, scp_port: int = 0) -> None:
+        super().__init__(node=node.name)
         self._node = node
         self._ae_title = ae_title
         self._scp_port = node.move_port or scp_port
@@ -78,7 +78,6 @@ class DimseClient:
         self._server_tls = server_context(node.tls, node=node.name) if node.tls and is_move else None
         self._places = threading.BoundedSemaphore(node.max_associations)
         self._message_ids = itertools.cycle(range(1, 0x10000))
-        self._inventory: tuple[str, Inventory | None] = ("", None)  # of the study asked for last
 
     def echo(self) -> float:
         begin = time.perf_counter()
@@ -111,45 +110,26 @@ class DimseClient:
             ]
         return studies_within(window, answers, node=self._node.name)
 
-    def find_instances(self, study_uid: str) -> frozenset[str] | None:
-        inventory = self._find_inventory(study_uid)
-        self._inventory = (study_uid, inventory)
-        return None if inventory is None else frozenset(inventory.series_of)
-
-    def retrieve(self, study_uid: str, *, into: Path, wanted: frozenset[str] | None = None) -> RetrieveResult:
-        delivery = Delivery(InstanceFolder(into))
-        inventory = self._known_inventory(study_uid)
-        listed = frozenset(inventory.series_of) if wanted is None and inventory else wanted
-        due = None if listed is None else listed - delivery.folder.uids()
-        if due is not None and not due:
-            return RetrieveResult(0, 0)
-        requests = plan_requests(study_uid, inventory=inventory, due=due)
-        self._bring(study_uid, requests, delivery, inventory, due)
+    def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
+        self._ask_for(study_uid, plan_requests(study_uid, inventory=inventory, due=delivery.due), inventory, delivery)
         if not delivery.arrived and delivery.statuses and delivery.statuses <= {SUCCESS, *_NO_SUCH_LEVEL}:
             # Some archives know no retrieve below the study.
             delivery.reasons.clear()
-            self._bring(study_uid, plan_requests(study_uid, inventory=None, due=None), delivery, inventory, due)
-        return delivery.result(due, node=self._node.name)
+            self._ask_for(study_uid, plan_requests(study_uid, inventory=Inventory(), due=None), inventory, delivery)
 
-    def _bring(
-        self,
-        study_uid: str,
-        requests: list[Keys],
-        delivery: Delivery,
-        inventory: Inventory | None,
-        due: frozenset[str] | None,
-    ) -> None:
+    def _ask_for(self, study_uid: str, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:
         try:
             if self._node.retrieve == "get":
-                self._get(requests, delivery, inventory.sop_classes if inventory else frozenset())
+                self._get(requests, inventory, delivery)
             else:
-                self._move(study_uid, requests, delivery, due)
+                self._move(study_uid, requests, delivery)
         except _ENDED as exc:
             delivery.reasons.append(str(exc))
 
-    def _get(self, requests: list[Keys], delivery: Delivery, sop_classes: frozenset[str]) -> None:
+    def _get(self, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:
         model = self._model(Field.C_GET_RQ)
-        with self._association([_implicit(model), *plan_contexts(sop_classes)]) as assoc:
+        contexts = plan_contexts(inventory.sop_classes, modalities=inventory.modalities)
+        with self._association([_implicit(model), *contexts]) as assoc:
             assoc.timeout = self._node.timeouts.retrieve
             for request in requests:
                 self._send(assoc, Field.C_GET_RQ, model, identifier=request)
@@ -161,7 +141,7 @@ class DimseClient:
                         delivery.count_response(message.command)
                         break
 
-    def _move(self, study_uid: str, requests: list[Keys], delivery: Delivery, due: frozenset[str] | None) -> None:
+    def _move(self, study_uid: str, requests: list[Keys], delivery: Delivery) -> None:
         model = self._model(Field.C_MOVE_RQ)
         with self._association([_implicit(model)]) as assoc:
             assoc.timeout = self._node.timeouts.retrieve
@@ -183,7 +163,7 @@ class DimseClient:
                         delivery.count_response(response.command)
                     if response.status in (SUCCESS, SUB_OPERATIONS_FAILED):
                         delivery.wait_until(
-                            lambda: delivery.n_missing(due) <= delivery.n_said_failed, silence=_LATE_SECONDS
+                            lambda: delivery.n_missing() <= delivery.n_said_failed, silence=_LATE_SECONDS
                         )
             except PortBusy as exc:
                 reason = f"our storage SCP cannot listen on port {self._scp_port}: {exc}"
@@ -202,44 +182,35 @@ class DimseClient:
                 return response
             last = time.monotonic()
 
-    def _known_inventory(self, study_uid: str) -> Inventory | None:
-        known_uid, inventory = self._inventory
-        if known_uid == study_uid:
-            return inventory
-        try:
-            return self._find_inventory(study_uid)
-        except QueryFailed:
-            return None  # the study may be sent all the same
-
-    def _find_inventory(self, study_uid: str) -> Inventory | None:
-        """Every series and instance of a study; None when the node cannot list them or leaves some out."""
+    def _find_inventory(self, study_uid: str) -> Inventory:
+        """Series first, then the instances of each: not every archive answers for a whole study (PS3.4 C.4.1.2.1)."""
         series_of: dict[str, str] = {}
         sop_classes: set[str] = set()
+        modalities: set[str] = set()
+        is_whole = True
+        study = {"StudyInstanceUID": study_uid}
+        keys = {**study, "SeriesInstanceUID": "", "Modality": "", "NumberOfSeriesRelatedInstances": ""}
         with self._association([_implicit(self._model(Field.C_FIND_RQ))]) as assoc:
             try:
-                series_keys = {
-                    "StudyInstanceUID": study_uid,
-                    "SeriesInstanceUID": "",
-                    "NumberOfSeriesRelatedInstances": "",
-                }
-                for series in list(self._find(assoc, "SERIES", series_keys)):
+                for series in list(self._find(assoc, "SERIES", keys)):
+                    modalities.add(series.get("Modality", ""))
                     series_uid = series.get("SeriesInstanceUID", "")
-                    image_keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
-                    images = list(self._find(assoc, "IMAGE", {**image_keys, "SOPInstanceUID": "", "SOPClassUID": ""}))
+                    fields = {**study, "SeriesInstanceUID": series_uid, "SOPInstanceUID": "", "SOPClassUID": ""}
+                    images = list(self._find(assoc, "IMAGE", fields))
                     uids = {image["SOPInstanceUID"] for image in images if image.get("SOPInstanceUID")}
-                    if not uids or len(uids) < int_from_text(
-                        series.get("NumberOfSeriesRelatedInstances", ""), default=0
-                    ):
-                        return None
+                    n_said = int_from_text(series.get("NumberOfSeriesRelatedInstances", ""), default=1)
+                    is_whole = is_whole and len(uids) >= max(n_said, 1)  # some archives cut long lists in silence
                     series_of.update(dict.fromkeys(uids, series_uid))
                     sop_classes.update(image.get("SOPClassUID", "") for image in images)
             except QueryFailed as exc:
-                if exc.facts.get("status") in _NO_SUCH_LEVEL:
-                    return None
-                raise
-        if not series_of:
-            return None
-        return Inventory(series_of, frozenset() if "" in sop_classes else frozenset(sop_classes))
+                if exc.facts.get("status") not in _NO_SUCH_LEVEL:
+                    raise
+                is_whole = False
+        return Inventory(
+            series_of if is_whole and series_of else None,
+            frozenset() if "" in sop_classes or not is_whole else frozenset(sop_classes),
+            frozenset(modalities),
+        )
 
     def _find(self, assoc: Association, level: str, keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
         """Answers to one C-FIND; those that name another study or series than asked for are left out."""
@@ -289,7 +260,7 @@ class DimseClient:
         """An association that is released at the end, or aborted when the block fails."""
         connect = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(attempts),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=2),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=2),
             retry=tenacity.retry_if_exception(_may_pass),
             reraise=True,
         )
@@ -345,7 +316,7 @@ def _receive(assoc: Association, *fields: Field) -> _Message:
         raise AssociationLost(f"an unexpected message with command field 0x{command['CommandField']:04X}")
     if command["CommandField"] == Field.C_STORE_RQ or not has_data_set(command):
         return _Message(context_id, command)
-    return _Message(context_id, command, b"".join(assoc.data_set()))
+    return _Message(context_id, command, assoc.whole_data_set())
 
 
 def _take(assoc: Association, message: _Message, delivery: Delivery) -> None:

@@ -24,23 +24,30 @@ class Inventory:
 
     Attributes
     ----------
-    series_of : mapping
-        Series Instance UID by SOP Instance UID.
+    series_of : mapping, optional
+        Series Instance UID by SOP Instance UID; None when the node gives no list, or none that can be trusted.
     sop_classes : frozenset of str
-        Empty when the node does not tell.
+        Empty when the node does not tell one of them.
+    modalities : frozenset of str
+        Of its series.
     """
 
-    series_of: Mapping[str, str]
+    series_of: Mapping[str, str] | None = None
     sop_classes: frozenset[str] = frozenset()
+    modalities: frozenset[str] = frozenset()
+
+    @property
+    def instances(self) -> frozenset[str] | None:
+        return None if self.series_of is None else frozenset(self.series_of)
 
 
-def plan_requests(study_uid: str, *, inventory: Inventory | None, due: Iterable[str] | None) -> list[Keys]:
+def plan_requests(study_uid: str, *, inventory: Inventory, due: Iterable[str] | None) -> list[Keys]:
     """The fewest identifiers that bring the due instances and nothing else: the study, whole series, or instances.
 
     Without a list of what the node has, or of what is due, the whole study is asked for (PS3.4 C.4.2.2.1).
     """
     study = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study_uid}
-    if inventory is None or due is None or not set(due) < inventory.series_of.keys():
+    if inventory.series_of is None or due is None or not set(due) < inventory.series_of.keys():
         return [study]
     members: dict[str, set[str]] = {}
     for uid, series_uid in inventory.series_of.items():

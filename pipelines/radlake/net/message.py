@@ -82,6 +82,7 @@ _IDENTIFIER = {  # keyword -> tag and VR of the query keys that we use (PS3.4 C.
     "SOPInstanceUID": (0x00080018, "UI"),
     "StudyDate": (0x00080020, "DA"),
     "QueryRetrieveLevel": (0x00080052, "CS"),
+    "Modality": (0x00080060, "CS"),
     "ModalitiesInStudy": (0x00080061, "CS"),
     "PatientID": (0x00100020, "LO"),
     "StudyInstanceUID": (0x0020000D, "UI"),

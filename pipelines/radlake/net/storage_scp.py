@@ -24,6 +24,7 @@ from radlake.net.upper_layer import Association, AssociationLost, AssociationRel
 
 __all__ = ["PortBusy", "receiving"]
 
+_PARTING_SECONDS = 5.0
 _NOT_AUTHORIZED = 0x0124
 _STUDY_INSTANCE_UID = 0x0020000D
 _HEAD_BYTES = 256 * 1024  # where the Study Instance UID is looked for
@@ -95,12 +96,14 @@ class _Server:
         threading.Thread(target=self._listen, name="storage-scp", daemon=True).start()
 
     def stop(self) -> None:
-        """Close the port and what is open; an instance being written is finished or dropped by its own thread."""
+        """Close the port; senders have a few seconds to release what is open."""
         self._is_stopped = True
-        for sock in (self._socket, *tuple(self._sockets)):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits on it
+        _shut(self._socket)  # wakes the thread that waits on it
         self._socket.close()
+        if self._sockets:
+            last_call = threading.Timer(_PARTING_SECONDS, lambda: [_shut(sock) for sock in tuple(self._sockets)])
+            last_call.daemon = True
+            last_call.start()
 
     def _listen(self) -> None:
         while not self._is_stopped:
@@ -163,6 +166,11 @@ class _Server:
             pass
         log.warning("instance_refused", reason="its study is not awaited")
         return _NOT_AUTHORIZED
+
+
+def _shut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _study_uid(head: bytes, *, context: Context) -> str:

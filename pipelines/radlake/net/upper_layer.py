@@ -13,6 +13,7 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -262,7 +263,7 @@ class Association:
                 return context_id, command
 
     def data_set(self) -> Iterator[memoryview]:
-        """Fragments of the data set that belongs to the command just received; each is valid until the next.
+        """Fragments of the data set that belongs to the command just received; use each before you take the next.
 
         It must be read to its end before the next message.
         """
@@ -273,6 +274,13 @@ class Association:
             yield fragment
             if control & 2:
                 return
+
+    def whole_data_set(self) -> bytes:
+        """The same in one piece, for what is small."""
+        data = bytearray()
+        for fragment in self.data_set():
+            data += fragment
+        return bytes(data)
 
     def is_readable(self, *, seconds: float) -> bool:
         """Whether something arrives within `seconds`."""
@@ -343,9 +351,6 @@ class Association:
         while self._end - self._begin < n:
             try:
                 received = self._sock.recv_into(view[self._end :])
-                if _QUICKACK is not None:
-                    # Acknowledge at once: a sender with Nagle's algorithm waits 40 ms for it at every instance.
-                    self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             except TimeoutError:
                 self._give_up(f"silent for {self._sock.gettimeout():g} s")
             except OSError as exc:
@@ -355,6 +360,10 @@ class Association:
                 self._sock.close()
                 raise AssociationLost("connection closed by the peer")
             self._end += received
+            if _QUICKACK is not None:
+                # A sender with Nagle's algorithm waits 40 ms for this at every instance.
+                with suppress(OSError):
+                    self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         taken = view[self._begin : self._begin + n]
         self._begin += n
         return taken

@@ -1,0 +1,55 @@
+"""What retrieving has in common over DIMSE and DICOMweb: what is due, what is here, what is said in the end."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from radlake.errors import QueryFailed
+from radlake.net.client import RetrieveResult
+from radlake.net.delivery import Delivery
+from radlake.net.instance_files import InstanceFolder
+from radlake.net.inventory import Inventory
+
+__all__ = ["StudyClient"]
+
+
+class StudyClient(ABC):
+    """Half of a `radlake.net.client.NodeClient`; the other half speaks the protocol."""
+
+    def __init__(self, *, node: str) -> None:
+        self._name = node
+        self._latest = ("", Inventory())  # of the study whose instances were listed last
+
+    def find_instances(self, study_uid: str) -> frozenset[str] | None:
+        inventory = self._find_inventory(study_uid)
+        self._latest = (study_uid, inventory)
+        return inventory.instances
+
+    def retrieve(self, study_uid: str, *, into: Path, wanted: frozenset[str] | None = None) -> RetrieveResult:
+        folder = InstanceFolder(into)
+        inventory = self._known_inventory(study_uid)
+        listed = inventory.instances if wanted is None else wanted
+        due = None if listed is None else listed - folder.uids()
+        if due is not None and not due:
+            return RetrieveResult(0, 0)
+        delivery = Delivery(folder, due=due)
+        self._bring(study_uid, inventory, delivery)
+        return delivery.result(node=self._name)
+
+    def _known_inventory(self, study_uid: str) -> Inventory:
+        """Mostly the instances were listed just before; a node that cannot list them may send them all the same."""
+        known_uid, inventory = self._latest
+        if known_uid == study_uid:
+            return inventory
+        try:
+            return self._find_inventory(study_uid)
+        except QueryFailed:
+            return Inventory()
+
+    @abstractmethod
+    def _find_inventory(self, study_uid: str) -> Inventory: ...
+
+    @abstractmethod
+    def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
+        """Let the due instances come into the folder; what goes wrong is noted in the delivery."""

@@ -1,0 +1,230 @@
+"""The upper layer against itself and against peers that break the rules, over loopback."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radlake.net.upper_layer import (
+    MAX_PDU,
+    Association,
+    AssociationLost,
+    AssociationRefused,
+    AssociationReleased,
+    Proposal,
+    open_socket,
+)
+
+CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
+EXPLICIT, IMPLICIT, J2K = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.90"
+PROPOSALS = [Proposal(CT, (J2K,)), Proposal(CT, (EXPLICIT, IMPLICIT)), Proposal(MR, (EXPLICIT,), is_scp=True)]
+
+Peer = Callable[[socket.socket], None]
+
+
+@contextmanager
+def talking_to(peer: Peer) -> Iterator[socket.socket]:
+    """A connected socket whose other end is played by `peer`; what it raises is raised here."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    raised: list[BaseException] = []
+
+    def play() -> None:
+        try:
+            theirs.settimeout(5)
+            peer(theirs)
+        except BaseException as exc:
+            raised.append(exc)
+        finally:
+            theirs.close()
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+    if raised:
+        raise raised[0]
+
+
+def request(sock: socket.socket, *, timeout: float = 5) -> Association:
+    return Association.request(sock, calling="RADLAKE", called="PACS", proposals=PROPOSALS, timeout=timeout)
+
+
+def accept(sock: socket.socket, ae_title: str = "PACS") -> Association:
+    def choose(abstract_syntax: str, offered: object) -> str | None:
+        return {CT: EXPLICIT, MR: None}[abstract_syntax] if EXPLICIT in list(offered) else None
+
+    return Association.accept(sock, ae_title=ae_title, choose=choose, timeout=5)
+
+
+def echoing(sock: socket.socket) -> None:
+    """Sends every message back until the release."""
+    assoc = accept(sock)
+    assert assoc.peer_ae_title == "RADLAKE"
+    with suppress(AssociationReleased):
+        while True:
+            context_id, command = assoc.receive()
+            assoc.send(context_id, command, assoc.whole_data_set())
+
+
+def test_contexts_are_negotiated_one_by_one() -> None:
+    with talking_to(echoing) as sock:
+        assoc = request(sock)
+        assert [(c.context_id, c.abstract_syntax, c.transfer_syntax) for c in assoc.contexts.values()] == [
+            (3, CT, EXPLICIT)
+        ]
+        assert assoc.context_for(CT) == 3
+        assert assoc.context_for(MR) is None
+        assoc.release()
+
+
+@pytest.mark.parametrize("size", [1, MAX_PDU - 6, MAX_PDU - 5, 5 * MAX_PDU], ids=str)
+def test_data_sets_of_any_size_come_back_as_they_were(size: int) -> None:
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    with talking_to(echoing) as sock:
+        assoc = request(sock)
+        for _ in range(2):
+            assoc.send(3, b"command", data)
+            assert assoc.receive() == (3, b"command")
+            assert assoc.whole_data_set() == data
+        assoc.release()
+
+
+def test_the_other_ae_title_is_refused_with_its_reason() -> None:
+    def strict(sock: socket.socket) -> None:
+        with pytest.raises(AssociationLost, match="another AE title"):
+            accept(sock, ae_title="OTHER")
+
+    with talking_to(strict) as sock:
+        with pytest.raises(AssociationRefused, match="called AE title not recognized") as caught:
+            request(sock)
+        assert not caught.value.is_transient
+
+
+ACCEPT = b"\2\0" + struct.pack(">L", 68) + b"\0\1\0\0" + b" " * 64
+BROKEN = {
+    "closes at once": (b"", "closed by the peer"),
+    "a web server": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak DICOM"),
+    "aborts": (b"\7\0\0\0\0\4\0\0\2\0", "aborted by its upper layer"),
+    "accepts, then closes inside a PDU": (ACCEPT + b"\4\0\0\0\1\0" + b"\0\0", "closed by the peer"),
+    "a fragment longer than its PDU": (ACCEPT + b"\4\0\0\0\0\6" + b"\0\0\0\xff\1\3", "wrong length"),
+    "a fragment without its two bytes": (ACCEPT + b"\4\0\0\0\0\6" + b"\0\0\0\1\1\3", "wrong length"),
+    "a PDU of 4 GiB": (ACCEPT + b"\4\0\xff\xff\xff\xff", "does not speak DICOM"),
+    "a data set without a command": (ACCEPT + b"\4\0\0\0\0\7" + b"\0\0\0\3\1\2x", "where a command was due"),
+    "a second acceptance": (ACCEPT + ACCEPT, "unexpected PDU of type 2"),
+    "an item longer than its PDU": (
+        b"\2\0" + struct.pack(">L", 72) + b"\0\1\0\0" + b" " * 64 + b"\x21\0\0\x20",
+        "wrong length",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "reason"), BROKEN.values(), ids=BROKEN)
+def test_peers_that_break_the_rules(answer: bytes, reason: str) -> None:
+    def peer(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(answer)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
+            pass
+
+    with talking_to(peer) as sock, pytest.raises(AssociationLost, match=reason):
+        request(sock).receive()
+
+
+@pytest.mark.parametrize("said", [b"", ACCEPT, ACCEPT + b"\4\0\0\0"], ids=["at once", "once accepted", "inside a PDU"])
+def test_silence_ends_the_association(said: bytes) -> None:
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(said)
+        while sock.recv(65536):
+            pass
+
+    with talking_to(peer) as sock, pytest.raises(AssociationLost, match=r"silent for 0\.05 s"):
+        request(sock, timeout=0.05).receive()
+
+
+def test_a_peer_that_takes_nothing() -> None:
+    stop = threading.Event()
+
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(ACCEPT)
+        stop.wait(5)
+
+    with talking_to(peer) as sock:
+        assoc = request(sock, timeout=0.05)
+        with pytest.raises(AssociationLost, match="takes nothing"):
+            assoc.send(1, b"command", b"\0" * 50_000_000)
+        stop.set()
+
+
+def test_both_release_at_once() -> None:
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(ACCEPT + b"\5\0\0\0\0\4\0\0\0\0")
+        received = b""
+        while not received.endswith(b"\6\0\0\0\0\4\0\0\0\0"):
+            received += sock.recv(65536)
+        sock.sendall(b"\6\0\0\0\0\4\0\0\0\0")
+
+    with talking_to(peer) as sock:
+        request(sock).release()
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=40))
+def test_the_network_may_cut_anywhere(sizes: list[int]) -> None:
+    message = b""
+    for flag, content in ((1, b"comm"), (3, b"and"), (0, b"data" * 50), (2, b"end")):
+        pdv = struct.pack(">LBB", len(content) + 2, 1, flag) + content
+        message += b"\4\0" + struct.pack(">L", len(pdv)) + pdv
+
+    def peer(sock: socket.socket) -> None:
+        stream = ACCEPT + message + message
+        for size in sizes:
+            sock.sendall(stream[:size])
+            stream = stream[size:]
+        sock.sendall(stream)
+        while sock.recv(65536):
+            pass
+
+    with talking_to(peer) as sock:
+        assoc = request(sock)
+        for _ in range(2):
+            assert assoc.receive() == (1, b"command")
+            assert assoc.whole_data_set() == b"data" * 50 + b"end"
+
+
+def test_several_fragments_in_one_pdu() -> None:
+    body = b"".join(struct.pack(">LBB", 3, 1, flag) + b"x" for flag in (1, 3, 0, 2))
+
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(ACCEPT + b"\4\0" + struct.pack(">L", len(body)) + body)
+        while sock.recv(65536):
+            pass
+
+    with talking_to(peer) as sock:
+        assoc = request(sock)
+        assert assoc.is_readable(seconds=5)
+        assert assoc.receive() == (1, b"xx")
+        assert assoc.is_readable(seconds=0)
+        assert assoc.whole_data_set() == b"xx"
+        assert not assoc.is_readable(seconds=0)
+
+
+def test_nobody_listens() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        open_socket("127.0.0.1", port, seconds=5, tls=None)
