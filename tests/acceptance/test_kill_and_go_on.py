@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import killed_harvest
-from support.dicom import ct_study, image_study, write
-from support.lakes import picture, settings_of, states
 
 from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.ingest import HarvestSummary, harvest_folder
+from support import killed_harvest
+from support.dicom import ct_study, image_study, write
+from support.lakes import picture, settings_of, states
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from pydicom.data import get_testdata_file
-from support.dicom import compressed, ct_study, image_study, mr_study, sr_document, write
-from support.lakes import picture, settings_of, states
-from support.pacs import dcmqrscp, orthanc
 
 from radlake.config import Settings
 from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital
 from radlake.net import FolderNode, Hospital, Window
+from support.dicom import compressed, ct_study, image_study, mr_study, sr_document, write
+from support.lakes import picture, settings_of, states
+from support.pacs import dcmqrscp, orthanc
 
 ALWAYS = Window(date(1990, 1, 1), date(2030, 12, 31))
 # Real objects of real scanners: private elements, sequences, other transfer syntaxes.

@@ -1,9 +1,12 @@
-"""Tables for people that several verbs print."""
+"""Tables for people that several verbs print; they fit 80 columns."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+from rich import box
+from rich.console import Group
 from rich.table import Table
 
 from radlake.ingest import HarvestSummary
@@ -20,32 +23,29 @@ def human_bytes(n_bytes: float) -> str:
     raise AssertionError
 
 
-def summary_table(summaries: Sequence[HarvestSummary]) -> Table:
-    """One row per hospital: what was found, stored, set aside and why."""
-    table = Table(title="Harvest", padding=(0, 0), collapse_padding=True)
-    for name in ("hospital", "via", "studies", "complete", "partial", "aside", "stored", "held", "resent", "bytes"):
-        table.add_column(name, justify="left" if name in ("hospital", "via") else "right", no_wrap=True)
+def summary_table(summaries: Sequence[HarvestSummary]) -> Group:
+    """Studies and instances of each run: what was found, stored, set aside and why."""
+    studies = _table("Studies", "found", "complete", "partial", "quarantined")
+    instances = _table("Instances", "stored", "quarantined", "duplicate", "bytes")
+    reasons: Counter[str] = Counter()
     for item in summaries:
-        table.add_row(
-            item.hospital_id,
-            item.retrieve_kind,
-            f"{item.studies_found:,}",
-            f"{item.studies_complete:,}",
-            f"{item.studies_partial:,}",
-            f"{item.studies_quarantined:,}",
-            f"{item.instances_stored:,}",
-            f"{item.instances_quarantined:,}",
-            f"{item.instances_duplicate:,}",
-            human_bytes(item.stored_bytes),
-        )
-    reasons: dict[str, int] = {}
-    for item in summaries:
-        for reason, n in item.quarantine_by_reason.items():
-            reasons[reason] = reasons.get(reason, 0) + n
-    not_dicom = sum(item.files_not_dicom for item in summaries)
-    notes = [f"{reason} {n:,}" for reason, n in sorted(reasons.items(), key=lambda pair: -pair[1])]
-    table.caption = "\n".join(
-        (["quarantined: " + ", ".join(notes)] if notes else [])
-        + ([f"files that are not DICOM: {not_dicom:,}"] if not_dicom else [])
-    )
+        reasons += item.quarantine_by_reason
+        run = (item.hospital_id, item.retrieve_kind)
+        counts = (item.studies_found, item.studies_complete, item.studies_partial, item.studies_quarantined)
+        studies.add_row(*run, *(f"{n:,}" for n in counts))
+        counts = (item.instances_stored, item.instances_quarantined, item.instances_duplicate)
+        instances.add_row(*run, *(f"{n:,}" for n in counts), human_bytes(item.stored_bytes))
+    why = Table("quarantined because", "instances", box=box.SIMPLE_HEAD)
+    why.columns[1].justify = "right"
+    for reason, n in reasons.most_common():
+        why.add_row(reason, f"{n:,}")
+    if not_dicom := sum(item.files_not_dicom for item in summaries):
+        why.add_row("[dim]files that are not DICOM, left alone[/]", f"[dim]{not_dicom:,}[/]")
+    return Group(studies, instances, *([why] if why.rows else []))
+
+
+def _table(title: str, *numbers: str) -> Table:
+    table = Table("hospital", "via", title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
     return table

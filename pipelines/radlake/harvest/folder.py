@@ -96,7 +96,9 @@ def _listing(root: Path, unpacked: Path) -> FolderListing:
         except QuarantineError as error:
             unreadable.append(UnreadableFile(path, origin, error))
         else:
-            study = studies.setdefault(header.study_instance_uid, FolderStudy(header.study_instance_uid, header.study_date))
+            study = studies.setdefault(
+                header.study_instance_uid, FolderStudy(header.study_instance_uid, header.study_date)
+            )
             study.files.append(FolderFile(path, origin, header.sop_instance_uid))
     return FolderListing([studies[uid] for uid in sorted(studies)], unreadable, n_not_dicom)
 

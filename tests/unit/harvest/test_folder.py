@@ -6,10 +6,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support.dicom import ct_study, write
 
 from radlake.errors import SourceMissing
 from radlake.harvest import list_folder
+from support.dicom import ct_study, write
 
 
 @pytest.fixture
