@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sized
 from typing import Any
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 __all__ = ["first_text", "is_present", "number", "texts"]
 
+_INTEGER = re.compile(r"[+-]?[0-9]{1,12}")  # PS3.5 6.2, IS
 _WIDTHS = {"US": 2, "SS": 2, "UL": 4, "SL": 4}
 
 
@@ -26,7 +29,7 @@ def texts(ds: Dataset, tag: int) -> list[str]:
         return []
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace").split("\\")
-    return [str(part).strip(" \0") for part in ([value] if isinstance(value, str) else value)]
+    return [str(part).strip(" \0") for part in (value if isinstance(value, (list, MultiValue)) else [value])]
 
 
 def first_text(ds: Dataset, tag: int) -> str:
@@ -58,7 +61,7 @@ def number(ds: Dataset, tag: int) -> int | None:
 
 def _integer(text: str) -> int:
     text = text.strip(" \0")
-    if not text.lstrip("+-").isdigit() or not text.isascii():
+    if not _INTEGER.fullmatch(text):
         raise ValueError("not one number")
     return int(text)
 

@@ -145,7 +145,9 @@ def test_number(vr: str, value: bytes, expected: int | None) -> None:
         assert values.number(built, 0x00280010) == expected
 
 
-@pytest.mark.parametrize(("vr", "value"), [("US", b"\0\2\0\2"), ("IS", b"1A"), ("IS", b"1\\2"), ("IS", "１".encode())])
+@pytest.mark.parametrize(
+    ("vr", "value"), [("US", b"\0\2\0\2"), ("IS", b"1A"), ("IS", b"1\\2"), ("IS", "１".encode()), ("IS", b"+-1")]
+)
 def test_no_number(vr: str, value: bytes) -> None:
     ds = Dataset()
     ds[0x00280010] = raw(vr, value)
@@ -164,6 +166,7 @@ def test_texts() -> None:
     ds.StudyInstanceUID = ""
     assert values.is_present(ds, 0x0020000D) is False
     ds.InstanceNumber = 0
+    assert values.texts(ds, 0x00200013) == ["0"]
     assert values.is_present(ds, 0x00200013) is True
 
 
