@@ -57,21 +57,17 @@ def by_month(snapshot: Snapshot, view: View) -> Grid:
 
 
 def by_hospital(snapshot: Snapshot, view: View) -> Grid:
-    return _by(snapshot, view, dimension="hospital_id", column=Column("hospital", "hospital"))
-
-
-def by_modality(snapshot: Snapshot, view: View) -> Grid:
-    return _by(snapshot, view, dimension="modality_group", column=Column("modality", "modality"))
-
-
-def _by(snapshot: Snapshot, view: View, *, dimension: str, column: Column) -> Grid:
-    cells = read_cube(snapshot, TABLE, tuple(MEASURES), by=(dimension,), view=view, distinct=("n_patients",))
+    """Hospitals, most exams first."""
+    cells = read_cube(snapshot, TABLE, tuple(MEASURES), by=("hospital_id",), view=view, distinct=("n_patients",))
     rows = [(code, *(values[measure] for measure in MEASURES)) for (code,), values in cells.items()]
-    rows.sort(key=lambda row: (sort_value(row[1]), row[0]))
-    columns = [column, *(Column(measure, kind) for measure, kind in MEASURES.items())]
-    chart = Chart("bars", series=(1,), colors=("volume",), horizontal=True)
+    rows.sort(key=lambda row: (sort_value(row[1]), str(row[0])))
     totals = total(snapshot, view)
-    return Grid(columns, rows, chart=chart, total=[totals.get(measure) for measure in MEASURES])
+    return Grid(
+        [Column("hospital", "hospital"), *(Column(measure, kind) for measure, kind in MEASURES.items())],
+        rows,
+        chart=Chart("bars", series=(1,), colors=("volume",), horizontal=True),
+        total=[totals.get(measure) for measure in MEASURES],
+    )
 
 
 def _n_exams(cells: dict[tuple[str, ...], dict[str, Cell]], key: tuple[str, ...]) -> Cell:
@@ -92,5 +88,4 @@ def _withheld(told: list[Cell], whole: Cell) -> Cell:
 FIGURES = (
     Figure("volume_by_month", TABLE, by_month),
     Figure("volume_by_hospital", TABLE, by_hospital),
-    Figure("volume_by_modality", TABLE, by_modality),
 )

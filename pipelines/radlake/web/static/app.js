@@ -52,26 +52,31 @@ function tooltip(data) {
 
 // A withheld value has no length, but is never an empty place: its sign stands where the bar would begin.
 function bars(data) {
+  const isStack = data.form === 'stack';
   const sums = data.categories.map((_, i) => data.series.reduce((sum, s) => sum + (s.values[i] ?? 0), 0));
-  return data.series.map((series) => {
+  return data.series.map((series, order) => {
     const tint = color(`c-${series.color}`);
+    const isLast = order === data.series.length - 1;
+    const isTold = (i) => (isStack ? isLast && !sums[i] && series.values[i] === null
+      : data.horizontal || series.values[i] === null);
     return {
       type: 'bar',
       name: series.name,
-      stack: data.form === 'stack' ? 'all' : undefined,
+      stack: isStack ? 'all' : undefined,
       barMaxWidth: data.horizontal ? (data.series.length > 1 ? 13 : 17) : 48,
       barGap: '20%',
-      itemStyle: { color: tint, borderColor: color('card'), borderWidth: data.form === 'stack' ? 0.5 : 0, borderRadius: data.form === 'stack' ? 0 : 2 },
+      itemStyle: { color: tint, borderColor: color('card'), borderWidth: isStack ? 0.5 : 0, borderRadius: isStack ? 0 : 2 },
       emphasis: { disabled: true },
       label: {
-        show: data.horizontal && data.form === 'bars',
-        position: 'right',
+        position: data.horizontal ? 'right' : 'top',
         color: color('text'),
         fontFamily: color('sans'),
+        fontSize: 13,
         formatter: ({ dataIndex }) => series.texts[dataIndex],
       },
       data: series.values.map((value, i) => ({
         value: data.whole && value !== null ? value / (sums[i] || 1) : value ?? 0,
+        label: { show: isTold(i) },
         itemStyle: data.incomplete.includes(i)
           ? { opacity: 0.4, borderColor: tint, borderWidth: 1, borderType: 'dashed' } : undefined,
       })),
@@ -137,6 +142,7 @@ function option(data, width) {
     axisLabel: { ...text, interval: 0, hideOverlap: !data.horizontal, ...(data.horizontal ? { width: labelWidth(width), overflow: 'break', lineHeight: LINE_HEIGHT, color: color('text') } : {}) },
     axisLine: line,
     axisTick: { show: false },
+    z: 3, // above the borders of empty bars
   };
   const values = {
     type: 'value',
