@@ -40,6 +40,7 @@ __all__ = [
 _PREFIX_END = 132
 _TRANSFER_SYNTAX_UID, _SERIES_INSTANCE_UID, _PIXEL_DATA = 0x00020010, 0x0020000E, 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
+_DICOM_ROOT = b"1.2.840.10008."  # a UID of the standard: something of DICOM was here (PS3.6 annex A)
 _HEADER_BYTES = (16 * 1024, 1024 * 1024)  # then all of it
 _MAX_INFLATED = 1 << 31
 
@@ -164,7 +165,7 @@ def _read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
     if not data:
         raise QuarantineError(reason="empty_file", detail="0 bytes")
     if data[128:_PREFIX_END] != b"DICM":
-        if data[:4] == b"DICM" or _looks_like_dataset(data):
+        if data[:4] == b"DICM" or _looks_like_dataset(data) or _DICOM_ROOT in data[: _HEADER_BYTES[0]]:
             raise QuarantineError(reason="part10_missing", detail="no DICM prefix")
         raise NotDicom(reason="not_dicom", detail=f"{len(data)} bytes")
     elements: dict[BaseTag, RawDataElement | DataElement] = {}
