@@ -224,6 +224,7 @@ def test_private_number_of_wrong_length_stays_as_bytes() -> None:
 BROKEN = {
     "empty": (b"", "empty_file"),
     "no preamble": (BODY, "part10_missing"),
+    "no preamble, a junk byte before": (b" " + BODY, "part10_missing"),
     "no preamble, implicit": (bare_bytes(CT, implicit=True), "part10_missing"),
     "prefix without preamble": (b"DICM" + BODY, "part10_missing"),
     "meta without preamble": (dicom_bytes(CT)[132:], "part10_missing"),

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.corpus
 EXPECTED = {
     "pixel_data_missing": 56,
     "uid_missing": 19,
-    "not_dicom": 11,
-    "part10_missing": 8,
+    "not_dicom": 10,
+    "part10_missing": 9,
     "media_directory": 7,
     "part10_truncated": 5,
     "pixel_length_mismatch": 5,
