@@ -6,7 +6,8 @@ meaning in ASCII. The meaning of a local code is free text of the hospital and i
 
 from __future__ import annotations
 
-from functools import cache
+import re
+from functools import cache, lru_cache
 
 import yaml
 
@@ -16,8 +17,10 @@ from radlake.vocab import clean_description
 __all__ = ["clean_meaning"]
 
 _REMOVED = "REMOVED"
+_LO_LENGTH = 64
 
 
+@lru_cache(maxsize=4096)
 def clean_meaning(meaning: str, *, value: str, scheme: str) -> str:
     """Code Meaning (0008,0104) that names nobody (PS3.3 8.8).
 
@@ -32,14 +35,19 @@ def clean_meaning(meaning: str, *, value: str, scheme: str) -> str:
         return clean_description(meaning) or _REMOVED
     official = _official_meanings().get((scheme, value))
     if official is not None:
-        return meaning if _folded(meaning) == _folded(official) else official
+        # Brain for "Brain structure (body structure)" is well said; a word that is not in it may be a name.
+        return meaning if _words(meaning) <= _words(official) else _without_semantic_tag(official)[:_LO_LENGTH]
     if meaning.isascii():
         return meaning
     return clean_description(meaning) or value or _REMOVED
 
 
-def _folded(meaning: str) -> str:
-    return " ".join(meaning.casefold().split())
+def _words(meaning: str) -> set[str]:
+    return set(re.findall(r"\w+", meaning.casefold()))
+
+
+def _without_semantic_tag(meaning: str) -> str:
+    return re.sub(r" \([a-z ]+\)$", "", meaning)
 
 
 @cache

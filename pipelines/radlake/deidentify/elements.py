@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeAlias, cast
 
 from pydicom import DataElement, Dataset
@@ -63,9 +63,21 @@ def canonical(ds: Dataset) -> Dataset:
 
 def dataset(elements: Mapping[BaseTag, Element]) -> Dataset:
     """A data set or item of elements whose bytes are explicit VR little endian and UTF-8."""
-    ds = Dataset(elements)  # pyright: ignore[reportArgumentType]
-    ds.set_original_encoding(False, True, ["utf8"])
+    # A dose report has tens of thousands of items, and the assignments of pydicom's constructor were half of the work.
+    ds = Dataset.__new__(Dataset)
+    state, own = _blank_state()
+    ds.__dict__.update(state)
+    ds.__dict__.update((name, value.copy()) for name, value in own.items())
+    ds.__dict__["_dict"] = elements
     return ds
+
+
+@cache
+def _blank_state() -> tuple[dict[str, object], dict[str, dict[str, object]]]:
+    """State of an empty data set, and the part of it that no two may share."""
+    ds = Dataset()
+    ds.set_original_encoding(False, True, ["utf8"])
+    return ds.__dict__, {name: value for name, value in ds.__dict__.items() if isinstance(value, dict)}
 
 
 def raw_element(tag: int, vr: str, value: bytes) -> RawDataElement:
@@ -108,7 +120,7 @@ def decoded(value: bytes) -> str:
 
 def text_of(ds: Dataset, tag: int) -> str:
     """Text of one attribute without padding; empty when it is absent. Several values keep their backslash."""
-    elem = ds.get_item(tag) if tag in ds else None
+    elem = ds.get_item(tag)
     return "" if elem is None else decoded(text_bytes(cast(Element, elem))).strip()
 
 

@@ -1,7 +1,7 @@
 """Identifiers of a data set: gathered where they stand by right, searched for where they do not belong.
 
 Coded attributes are misused for names and numbers (PS3.15 E.3.5 warns of it): Image Type holds a patient ID,
-Manufacturer the name of the hospital. Every text that stays is therefore searched for what the same data set told elsewhere.
+Manufacturer the name of the hospital. Every text that stays is therefore searched for what the data set told elsewhere.
 """
 
 from __future__ import annotations

@@ -33,7 +33,9 @@ _NATIONAL_ID = re.compile(r"(?<![0-9A-Z])[1-9]\d{16}[0-9X](?![0-9A-Z])")
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CHECK_DIGITS = "10X98765432"
 # What a console writes when nobody typed an identifier. One such "identifier" is many persons.
-_NOBODY = re.compile(r"(.)\1*|(UNKNOWN|ANONYMOUS|ANONYMIZED|ANON|NONE|NULL|NA|TEST|PATIENT|NOID|无名氏?|匿名|未知)\d*")
+_NOBODY = re.compile(
+    r"((.)\2*|(UNKNOWN|ANONYMOUS|ANONYMIZED|ANON|NONE|NULL|NA|TEST|PATIENT|NOID|无名氏?|匿名|未知)\d*)?"
+)
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ def _rules_by_vr(by_vr: Mapping[str, Action]) -> dict[int, Rule]:
         if tag >> 16 <= 6 or tag & 0xFFFF == 0:  # command, file meta, directory; group lengths
             continue
         action = by_vr.get(vr, Action.KEEP)
-        rules[tag] = Rule(tag, action, _or_empty(action), vr, _DUMMIES.get(vr, REMOVED), origin="unlisted")
+        rules[tag] = Rule(tag, action, _failing_that(action), vr, _DUMMIES.get(vr, REMOVED), origin="unlisted")
     return rules
 
 
@@ -277,8 +277,11 @@ def _basic_action(code: str, choices: Mapping[str, str]) -> Action:
     return Action(choices[code]) if code in choices else _ACTION_OF_CODE[code]
 
 
-def _or_empty(action: Action) -> Action:
-    return action if action in (Action.REMOVE, Action.DUMMY) else Action.EMPTY
+def _failing_that(action: Action) -> Action:
+    """Of an attribute whose type is not known: text that says removed is valid wherever text is required."""
+    return {Action.REMOVE: Action.REMOVE, Action.DUMMY: Action.DUMMY, Action.CLEAN: Action.DUMMY}.get(
+        action, Action.EMPTY
+    )
 
 
 def _override(

@@ -1,0 +1,112 @@
+"""Identifiers that the data set told are found where they do not belong; nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from radlake.deidentify.codes import clean_meaning
+from radlake.deidentify.identity import identifying_concepts, identifying_tags, identities_from
+
+TOLD = identities_from(
+    frozenset(
+        {
+            ("name", "Wang^XiuLan=王^秀兰"),
+            ("name", "欧阳晓燕"),
+            ("id", "ZY12736053"),
+            ("id", "512345"),
+            ("id", "20240001234"),
+            ("date", "19640224"),
+            ("text", "苏州样例第一医院"),
+            ("text", "Suzhou First People's"),
+            ("text", "UIH"),
+            ("text", "GE MEDICAL SYSTEMS"),
+            ("text", "CHEST"),
+            ("id", "1"),
+            ("id", "0000000"),
+            ("name", "Li^Na"),
+        }
+    )
+)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "WangXiulan",
+        "wang xiulan CT",
+        "XIULAN WANG",
+        "Wang^Xiulan",
+        "for xiulan",
+        "王秀兰",
+        "胸部 王 秀兰",
+        "欧阳晓燕",
+        "zy12736053",
+        "ZY-127 36053",
+        "xZY12736053x",
+        "id 512345",
+        "1964-02-24",
+        "1964/02/24 v2",
+        "UIH (苏州样例第一医院)",
+        "suzhou first people's CT1",
+        "tel 13800138000",
+        "11010519491231002X",
+        "Some Hospital",
+    ],
+)
+def test_found(value: str) -> None:
+    assert TOLD.is_in(value.encode())
+    assert TOLD.may_be_in(f"CHEST\n{value}\nAXIAL".encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "CHEST",
+        "UIH",
+        "GE MEDICAL SYSTEMS",
+        "1",
+        "0000000",
+        "9512345",
+        "512345678",
+        "LI",
+        "AXIAL",
+        "Xiulandia",
+        "胸部平扫",
+    ],
+)
+def test_left_alone(value: str) -> None:
+    assert not TOLD.is_in(value.encode())
+
+
+def test_identifiers_do_not_run_across_values() -> None:
+    assert not TOLD.may_be_in(b"ZY12736\n053")
+
+
+def test_numbers_are_compared_as_a_whole() -> None:
+    assert TOLD.is_number(b"512345 ")
+    assert not TOLD.is_number(b"512345.0")
+    assert not TOLD.is_number(b"1")
+
+
+def test_every_listed_attribute_is_one_of_the_standard() -> None:
+    assert identifying_tags()[0x00100020] == "id"
+    assert identifying_tags()[0x00080080] == "text"
+    assert set(identifying_concepts().values()) <= {"name", "id", "text", "date", "age"}
+
+
+@pytest.mark.parametrize(
+    ("meaning", "value", "scheme", "expected"),
+    [
+        ("Source WangXiulan", "121322", "DCM", "Source image for image processing operation"),
+        ("Brain", "T-A0100", "SRT", "Brain"),
+        ("brain of 王秀兰", "T-A0100", "SRT", "Brain structure"),
+        ("检查报告", "18748-4", "LN", "Diagnostic Imaging Report"),
+        ("mGy.cm", "mGy.cm", "UCUM", "mGy.cm"),
+        ("王秀兰", "99999", "DCM", "99999"),
+        ("胸部平扫 王秀兰", "CT01", "99HIS", "胸部平扫"),
+        ("Source WangXiulan", "121322", "", "REMOVED"),
+        ("Redlands Clinic", "2230", "99_OFFIS_DCMTK", "REMOVED"),
+    ],
+)
+def test_code_meanings(meaning: str, value: str, scheme: str, expected: str) -> None:
+    assert clean_meaning(meaning, value=value, scheme=scheme) == expected
