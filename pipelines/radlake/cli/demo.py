@@ -80,10 +80,9 @@ def demo(
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     if serve:
-        from radlake.web import serve as serve_web
+        from radlake.cli.serve import serve_anywhere
 
-        console.print(f"\nThe numbers are at [bold]http://127.0.0.1:{port}[/]; Ctrl-C stops.")
-        serve_web(settings, host="127.0.0.1", port=port)
+        serve_anywhere(settings, port=port)
 
 
 def _demo_settings(given: Settings) -> Settings:

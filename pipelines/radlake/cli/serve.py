@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import click
 import typer
 
+from radlake.config import Settings
+from radlake.errors import ConfigInvalid
 from radlake.web import PortBusy, serve
 
 app = typer.Typer(help="Show the numbers in a browser.")
@@ -22,9 +23,21 @@ def run(
 ) -> None:
     """Serve the lake's pages until Ctrl+C. Only published tables are read, and nothing is written."""
     try:
-        serve(ctx.obj, host, port, announce=lambda url: typer.echo(f"radlake is at {url} (Ctrl+C stops it)"))
+        serve(ctx.obj, host, port, announce=_announce)
     except PortBusy as exc:
-        hint = f" Try: radlake serve --port {exc.next_free}" if exc.next_free else ""
-        raise click.ClickException(f"port {port} of {host} is in use by another program.{hint}") from exc
+        hint = f"; try --port {exc.next_free}" if exc.next_free else ""
+        raise ConfigInvalid(path="--port", problems=[f"{port} of {host} is in use by another program{hint}"]) from exc
     except OSError as exc:
-        raise click.ClickException(f"cannot listen on {host}, port {port}: {exc.strerror or exc}") from exc
+        raise ConfigInvalid(path="--host", problems=[f"cannot listen on {host}:{port}: {exc.strerror or exc}"]) from exc
+
+
+def serve_anywhere(settings: Settings, *, port: int) -> None:
+    """Serve on the loopback interface, on the next free port when this one is taken."""
+    try:
+        serve(settings, "127.0.0.1", port, announce=_announce)
+    except PortBusy as exc:
+        serve(settings, "127.0.0.1", exc.next_free or 0, announce=_announce)
+
+
+def _announce(url: str) -> None:
+    typer.echo(f"radlake is at {url} (Ctrl+C stops it)")
