@@ -1,0 +1,228 @@
+"""Build the core and stats tables: run each query in order, check, verify the contract, publish.
+
+The true calendar exists only in the memory of a build: `restricted.date_offset` is derived from the key for the persons
+of dicom.study and dropped with the connection (docs/adr/0003-true-calendar-in-the-restricted-zone.md). Exact statistics
+go to the restricted zone, masked ones to the lake. How counts are masked is an argument: `radlake.stats` knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from radlake import log
+from radlake.contracts import Table, load_table
+from radlake.contracts.table import quoted
+from radlake.errors import ContractBroken
+from radlake.lake import Lake, duck
+from radlake.sqlrun.queries import Query, load_queries
+from radlake.sqlrun.type_check import DATE_OFFSET_DDL
+
+__all__ = ["BuiltTable", "DateOffsets", "Mask", "build"]
+
+# Persons -> days by which the dates of each were moved.
+DateOffsets = Callable[[np.ndarray], np.ndarray]
+# Exact statistics by name -> the same rows with small counts withheld.
+Mask = Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]
+
+
+@dataclass(frozen=True)
+class BuiltTable:
+    """One table after a build.
+
+    Attributes
+    ----------
+    name : str
+        `stats.exam_volume`.
+    version : int
+        Version of the table in the lake that holds the rows.
+    n_rows, n_masked : int
+        Rows, and those whose counts disclosure control withheld.
+    is_new : bool
+        False when the lake held the same rows already and nothing was written.
+    warnings : tuple of str
+        Checks that found rows.
+    """
+
+    name: str
+    version: int
+    n_rows: int
+    n_masked: int
+    is_new: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Result:
+    query: Query
+    data: pa.Table
+    warnings: tuple[str, ...]
+
+
+def build(
+    lake: Lake,
+    *,
+    date_offsets: DateOffsets,
+    mask: Mask,
+    run_id: str,
+    now: datetime,
+    layers: Collection[str] | None = None,
+) -> list[BuiltTable]:
+    """Build every table of `sql/`, or those of some layers, from one snapshot of the lake.
+
+    Parameters
+    ----------
+    date_offsets : callable
+        Days by which the dates of each person (patient_key) were moved; true date = shifted date - days.
+    mask : callable
+        Disclosure control over all statistics of this build together.
+    run_id : str
+        Names the run in ops.build.
+    now : datetime
+        UTC, without a zone.
+
+    Returns
+    -------
+    list of BuiltTable
+        In the order in which they were built. The same inputs give the same rows, and nothing is written twice.
+
+    Raises
+    ------
+    ContractBroken
+        With the failed checks of every table. A table that failed, and those that read it, keep their last version.
+    """
+    queries = [query for query in load_queries() if layers is None or query.table.layer in layers]
+    inputs = {name: version for name in _inputs(queries) if (version := lake.tables.version(name)) is not None}
+    results: dict[str, _Result] = {}
+    problems: list[str] = []
+    with duck.connect(lake, zone="restricted", snapshot=inputs) as connection:
+        _register_date_offsets(connection, date_offsets)
+        for query in queries:
+            missing = sorted(query.reads & {other.name for other in queries} - results.keys())
+            result, found = (None, [f"reads {', '.join(missing)}"]) if missing else _run(connection, query)
+            problems += [f"{query.name}: {problem}" for problem in found]
+            if result is not None:
+                results[query.name] = result
+
+    masked = mask({name: result.data for name, result in results.items() if result.query.table.disclosure})
+    built = [_publish(lake, result, masked=masked.get(name)) for name, result in results.items()]
+    _record(lake, results, built, inputs=inputs, run_id=run_id, now=now)
+    if problems:
+        raise ContractBroken(table="The build", problems=problems)
+    return built
+
+
+def _inputs(queries: Collection[Query]) -> list[str]:
+    built = {query.name for query in queries}
+    return sorted({name for query in queries for name in query.reads} - built - {"restricted.date_offset"})
+
+
+def _register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
+    keys = connection.sql("SELECT DISTINCT patient_key FROM dicom.study ORDER BY patient_key").to_arrow_table()
+    numbers = keys.column("patient_key").to_numpy()
+    offsets = pa.table({"patient_key": numbers, "date_offset_days": np.asarray(date_offsets(numbers), dtype=np.int32)})
+    connection.execute("CREATE SCHEMA IF NOT EXISTS restricted")
+    connection.execute(DATE_OFFSET_DDL)
+    connection.register("offsets", offsets)
+    connection.execute("INSERT INTO restricted.date_offset SELECT patient_key, date_offset_days FROM offsets")
+    connection.unregister("offsets")
+
+
+def _run(connection: duckdb.DuckDBPyConnection, query: Query) -> tuple[_Result | None, list[str]]:
+    """Run one query, put its rows in the place of the table's view, and check them there."""
+    table = query.table
+    name = _sql_name(table)
+    order = ", ".join(quoted(column) for column in dict.fromkeys((*table.sort, *table.key)))
+    try:
+        connection.execute(f"DROP VIEW {name}")
+        connection.execute(f"CREATE TABLE {name} AS {query.sql}")
+        data = connection.sql(f"FROM {name} ORDER BY {order}").to_arrow_table()
+        found = [(check, len(connection.execute(check.sql).fetchall())) for check in query.checks]
+    except duckdb.Error as exc:
+        return None, [str(exc)]
+    told = {
+        severity: [
+            f"{check.reason} ({n_rows:,} row{'' if n_rows == 1 else 's'})"
+            for check, n_rows in found
+            if n_rows and check.severity == severity
+        ]
+        for severity in ("fail", "warn")
+    }
+    if problems := [*table.problems(data), *told["fail"]]:
+        return None, problems
+    return _Result(query, data.cast(table.arrow_schema()), tuple(told["warn"])), []
+
+
+def _publish(lake: Lake, result: _Result, *, masked: pa.Table | None) -> BuiltTable:
+    table = result.query.table
+    data = result.data if masked is None else masked
+    if masked is not None:
+        _overwrite(lake, table, result.data, zone="restricted")
+    version, is_new = _overwrite(lake, table, data, zone="lake")
+    n_masked = 0 if masked is None else sum(masked.column("is_masked").to_pylist())
+    log.get_logger().info("table_built", table=table.full_name, version=version, n_rows=data.num_rows)
+    return BuiltTable(table.view_name, version, data.num_rows, n_masked, is_new, result.warnings)
+
+
+def _overwrite(lake: Lake, table: Table, data: pa.Table, *, zone: Literal["lake", "restricted"]) -> tuple[int, bool]:
+    """Write the rows unless the table holds the same; the batch id is their digest and the version they replace."""
+    store = lake.tables if zone == "lake" else lake.restricted_tables
+    version = store.version(table)
+    with duckdb.connect() as connection:
+        connection.register("data", data)
+        digest = _digest(connection, "data")
+    if version is not None:
+        with duck.connect(lake, zone=zone, snapshot={table.full_name: version}) as connection:
+            if _digest(connection, _sql_name(table)) == digest:
+                return version, False
+    return store.overwrite(table, data, batch_id=f"build-{version}-{digest}"), True
+
+
+def _digest(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
+    """Digest of rows, whatever their order."""
+    sums = connection.execute(f"SELECT count(*), sum(hash(t)), sum(hash(hash(t))) FROM {relation} AS t").fetchall()
+    return hashlib.sha256(repr(sums).encode()).hexdigest()[:32]
+
+
+def _record(
+    lake: Lake,
+    results: Mapping[str, _Result],
+    built: Sequence[BuiltTable],
+    *,
+    inputs: Mapping[str, int],
+    run_id: str,
+    now: datetime,
+) -> None:
+    """One row of ops.build for each table; the same run again replaces its rows."""
+    contract = load_table("ops.build")
+    versions = dict(inputs) | {table.name: table.version for table in built}
+    rows = [
+        {
+            "run_id": run_id,
+            "built_table": results[table.name].query.table.full_name,
+            "built_version": table.version,
+            "inputs": json.dumps({name: versions.get(name) for name in sorted(results[table.name].query.reads)}),
+            "query_sha256": results[table.name].query.sha256,
+            "n_rows": table.n_rows,
+            "warnings": json.dumps(table.warnings, ensure_ascii=False),
+            "built_at": now,
+        }
+        for table in built
+    ]
+    if rows:
+        data = pa.Table.from_pylist(rows, schema=contract.arrow_schema())
+        digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:32]
+        batch_id = f"build-{lake.tables.version(contract)}-{digest}"
+        lake.tables.commit_batch(contract, data, batch_id=batch_id, replace=data.select(contract.key))
+
+
+def _sql_name(table: Table) -> str:
+    return ".".join(map(quoted, table.full_name.split(".")))

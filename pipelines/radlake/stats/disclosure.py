@@ -1,0 +1,347 @@
+"""Disclosure control of one table: withhold small counts, and as much beside them as it takes to keep them unknown.
+
+A table shows cells and every total over them, so one withheld cell comes back by subtraction. A small count is safe
+when the cells could be other numbers and everything shown still be the same. For each small count we look for such
+other worlds: one in which it is larger, up to the threshold, and one in which it is as small as it can be. A world is
+made of changes; a change adds to one cell of the count and takes away from others: crosswise along some dimensions, so
+that the totals stay, or from any large cell, so that the grand total stays. Every row that differs in a world is
+withheld. What is left is the same in all these worlds, so nobody can tell which of them is ours: that is a proof. Which
+worlds are taken is a heuristic that withholds details before totals; the change of one cell alone always exists.
+
+(The crosswise change over n dimensions is the hypercube of suppressed cells of statistical disclosure control.)
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import Any
+
+import pyarrow as pa
+
+from radlake.contracts import Table
+from radlake.contracts.check import compute
+
+__all__ = ["TOTALS", "Policy", "Sums", "mask", "small_rows", "withhold"]
+
+TOTALS = ("all", "any")  # labels of rows that are totals over a dimension
+
+_NEIGHBOURS = 5
+_STARTS = 8
+_LARGEST = 30
+_TOTAL_WORTH = 30.0
+
+Change = tuple[tuple[int, int], ...]  # cells and +1 or -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What is small.
+
+    Attributes
+    ----------
+    threshold : int
+        Counts from 1 to threshold - 1 are withheld; zero is shown.
+    """
+
+    threshold: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums:
+    """How the totals of a table come about, where they are not plain sums of their rows.
+
+    Attributes
+    ----------
+    distinct : collection of str
+        Counts of distinct things: totals are less than sums. They are withheld with the other counts of their row.
+    repeated : mapping of str to collection of str
+        Count -> dimensions along which every row repeats it.
+    zeros : collection of str
+        Counts whose rows exist also when they are zero; a row of any other count says that there is something.
+    at_most : mapping of str to str
+        Count -> count of the same row that it cannot be more than.
+    left_out : mapping of str to str
+        Dimension -> column that is NULL in rows which the totals over the dimension leave out.
+    """
+
+    distinct: Collection[str] = ()
+    repeated: Mapping[str, Collection[str]] = field(default_factory=dict)
+    zeros: Collection[str] = ()
+    at_most: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def mask(table: Table, exact: pa.Table, *, policy: Policy, sums: Sums | None = None) -> pa.Table:
+    """The table with small counts withheld, and the rows that would give one away; sorted by its dimensions.
+
+    Counts and what depends on them become NULL there, and is_masked says so; see the module for what is guaranteed.
+    """
+    assert table.disclosure is not None
+    sums = sums or Sums()
+    exact = exact.sort_by([(name, "ascending") for name in table.disclosure.dimensions])
+    rows = exact.to_pylist()
+    withheld = small_rows(table, rows, policy=policy)
+    for count in table.disclosure.counts:
+        if count not in sums.distinct:
+            _protect(_Cube.from_rows(table, rows, count, sums=sums, policy=policy), withheld, policy=policy)
+    return withhold(table, exact, withheld)
+
+
+def small_rows(table: Table, rows: list[dict[str, Any]], *, policy: Policy) -> set[int]:
+    """Positions of rows that hold a small count."""
+    assert table.disclosure is not None
+    counts = table.disclosure.counts
+    return {i for i, row in enumerate(rows) if any(0 < (row[name] or 0) < policy.threshold for name in counts)}
+
+
+def withhold(table: Table, exact: pa.Table, rows: Collection[int]) -> pa.Table:
+    """The table with counts and what depends on them NULL in the rows at the given positions."""
+    assert table.disclosure is not None
+    is_masked = pa.array([i in rows for i in range(exact.num_rows)], type=pa.bool_())
+    columns = {}
+    for name in exact.column_names:
+        values = exact.column(name)
+        if name in (*table.disclosure.counts, *table.disclosure.dependent):
+            values = compute.if_else(is_masked, pa.scalar(None, type=values.type), values)
+        columns[name] = is_masked if name == "is_masked" else values
+    return pa.table(columns, schema=table.arrow_schema())
+
+
+def _protect(cube: _Cube, withheld: set[int], *, policy: Policy) -> None:
+    small = sorted((count, row) for row, count in enumerate(cube.counts) if 0 < count < policy.threshold)
+    cells_of = cube.cells_of({row for _, row in small})
+    for _, row in small:
+        withheld |= _cover(cube, row, cells=cells_of[row], withheld=withheld, threshold=policy.threshold)
+
+
+@dataclass(frozen=True)
+class _Cube:
+    """One count of a table: its rows, its cells, and which rows each cell is part of.
+
+    Attributes
+    ----------
+    keys, counts : list
+        Labels and count of every row.
+    totals : list of str or None
+        The label of totals over each dimension; None where there are none.
+    cells : dict
+        Labels of every cell -> its row.
+    repeated, left_out : dict
+        Dimension -> labels that all show the same cells; dimension -> rows that the totals do not contain.
+    limits : dict
+        Row -> what its count can be at most.
+    floor : int
+        What a withheld cell is at least.
+    """
+
+    keys: list[tuple[str, ...]]
+    counts: list[int]
+    totals: list[str | None]
+    cells: dict[tuple[str, ...], int]
+    repeated: dict[int, list[str]]
+    left_out: dict[int, set[int]]
+    limits: dict[int, int]
+    floor: int
+
+    @classmethod
+    def from_rows(cls, table: Table, rows: list[dict[str, Any]], count: str, *, sums: Sums, policy: Policy) -> _Cube:
+        assert table.disclosure is not None
+        dimensions = table.disclosure.dimensions
+        keys = [tuple(str(row[name]) for name in dimensions) for row in rows]
+        labels = [set(column) for column in zip(*keys, strict=True)] or [set() for _ in dimensions]
+        totals = [next((total for total in TOTALS if total in found), None) for found in labels]
+        repeated = {d: sorted(labels[d]) for d, name in enumerate(dimensions) if name in sums.repeated.get(count, ())}
+        first = {d: totals[d] or shown[0] for d, shown in repeated.items() if shown}
+        cells = {
+            key: row
+            for row, key in enumerate(keys)
+            if all(label == first[d] if d in first else label != totals[d] for d, label in enumerate(key))
+        }
+        limit = sums.at_most.get(count)
+        return cls(
+            keys=keys,
+            counts=[row[count] or 0 for row in rows],
+            totals=[None if d in repeated else total for d, total in enumerate(totals)],
+            cells=cells,
+            repeated=repeated,
+            left_out={
+                dimensions.index(name): {i for i, row in enumerate(rows) if row[column] is None}
+                for name, column in sums.left_out.items()
+            },
+            # A small limit is withheld with the count and known to nobody.
+            limits={i: row[limit] for i, row in enumerate(rows) if (row[limit] or 0) >= policy.threshold}
+            if limit
+            else {},
+            floor=0 if count in sums.zeros else 1,
+        )
+
+    @cached_property
+    def rows_with(self) -> dict[int, tuple[int, ...]]:
+        """Cell -> rows that it is part of, its own row first."""
+        row_of = {key: row for row, key in enumerate(self.keys)}
+        found = {}
+        for key, cell in self.cells.items():
+            along: list[Collection[str]] = []
+            for d, label in enumerate(key):
+                total = self.totals[d]
+                has_total = total is not None and cell not in self.left_out.get(d, ())
+                along.append(self.repeated.get(d) or ((label, total) if has_total and total else (label,)))
+            found[cell] = tuple(dict.fromkeys([cell, *(row_of[key] for key in product(*along) if key in row_of)]))
+        return found
+
+    @cached_property
+    def lines(self) -> dict[tuple[int, tuple[str, ...]], list[str]]:
+        """Labels that occur along a dimension that has totals, beside the same other labels."""
+        found: dict[tuple[int, tuple[str, ...]], list[str]] = defaultdict(list)
+        for key in sorted(self.cells):
+            for d, label in enumerate(key):
+                if self.totals[d] is not None:
+                    found[d, key[:d] + key[d + 1 :]].append(label)
+        return found
+
+    @cached_property
+    def largest(self) -> list[tuple[str, ...]]:
+        return heapq.nlargest(_LARGEST, self.cells, key=lambda key: (self.counts[self.cells[key]], key))
+
+    @cached_property
+    def worth(self) -> list[float]:
+        """What each row is worth: its count, and much more for every dimension that it is a total over."""
+        n_totals = [sum(a == b for a, b in zip(key, self.totals, strict=True)) for key in self.keys]
+        return [(1 + count) * _TOTAL_WORTH**n for count, n in zip(self.counts, n_totals, strict=True)]
+
+    def cells_of(self, rows: set[int]) -> dict[int, list[tuple[str, ...]]]:
+        """The cells of each row, the largest first; the cells of a small total are themselves small."""
+        most = max((self.counts[row] for row in rows), default=0)
+        found: dict[int, list[tuple[str, ...]]] = defaultdict(list)
+        for _, key in sorted((-self.counts[c], key) for key, c in self.cells.items() if 0 < self.counts[c] <= most):
+            for row in self.rows_with[self.cells[key]]:
+                if row in rows:
+                    found[row].append(key)
+        return found
+
+
+def _cover(cube: _Cube, row: int, *, cells: list[tuple[str, ...]], withheld: set[int], threshold: int) -> set[int]:
+    """Rows to withhold besides, so that the count can be anything from its least to threshold - 1.
+
+    Changes are added up until the count can rise and fall far enough: first those that nobody sees anyway, then the
+    one that withholds least for what it gives.
+    """
+    count = cube.counts[row]
+    worlds = (
+        _World(cube, +1, missing=threshold - 1 - count),
+        _World(cube, -1, missing=count - max(cube.floor * len(cells), 1)),
+    )
+    seen: list[tuple[Change, set[int]]] = []
+    for change in _changes(cube, row, cells, withheld=withheld):
+        changed = _changed_rows(cube, change)
+        if changed <= withheld:
+            for world in worlds:
+                world.take(change)
+            if not any(world.missing for world in worlds):
+                return set()
+        else:
+            seen.append((change, changed))
+    new: set[int] = set()
+    while any(world.missing for world in worlds):
+        best: tuple[float, Change, set[int]] | None = None
+        for change, changed in seen:
+            if room := sum(world.room(change) for world in worlds):
+                cost = sum(cube.worth[other] for other in changed - withheld - new) / room
+                if best is None or cost < best[0]:
+                    best = cost, change, changed
+        if best is None:  # only where a limit is nearly reached: then everything that holds the cells goes
+            return new | {other for key in cells for other in cube.rows_with[cube.cells[key]]}
+        for world in worlds:
+            world.take(best[1])
+        new |= best[2]
+    return new
+
+
+class _World:
+    """The numbers of the cells if the count were larger (direction 1) or smaller (-1) than it is."""
+
+    def __init__(self, cube: _Cube, direction: int, *, missing: int) -> None:
+        self.cube, self.direction, self.missing = cube, direction, missing
+        self._moved: dict[int, int] = defaultdict(int)
+        self._rows_moved: dict[int, int] = defaultdict(int)
+
+    def room(self, change: Change) -> int:
+        """How far the change can go: every cell stays at its floor or more, every row within its limit."""
+        room = self.missing
+        for cell, sign in change:
+            if room and sign != self.direction:
+                room = min(room, self.cube.counts[cell] + self._moved[cell] - self.cube.floor)
+        if room > 0 and self.cube.limits:
+            for row, times in self._limited(change).items():
+                if times > 0:
+                    level = self.cube.counts[row] + self._rows_moved[row]
+                    room = min(room, (self.cube.limits[row] - level) // times)
+        return max(room, 0)
+
+    def take(self, change: Change) -> None:
+        """Go as far as there is room."""
+        room = self.room(change)
+        if not room:
+            return
+        self.missing -= room
+        for cell, sign in change:
+            self._moved[cell] += sign * self.direction * room
+        if self.cube.limits:
+            for row, times in self._limited(change).items():
+                self._rows_moved[row] += times * room
+
+    def _limited(self, change: Change) -> dict[int, int]:
+        moved: dict[int, int] = defaultdict(int)
+        for cell, sign in change:
+            for row in self.cube.rows_with[cell]:
+                if row in self.cube.limits:
+                    moved[row] += sign * self.direction
+        return moved
+
+
+def _changes(cube: _Cube, row: int, cells: list[tuple[str, ...]], *, withheld: set[int]) -> Iterator[Change]:
+    """Changes of one cell of the row: crosswise against up to one neighbour along each dimension, or against any
+    large cell of the same grand total."""
+    for key in cells[:_STARTS]:
+        choices = [(*_neighbours(cube, row, key, d, withheld=withheld), None) for d in range(len(key))]
+        for others in product(*choices):
+            corners = [
+                ((label, 1),) if other is None else ((label, 1), (other, -1))
+                for label, other in zip(key, others, strict=True)
+            ]
+            change = [
+                (cube.cells.get(tuple(label for label, _ in corner)), prod(sign for _, sign in corner))
+                for corner in product(*corners)
+            ]
+            if all(cell is not None for cell, _ in change):
+                yield tuple((cell, sign) for cell, sign in change if cell is not None)
+        for other in cube.largest:
+            is_same_total = all(a == b or cube.totals[d] for d, (a, b) in enumerate(zip(key, other, strict=True)))
+            if is_same_total and row not in cube.rows_with[cube.cells[other]]:
+                yield (cube.cells[key], 1), (cube.cells[other], -1)
+
+
+def _neighbours(cube: _Cube, row: int, key: tuple[str, ...], d: int, *, withheld: set[int]) -> list[str]:
+    """Cells outside the row to take from: large ones of those that are withheld anyway, then small ones."""
+    costs = []
+    for label in cube.lines.get((d, key[:d] + key[d + 1 :]), ()):
+        cell = cube.cells[(*key[:d], label, *key[d + 1 :])]
+        if row not in cube.rows_with[cell]:
+            is_shown = cell not in withheld
+            costs.append((is_shown, cube.counts[cell] if is_shown else -cube.counts[cell], label))
+    return [label for *_, label in heapq.nsmallest(_NEIGHBOURS, costs)]
+
+
+def _changed_rows(cube: _Cube, change: Change) -> set[int]:
+    """Rows that show the change."""
+    effect: dict[int, int] = defaultdict(int)
+    for cell, sign in change:
+        for row in cube.rows_with[cell]:
+            effect[row] += sign
+    return {row for row, times in effect.items() if times}
