@@ -52,6 +52,8 @@ def test_harvest_then_build(page: Page, settings: Settings) -> None:
 
     builds = page.wait(lambda: page.get("dags/build_lake/dagRuns", params={"state": "success"})["dag_runs"])
     assert {build["run_type"] for build in builds} == {"asset_triggered"}
+    active = {"state": ["queued", "running"]}
+    page.wait(lambda: page.get("dags/~/dagRuns", params=active)["total_entries"] == 0)
     with duck.connect(Lake.from_settings(settings)) as connection:
         assert connection.execute("SELECT count(*) FROM core.exam").fetchall() == [(2,)]
     assert airflow.leaks(Path(settings.lake).parent / "airflow") == []

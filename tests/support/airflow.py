@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -24,7 +25,7 @@ from support.dicom import ct_study, image_study, write_all
 from support.lakes import settings_of
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-SECRETS = ("李雷", "Meimei", "SECRET-1", "SECRET-2")
+SECRETS = ("李雷", "Meimei", "SECRET-1", "SECRET-2", "SECRET-3")
 
 
 def probe(verb: str, *, settings: Settings, home: Path) -> dict[str, Any]:
@@ -46,10 +47,15 @@ def probe(verb: str, *, settings: Settings, home: Path) -> dict[str, Any]:
 
 
 def province(folder: Path, **given: Any) -> Settings:
-    """A lake whose two hospitals are folders: a CT study of three instances, and a DX study of one."""
+    """A lake whose two hospitals are folders: a CT study of three instances, and a DX study of one.
+
+    A value of the DX study is not valid, so that a library that warns with values would show it.
+    """
     settings = settings_of(folder / "lake", **given)
+    invalid = {"PatientBirthTime": "SECRET-3", "StudyTime": "SECRET-3"}
     write_all(ct_study(n=3, patient="李雷", patient_id="SECRET-1"), folder / "h1")
-    write_all(image_study("DX", patient="Han^Meimei", patient_id="SECRET-2"), folder / "h2")
+    with warnings.catch_warnings(action="ignore"):
+        write_all(image_study("DX", patient="Han^Meimei", patient_id="SECRET-2", **invalid), folder / "h2")
     register(settings, {name: folder / name for name in ("h1", "h2")})
     return settings
 
@@ -104,8 +110,8 @@ def running(settings: Settings, *, home: Path) -> Iterator[Page]:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
             yield Page(http, json.loads((home / "passwords.json").read_text()), "".join(said))
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
-        assert (process.returncode, rest) == (0, "stopping\n")
+        rest, _ = process.communicate(timeout=120)
+        assert (process.returncode, rest) == (0, "Stopping; running tasks have half a minute to finish.\n")
         assert _processes_of(home) == []
     finally:
         for pid in [process.pid, *_processes_of(home)]:
@@ -131,7 +137,7 @@ class Page:
     def get(self, path: str, **given: Any) -> Any:
         return self.ask("GET", path, **given).raise_for_status().json()
 
-    def wait(self, what: Callable[[], Any], *, seconds: float = 60) -> Any:
+    def wait(self, what: Callable[[], Any], *, seconds: float = 240) -> Any:
         """The first true answer."""
         deadline = monotonic() + seconds
         while not (answer := what()):

@@ -15,10 +15,10 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import Annotated
 
 import typer
@@ -36,7 +36,7 @@ SERVICES = {
     "dag-processor": ["dag-processor"],
     "api-server": ["api-server"],
 }
-_SECONDS_TO_STOP = 40
+_SECONDS_TO_STOP = 30
 
 
 class AirflowMissing(PermanentError):
@@ -91,9 +91,9 @@ def airflow(
         while True:
             _watch(services, home=home)
     except KeyboardInterrupt:
-        typer.echo("stopping")
+        typer.echo("Stopping; running tasks have half a minute to finish.")
     finally:
-        _stop(services.values())
+        _stop(services)
         signal.signal(signal.SIGTERM, before)
 
 
@@ -181,15 +181,16 @@ def _stopped(service: str, home: Path) -> AirflowStopped:
     return AirflowStopped(service=service, log=log, lines="\n".join(lines))
 
 
-def _stop(services: Collection[subprocess.Popen[bytes]]) -> None:
-    """Ask every service to end, wait, then end what is left of it and of its children."""
-    deadline = monotonic() + _SECONDS_TO_STOP
-    for process in services:
+def _stop(services: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """End the services in their order: tasks that run report to the API server, so the scheduler goes first.
+
+    A task that does not finish in time is killed; a harvest goes on where it stopped when it is run again.
+    """
+    for name, process in services.items():
         process.terminate()
-    for process in services:
         try:
-            process.wait(max(deadline - monotonic(), 0.1))
+            process.wait(_SECONDS_TO_STOP)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            typer.echo("a service did not stop in time and is ended", err=True)
+            typer.echo(f"{name} did not end in time and is killed", err=True)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
