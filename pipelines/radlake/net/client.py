@@ -55,7 +55,7 @@ class RetrieveResult:
     n_failed : int
         Instances that were asked for and are still not in the folder, as far as can be known.
     reason : str
-        Why, in the node's or the network's words; empty when nothing is known to be missing.
+        Why, in the node's or the network's words; empty when all that is listed is here.
     """
 
     n_received: int

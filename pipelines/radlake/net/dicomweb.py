@@ -22,7 +22,7 @@ from radlake.net.delivery import Delivery
 from radlake.net.instance_files import is_file_name
 from radlake.net.inventory import Inventory, Keys, plan_requests, studies_within, study_from_text
 from radlake.net.multipart import MultipartBroken, boundary_of, parts
-from radlake.net.node import WebNode
+from radlake.net.node import Tls, WebNode
 from radlake.net.reach import client_context, why_unreachable
 from radlake.net.study_client import StudyClient
 
@@ -49,7 +49,7 @@ class WebClient(StudyClient):
     def __init__(self, node: WebNode) -> None:
         super().__init__(node=node.name)
         self._node = node
-        self._verify = client_context(node.tls, node=node.name) if node.tls else True
+        self._tls = client_context(node.tls or Tls(), node=node.name)
 
     def echo(self) -> float:
         begin = time.perf_counter()
@@ -121,7 +121,7 @@ class WebClient(StudyClient):
     @contextmanager
     def _session(self, *, retries: int = _CONNECT_RETRIES) -> Iterator[httpx.Client]:
         with httpx.Client(
-            transport=httpx.HTTPTransport(verify=self._verify, retries=retries, trust_env=False),
+            transport=httpx.HTTPTransport(verify=self._tls, retries=retries, trust_env=False),
             headers={"Accept-Encoding": "identity", **self._authorization()},
             follow_redirects=False,
             trust_env=False,

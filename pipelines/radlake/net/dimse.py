@@ -111,11 +111,13 @@ class DimseClient(StudyClient):
         return studies_within(window, answers, node=self._node.name)
 
     def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
-        self._ask_for(study_uid, plan_requests(study_uid, inventory=inventory, due=delivery.due), inventory, delivery)
-        if not delivery.arrived and delivery.statuses and delivery.statuses <= {SUCCESS, *_NO_SUCH_LEVEL}:
-            # Some archives know no retrieve below the study.
+        whole = plan_requests(study_uid, inventory=Inventory(), due=None)
+        requests = plan_requests(study_uid, inventory=inventory, due=delivery.due)
+        self._ask_for(study_uid, requests, inventory, delivery)
+        is_refused = not delivery.arrived and delivery.statuses and delivery.statuses <= {SUCCESS, *_NO_SUCH_LEVEL}
+        if is_refused and requests != whole:  # some archives know no retrieve below the study
             delivery.reasons.clear()
-            self._ask_for(study_uid, plan_requests(study_uid, inventory=Inventory(), due=None), inventory, delivery)
+            self._ask_for(study_uid, whole, inventory, delivery)
 
     def _ask_for(self, study_uid: str, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:
         try:
@@ -260,7 +262,7 @@ class DimseClient(StudyClient):
         """An association that is released at the end, or aborted when the block fails."""
         connect = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(attempts),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=2),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2),
             retry=tenacity.retry_if_exception(_may_pass),
             reraise=True,
         )
@@ -314,16 +316,16 @@ def _receive(assoc: Association, *fields: Field) -> _Message:
     command = decode_command(raw)
     if command["CommandField"] not in fields:
         raise AssociationLost(f"an unexpected message with command field 0x{command['CommandField']:04X}")
-    if command["CommandField"] == Field.C_STORE_RQ or not has_data_set(command):
+    if command["CommandField"] == Field.C_STORE_RQ:
         return _Message(context_id, command)
-    return _Message(context_id, command, assoc.whole_data_set())
+    return _Message(context_id, command, assoc.whole_data_set() if has_data_set(command) else b"")
 
 
 def _take(assoc: Association, message: _Message, delivery: Delivery) -> None:
     """Answer one C-STORE request on our own association."""
     context = assoc.contexts.get(message.context_id)
-    if context is None:
-        raise AssociationLost("an instance came in a presentation context that was not agreed")
+    if context is None or not has_data_set(message.command):
+        raise AssociationLost("an instance came without a data set, or in a context that was not agreed")
     delivery.begin()
     status = delivery.store(message.command, assoc.data_set(), transfer_syntax=context.transfer_syntax)
     if delivery.store_full:

@@ -35,6 +35,7 @@ PENDING = (0xFF00, 0xFF01)
 SUB_OPERATIONS_FAILED = 0xB000
 
 _NO_DATA_SET = 0x0101
+_RESPONSE = 0x8000  # set in the command field of every response
 _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _DEEPEST = 64
@@ -145,6 +146,8 @@ def decode_command(data: bytes) -> Command:
             command[keyword] = _text(value)
     if "CommandField" not in command:
         raise MessageBroken("a message without a command field")
+    if int(command["CommandField"]) & _RESPONSE and "Status" not in command:
+        raise MessageBroken("a response without a status")
     return command
 
 

@@ -19,7 +19,16 @@ from radlake.dicom.uids import transfer_syntax
 from radlake.log import get_logger
 from radlake.net.contexts import choose_transfer_syntax
 from radlake.net.delivery import Delivery
-from radlake.net.message import SUCCESS, Command, Field, MessageBroken, decode_command, elements, encode_response
+from radlake.net.message import (
+    SUCCESS,
+    Command,
+    Field,
+    MessageBroken,
+    decode_command,
+    elements,
+    encode_response,
+    has_data_set,
+)
 from radlake.net.upper_layer import Association, AssociationLost, AssociationReleased, Context
 
 __all__ = ["PortBusy", "receiving"]
@@ -89,7 +98,10 @@ class _Server:
         self._tls = tls
         self._sockets: set[socket.socket] = set()
         try:
-            self._socket = socket.create_server((host, port), backlog=16)
+            if host or not socket.has_dualstack_ipv6():
+                self._socket = socket.create_server((host, port))
+            else:
+                self._socket = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
         except OSError as exc:
             raise PortBusy(exc.strerror or str(exc)) from exc
         self._is_stopped = False
@@ -140,12 +152,12 @@ class _Server:
         context = assoc.contexts.get(context_id)
         if command["CommandField"] == Field.C_ECHO_RQ:
             assoc.send(context_id, encode_response(command, field=Field.C_ECHO_RSP, status=SUCCESS))
-        elif command["CommandField"] == Field.C_STORE_RQ and context is not None:
+        elif command["CommandField"] == Field.C_STORE_RQ and context is not None and has_data_set(command):
             status = self._store(assoc, context, command)
             assoc.send(context_id, encode_response(command, field=Field.C_STORE_RSP, status=status))
         else:
             assoc.abort()
-            raise AssociationLost("it asked a storage SCP for something else")
+            raise AssociationLost("it sent something that is no instance")
 
     def _store(self, assoc: Association, context: Context, command: Command) -> int:
         fragments = assoc.data_set()

@@ -34,6 +34,8 @@ MAX_CONTEXTS = 128  # odd numbers of one byte (PS3.8 9.3.2.2)
 
 _ASSOCIATE_RQ, _ASSOCIATE_AC, _ASSOCIATE_RJ, _P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(1, 8)
 _APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
+_IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_LARGEST_COMMAND = 64 * 1024
 _LARGEST_PDU = 64 * 1024 * 1024  # a length beyond this is not a PDU of a DICOM peer
 _CLOSING_SECONDS = 5.0
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -164,7 +166,7 @@ class Association:
         if kind != _ASSOCIATE_AC:
             self._fail(kind, body)
         for item, value in self._items(body[68:]):
-            if item == 0x21 and value[2] == 0 and value[0] in proposed:
+            if item == 0x21 and len(value) > 4 and value[2] == 0 and value[0] in proposed:
                 chosen = dict(self._items(value[4:])).get(0x40, b"")
                 context = Context(value[0], proposed[value[0]].abstract_syntax, _text(chosen))
                 self.contexts[context.context_id] = context
@@ -200,13 +202,13 @@ class Association:
             raise AssociationLost("it called another AE title than ours")
         answers = [_item(0x10, _APPLICATION_CONTEXT)]
         for item, value in self._items(memoryview(body)[68:]):
-            if item == 0x20:
+            if item == 0x20 and len(value) > 4:
                 parts = list(self._items(value[4:]))
                 abstract = next((_text(uid) for part, uid in parts if part == 0x30), "")
                 offered = [_text(uid) for part, uid in parts if part == 0x40]
                 chosen = choose(abstract, offered)
                 result = 3 if chosen is None else 0  # 3: abstract syntax not supported
-                syntax = _item(0x40, (chosen or next(iter(offered), "")).encode("ascii"))
+                syntax = _item(0x40, (chosen or _IMPLICIT_VR_LITTLE_ENDIAN).encode("ascii"))
                 answers.append(_item(0x21, bytes([value[0], 0, result, 0]) + syntax))
                 if chosen is not None:
                     self.contexts[value[0]] = Context(value[0], abstract, chosen)
@@ -259,6 +261,8 @@ class Association:
             if not control & 1:
                 self._give_up("a data set came where a command was due")
             command += fragment
+            if len(command) > _LARGEST_COMMAND:
+                self._give_up("a command that does not end")
             if control & 2:
                 return context_id, command
 

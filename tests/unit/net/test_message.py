@@ -172,9 +172,16 @@ def test_any_bytes_are_read_or_called_broken(data: bytes, is_implicit: bool, is_
     assert all(0 <= tag <= 0xFFFFFFFF for tag in tags)
 
 
-def test_a_message_without_a_command_field_is_broken() -> None:
-    with pytest.raises(MessageBroken):
-        decode_command(encode_identifier({"StudyDate": ""}))
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (encode_identifier({"StudyDate": ""}), "without a command field"),
+        (encode_command({"CommandField": Field.C_FIND_RSP}, with_data_set=False), "without a status"),
+    ],
+)
+def test_a_message_that_lacks_the_essential_is_broken(raw: bytes, reason: str) -> None:
+    with pytest.raises(MessageBroken, match=reason):
+        decode_command(raw)
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,27 @@ def test_the_network_may_cut_anywhere(sizes: list[int]) -> None:
             assert assoc.whole_data_set() == b"data" * 50 + b"end"
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0x10, 0x20, 0x21, 0x30, 0x40, 0x50, 0x51, 0x54]), st.binary(max_size=12))))
+def test_whatever_is_negotiated_is_an_association_or_lost(items: list[tuple[int, bytes]]) -> None:
+    body = b"".join(struct.pack(">BxH", kind, len(value)) + value for kind, value in items)
+    header = b"\0\1\0\0" + b"PACS".ljust(16) + b" " * 48
+
+    def peer(sock: socket.socket) -> None:
+        with suppress(AssociationLost):
+            accept(sock)  # the same items as a request
+        sock.close()
+
+    with talking_to(peer) as sock:
+        sock.sendall(b"\1\0" + struct.pack(">L", 68 + len(body)) + header + body)
+
+    def answering(sock: socket.socket) -> None:
+        sock.sendall(b"\2\0" + struct.pack(">L", 68 + len(body)) + header + body)
+
+    with talking_to(answering) as sock, suppress(AssociationLost):
+        assert set(request(sock).contexts) <= {1, 3, 5}
+
+
 def test_several_fragments_in_one_pdu() -> None:
     body = b"".join(struct.pack(">LBB", 3, 1, flag) + b"x" for flag in (1, 3, 0, 2))
 
