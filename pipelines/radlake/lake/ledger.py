@@ -203,11 +203,21 @@ class Ledger:
         if self._is_sqlite:
             event.listen(self.engine, "connect", _sqlite_connected)
             event.listen(self.engine, "begin", _sqlite_begin)
-        with self._writing() as connection:
+        with self._alone(), self._writing() as connection:
             _METADATA.create_all(connection)
 
     def close(self) -> None:
         self.engine.dispose()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Twins must not make the SQLite file at once: it refuses to change its journal then, without waiting."""
+        if not self._is_sqlite:
+            yield
+            return
+        with self._path.with_name(f"{self._path.name}.lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
