@@ -20,7 +20,7 @@ from support.writers import MOMENTS, Moment, at_once, commit, killed_at
 pytestmark = pytest.mark.rgw
 
 EXAM = "core.exam"
-MEMBERS = [("1.2.3.dcm", b"\0" * 128 + b"DICM" + b"pixels" * 1000), ("1.2.4.dcm", b"last")]
+MEMBERS = [("1.2.3.dcm", b"\0" * 128 + b"DICM" + b"pixels" * 1000), ("1.2.4.dcm", b""), ("1.2.5.dcm", b"last")]
 
 
 @pytest.fixture
@@ -129,7 +129,12 @@ def test_a_series_object_on_s3(lake: Lake, tmp_path: Path):
     assert local == series, "a local folder holds the same object under the same name"
     assert list(store.scratch.iterdir()) == []
 
-    for missing in (lambda: store.read("h1/none.zip", 0, 1), lambda: store.size("h1/none.zip")):
+    for missing in (
+        lambda: store.read("h1/none.zip", 0, 1),
+        lambda: store.size("h1/none.zip"),
+        lambda: store.read(series.path, series.n_bytes - 1, 2),
+        lambda: store.read(series.path, series.n_bytes, 1),
+    ):
         with pytest.raises(SourceMissing):
             missing()
     store.delete(series.path)

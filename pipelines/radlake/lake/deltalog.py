@@ -22,7 +22,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from radlake.contracts import Table
 from radlake.errors import ContractBroken, QueryInvalid, SourceMissing
-from radlake.lake.store import fsync_folder, storage_errors
+from radlake.lake.store import fsync, storage_errors
 
 __all__ = ["Conflict", "DataFile", "Snapshot", "create_log", "open_log"]
 
@@ -173,6 +173,7 @@ def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> Non
         except (CommitFailedError, DeltaError):
             if not DeltaTable.is_deltatable(uri, storage_options=options):
                 raise
+    _make_durable(uri, version=0)
 
 
 def _partition(table: Table) -> list[str]:
@@ -197,11 +198,11 @@ def _check_columns(table: Table, handle: DeltaTable) -> None:
 
 
 def _make_durable(root: str, *, version: int) -> None:
-    """A local commit survives a loss of power; delta-rs itself leaves that to chance."""
+    """A local commit and its checkpoint survive a loss of power; delta-rs leaves that to chance."""
     if "://" not in root:
-        entry = Path(root) / "_delta_log" / f"{version:020d}.json"
-        fsync_folder(entry)
-        fsync_folder(entry.parent)
+        log = Path(root) / "_delta_log"
+        for entry in (*log.glob(f"{version:020d}.*"), *log.glob("_last_checkpoint"), log, log.parent):
+            fsync(entry)
 
 
 def _delta_errors(uri: str) -> AbstractContextManager[None]:

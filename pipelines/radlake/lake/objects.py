@@ -82,7 +82,7 @@ class ObjectStore:
         SourceMissing
             If the object does not exist or ends before the range does.
         """
-        content = self.store.read(path, offset=offset, length=length)
+        content = self.store.read(path, offset=offset, length=length) if length else b""
         if len(content) != length:
             raise SourceMissing(path=self.store.uri(path))
         return content

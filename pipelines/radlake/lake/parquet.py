@@ -169,4 +169,4 @@ def text(value: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    return str(value) if isinstance(value, int) else text(str(value))
+    return repr(value) if isinstance(value, (int, float)) else text(str(value))

@@ -1,4 +1,4 @@
-"""Where bytes lie: a local folder or an S3 prefix, with the same five verbs.
+"""Where bytes lie: a local folder or an S3 prefix, with the same verbs.
 
 A file appears whole or not at all, and is never changed afterwards. Which files make up a table is the log's business
 (`tables`), what is in an object is `objects`'.
@@ -23,24 +23,27 @@ from typing import Any, Protocol
 from radlake.config import resolve_secret
 from radlake.errors import ConfigInvalid, RadlakeError, SourceMissing, StoreFull, StoreUnavailable
 
-__all__ = ["LocalStore", "S3Options", "S3Store", "Store", "fsync_folder", "open_store", "storage_errors", "sweep"]
+__all__ = [
+    "LocalStore",
+    "S3Options",
+    "S3Store",
+    "Store",
+    "fsync",
+    "make_folder",
+    "open_store",
+    "storage_errors",
+    "sweep",
+]
 
 # Of a large file 4 parts are in memory at once (s3fs alone would take 500 MB); 10,000 parts are 156 GiB.
 _PART = 16 << 20
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_CODES = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "507"}
-_REFUSED_CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket", "403"}
+_REFUSED_CODES = {"AccessDenied", "InvalidAccessKeyId", "InvalidRange", "NoSuchBucket", "SignatureDoesNotMatch", "403"}
 _CODE = re.compile(r"<Code>(\w+)</Code>")
-_STORE_MODULES = {
-    "botocore",
-    "aiobotocore",
-    "aiohttp",
-    "fsspec",
-    "duckdb",
-    "_duckdb",
-    "_internal",
-}  # delta-rs is the last
+# Whose exceptions come from the store; `_internal` is delta-rs.
+_STORE_MODULES = {"_duckdb", "_internal", "aiobotocore", "aiohttp", "botocore", "duckdb", "fsspec"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +53,15 @@ class S3Options:
     endpoint_url: str = ""
     access_key: str = field(default="", repr=False)
     secret_key: str = field(default="", repr=False)
-    region: str = "us-east-1"
+    region: str = ""
 
     def for_delta(self) -> dict[str, str]:
         """Options of delta-rs. Commits need `If-None-Match` (conditional PUT), never a lock service."""
-        options = {"aws_conditional_put": "etag", "aws_region": self.region}
+        options = {"aws_conditional_put": "etag"}
         if self.endpoint_url:
             options |= {"aws_endpoint_url": self.endpoint_url, "aws_allow_http": "true"}
+        if self.endpoint_url or self.region:
+            options["aws_region"] = self.region or "us-east-1"
         if self.access_key:
             options["aws_access_key_id"] = resolve_secret(self.access_key)
             options["aws_secret_access_key"] = resolve_secret(self.secret_key)
@@ -114,8 +119,8 @@ class LocalStore:
         with storage_errors(str(self.root)):
             for name, source in files.items():
                 target = self.root / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _fsync(source)
+                make_folder(target.parent)
+                fsync(source)
                 try:
                     source.replace(target)
                 except OSError as exc:
@@ -124,13 +129,13 @@ class LocalStore:
                     self._copy_in(source, target)
                 folders.add(target.parent)
             for folder in folders:
-                fsync_folder(folder)
+                fsync(folder)
 
     def _copy_in(self, source: Path, target: Path) -> None:
         part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
         try:
             shutil.copyfile(source, part)
-            _fsync(part)
+            fsync(part)
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
@@ -225,13 +230,14 @@ class S3Store:
 def _require_conditional_put(store: S3Store, pid: int) -> None:  # noqa: ARG001  (a fork asks again: harmless)
     bucket, _, key = store.uri(f".probe/{uuid.uuid4().hex}").removeprefix("s3://").partition("/")
 
-    def answer() -> int | None:
+    def answer() -> int:
         try:
             store.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=b"", IfNoneMatch="*")
         except Exception as exc:
-            if (status := _status(exc)) in (412, 501):
-                return status
-            raise
+            status = _answer(exc).get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status not in (412, 501):
+                raise
+            return status
         return 200
 
     with storage_errors(store.root):
@@ -247,14 +253,6 @@ def _require_conditional_put(store: S3Store, pid: int) -> None:  # noqa: ARG001 
                 "use a store with conditional PUT (AWS S3, Ceph RGW, MinIO), or a local folder",
             ],
         )
-
-
-def _status(exc: BaseException) -> int | None:
-    """HTTP status of an answer of the store; s3fs hides it in the cause of an OSError."""
-    for error in (exc, exc.__cause__):
-        if response := getattr(error, "response", None):
-            return response["ResponseMetadata"]["HTTPStatusCode"]
-    return None
 
 
 @cache
@@ -283,26 +281,33 @@ def storage_errors(path: str, *, let_through: tuple[type[Exception], ...] = ()) 
         raise StoreUnavailable(path=path, reason=code or type(exc).__name__) from exc
 
 
+def _answer(exc: BaseException) -> dict[str, Any]:
+    """What S3 answered, as botocore keeps it; s3fs hides that exception in the cause of an OSError."""
+    return getattr(exc, "response", None) or getattr(exc.__cause__, "response", None) or {}
+
+
 def _code(exc: BaseException) -> str:
-    """The error code in an answer of S3, as botocore, s3fs (in the cause) or delta-rs (in the text) give it."""
-    for error in (exc, exc.__cause__):
-        if response := getattr(error, "response", None):
-            return str(response.get("Error", {}).get("Code", ""))
-    match = _CODE.search(str(exc))
+    if code := _answer(exc).get("Error", {}).get("Code"):
+        return str(code)
+    match = _CODE.search(str(exc))  # delta-rs
     return match[1] if match else ""
 
 
-def _fsync(path: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they survive a loss of power."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        fsync(folder.parent)
+
+
+def fsync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def fsync_folder(path: Path) -> None:
-    """Make renames in a folder survive a loss of power."""
-    _fsync(path)
 
 
 def sweep(folder: Path, *, older_than: timedelta, pattern: str = "*") -> None:

@@ -27,7 +27,7 @@ from radlake.contracts import Table, load_table
 from radlake.errors import CommitRefused, ContractBroken, RadlakeError, StoreFull, StoreUnavailable
 from radlake.lake import deltalog, parquet
 from radlake.lake.deltalog import Conflict, DataFile, Snapshot
-from radlake.lake.store import LocalStore, S3Options, S3Store, Store, open_store, storage_errors, sweep
+from radlake.lake.store import LocalStore, S3Options, S3Store, Store, make_folder, open_store, storage_errors, sweep
 from radlake.log import get_logger
 
 __all__ = ["LONGEST_BATCH", "TableStore"]
@@ -45,6 +45,14 @@ log = get_logger()
 
 class _Overtaken(Exception):
     """Rows of a month were replaced while it was laid out anew."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Files to take out of a snapshot, and files whose rows are written again."""
+
+    removed: list[str]
+    sources: list[str]
 
 
 @dataclass(frozen=True)
@@ -92,11 +100,12 @@ class TableStore:
         rows = _conform(table, data)
         keys = None if replace is None else _conform_keys(table, replace)
 
-        def removed(snapshot: Snapshot) -> list[str]:
+        def plan(snapshot: Snapshot) -> _Plan:
             if keys is None:
-                return []
+                return _Plan([], [])
             candidates = snapshot.files(where=parquet.pruning_predicate(table, keys))
-            return parquet.files_with(table, candidates, keys=keys, filesystem=self._fs)
+            hit = parquet.files_with(table, candidates, keys=keys, filesystem=self._fs)
+            return _Plan(hit, hit)
 
         def write(folder: Path, sources: list[str]) -> list[DataFile]:
             return parquet.write_rows(
@@ -109,7 +118,7 @@ class TableStore:
                 filesystem=self._fs,
             )
 
-        _, is_new = self._publish(table, batch_id=batch_id, removed=removed, write=write)
+        _, is_new = self._publish(table, batch_id=batch_id, plan=plan, write=write)
         return is_new
 
     def overwrite(self, table: Table | str, data: pa.Table, *, batch_id: str) -> int:
@@ -126,7 +135,9 @@ class TableStore:
         def write(folder: Path, _: list[str]) -> list[DataFile]:
             return parquet.write_rows(table, rows, folder=folder, name=f"b-{batch_id}")
 
-        version, _ = self._publish(table, batch_id=batch_id, removed=Snapshot.files, write=write, reads_removed=False)
+        version, _ = self._publish(
+            table, batch_id=batch_id, plan=lambda snapshot: _Plan(snapshot.files(), []), write=write
+        )
         return version
 
     def files(self, table: Table | str, *, version: int | None = None, where: str | None = None) -> list[str]:
@@ -171,10 +182,10 @@ class TableStore:
     def _compact(self, table: Table, files: list[str]) -> bool:
         month = set(files)
 
-        def removed(snapshot: Snapshot) -> list[str]:
+        def plan(snapshot: Snapshot) -> _Plan:
             if not month <= set(snapshot.files()):
                 raise _Overtaken
-            return files
+            return _Plan(files, files)
 
         def write(folder: Path, sources: list[str]) -> list[DataFile]:
             empty = table.arrow_schema().empty_table()
@@ -183,7 +194,7 @@ class TableStore:
             )
 
         try:
-            self._publish(table, batch_id=None, removed=removed, write=write)
+            self._publish(table, batch_id=None, plan=plan, write=write)
         except _Overtaken:
             log.info("compaction_overtaken", table=table.full_name)
             return False
@@ -196,14 +207,16 @@ class TableStore:
         """
         if not _NAME.fullmatch(name):
             raise CommitRefused(table="pins", reason="a pin is named by 1 to 128 letters, digits, '.', '_' or '-'")
+        pinned = {}
         for table, version in versions.items():
             if self.snapshot(table, version=version) is None:
                 raise CommitRefused(table=table, reason=f"there is no version {version} to pin")
-        if self.pins().get(name, versions) != versions:
+            pinned[load_table(table).full_name] = version
+        if self.pins().get(name, pinned) != pinned:
             raise CommitRefused(table="pins", reason=f"{name} exists with other versions")
         with self._staging() as folder:
             file = folder / "pin.json"
-            file.write_text(json.dumps(dict(versions), sort_keys=True), encoding="utf-8")
+            file.write_text(json.dumps(pinned, sort_keys=True), encoding="utf-8")
             self.store.put({f"{_PINS}/{name}.json": file})
 
     def unpin(self, name: str) -> None:
@@ -257,7 +270,7 @@ class TableStore:
         uri = self.store.uri(_folder(table))
         if isinstance(self.store, LocalStore):
             with storage_errors(uri):
-                Path(uri).mkdir(parents=True, exist_ok=True)
+                make_folder(Path(uri))
         deltalog.create_log(uri, table, options=self._delta_options())
         created = self.snapshot(table)
         if created is None:
@@ -269,14 +282,13 @@ class TableStore:
         table: Table,
         *,
         batch_id: str | None,
-        removed: Callable[[Snapshot], list[str]],
+        plan: Callable[[Snapshot], _Plan],
         write: Callable[[Path, list[str]], Sequence[DataFile]],
-        reads_removed: bool = True,
     ) -> tuple[int, bool]:
         """Plan on a snapshot, write, commit at the next version; when somebody else took it, plan again.
 
-        `removed` names the files to take out of a snapshot, and `write` writes what comes in instead. What was
-        written is used again at the next attempt unless it came from other files.
+        What was written is used again at the next attempt unless it came from other files. Returns the version of the
+        commit, and whether it is of this call.
         """
         if batch_id is not None and not _NAME.fullmatch(batch_id):
             raise CommitRefused(table=table.full_name, reason="a batch id is 1 to 128 letters, digits, '.', '_' or '-'")
@@ -287,22 +299,21 @@ class TableStore:
             for attempt in range(_ATTEMPTS):
                 snapshot = self._open_or_create(table)
                 if batch_id and (version := snapshot.committed(batch_id)) is not None:
-                    self._discard(table, written)
-                    return version, False
+                    return version, self._discard(table, written) < len(written)
                 with storage_errors(self.store.uri(_folder(table))):
-                    gone = removed(snapshot)
-                    wanted = gone if reads_removed else []
-                    if wanted != sources:
+                    planned = plan(snapshot)
+                    if planned.sources != sources:
                         self._discard(table, written)
                         written, sources = [], None
-                        written, sources = self._write(table, write, wanted), wanted
+                        written, sources = self._write(table, write, planned.sources), planned.sources
                 try:
-                    return snapshot.commit(add=written, remove=gone, at=datetime.now(UTC), batch_id=batch_id), True
+                    at = datetime.now(UTC)
+                    return snapshot.commit(add=written, remove=planned.removed, at=at, batch_id=batch_id), True
                 except Conflict as conflict:
                     reason = str(conflict)
                     time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))
             raise CommitRefused(table=table.full_name, reason=f"{_ATTEMPTS} other commits came first; {reason}")
-        except (CommitRefused, StoreFull, _Overtaken):  # after any other error the commit may have reached the store
+        except (CommitRefused, StoreFull, _Overtaken):
             self._discard(table, written)
             raise
 
@@ -335,10 +346,20 @@ class TableStore:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _discard(self, table: Table, files: Sequence[DataFile]) -> None:
-        for file in files:
+    def _discard(self, table: Table, files: Sequence[DataFile]) -> int:
+        """Delete files that were written for nothing; returns how many.
+
+        Live ones stay: a store may have made a commit of ours and told us of a conflict (its answer was lost, and the
+        repeated request met its own result).
+        """
+        if not files:
+            return 0
+        live = set(self.files(table))
+        dead = [name for file in files if self.store.uri(name := f"{_folder(table)}/{file.path}") not in live]
+        for name in dead:
             with suppress(RadlakeError, OSError):
-                self.store.delete(f"{_folder(table)}/{file.path}")
+                self.store.delete(name)
+        return len(dead)
 
 
 def _contract(table: Table | str) -> Table:

@@ -16,7 +16,7 @@ import pytest
 from radlake.contracts import load_table
 from radlake.errors import ConfigInvalid
 from radlake.lake import Lake, S3Options, TableStore, duck, parquet
-from radlake.lake.deltalog import Conflict
+from radlake.lake.deltalog import Conflict, Snapshot
 from support.rows import rows
 
 EXAM = "core.exam"
@@ -130,6 +130,35 @@ def test_a_twin_that_commits_meanwhile_makes_the_commit_a_no_op(lake: Lake, stor
     assert store.commit_batch(EXAM, exams("a"), batch_id="b1") is False
     assert contents(lake) == [("a", 1), ("z", 1)]
     assert len(list(Path(store.root).rglob("*.parquet"))) == 2, "the loser takes its files away"
+
+
+@pytest.fixture
+def answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next commit is made and told as a conflict: the answer of a store got lost, and it was asked again."""
+    commit = Snapshot.commit
+
+    def committing(self: Snapshot, **how: object) -> int:
+        monkeypatch.setattr(Snapshot, "commit", commit)
+        commit(self, **how)
+        raise Conflict("412")
+
+    monkeypatch.setattr(Snapshot, "commit", committing)
+
+
+@pytest.mark.usefixtures("answer_is_lost")
+def test_a_commit_that_was_made_but_told_as_a_conflict_keeps_its_files(lake: Lake, store: TableStore):
+    assert store.commit_batch(EXAM, exams("a"), batch_id="b1") is True
+    assert store.commit_batch(EXAM, exams("a"), batch_id="b1") is False
+    assert contents(lake) == [("a", 1)]
+
+
+def test_a_compaction_that_was_made_but_told_as_a_conflict_keeps_its_files(lake: Lake, store: TableStore, request):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    store.commit_batch(EXAM, exams("b"), batch_id="b2")
+    request.getfixturevalue("answer_is_lost")
+    store.compact(EXAM)
+    assert contents(lake) == [("a", 1), ("b", 1)]
+    assert len(store.files(EXAM)) == 1
 
 
 def test_a_table_that_two_create_at_once_is_one_table(lake: Lake, store: TableStore, monkeypatch):
@@ -261,7 +290,7 @@ class _Vendor(BaseHTTPRequestHandler):
 @pytest.fixture
 def vendor(request: pytest.FixtureRequest) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Vendor", (_Vendor,), {"status": request.param}))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

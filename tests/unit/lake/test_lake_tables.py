@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from radlake.contracts import load_table
+from radlake.contracts import load_table, load_tables
 from radlake.errors import CommitRefused, ContractBroken, SourceMissing, StoreFull
 from radlake.lake import TableStore, parquet
 from support.rows import rows
@@ -115,6 +115,21 @@ def test_replace_removes_the_rows_of_a_key_and_no_other(store: TableStore):
     ]
     untouched = [file for file in before if "202602" in str(file)]
     assert set(untouched) == before & set(map(Path, store.files(EXAM)))
+
+
+@pytest.mark.parametrize("table", load_tables())
+def test_rows_of_every_table_are_replaced_by_their_key(store: TableStore, table: str):
+    data = rows(table, {})
+    store.commit_batch(table, data, batch_id="b1")
+    assert store.commit_batch(table, data.slice(0, 0), batch_id="b2", replace=data.select(load_table(table).key))
+    assert content(store, table).num_rows == 0
+
+
+def test_a_key_may_hold_any_character(store: TableStore):
+    strange = "王'\"\\%_\n"
+    store.commit_batch(EXAM, exams(strange, "b"), batch_id="b1")
+    store.commit_batch(EXAM, exams(), batch_id="b2", replace=pa.table({"exam_pseudo_id": [strange]}))
+    assert ids(store) == ["b"]
 
 
 def test_replace_with_the_partition_leaves_other_months_alone(store: TableStore):
@@ -293,6 +308,7 @@ def test_a_pin_is_of_a_version_that_exists_and_never_changes(store: TableStore):
     assert store.pins() == {}
     store.pin("cohort-1", {"core.exam_v1": 1})
     store.pin("cohort-1", {"core.exam_v1": 1})
+    store.pin("cohort-1", {"core.exam": 1})
     assert store.pins() == {"cohort-1": {"core.exam_v1": 1}}
     with pytest.raises(CommitRefused, match="exists with other versions"):
         store.pin("cohort-1", {"core.exam_v1": 0})
