@@ -38,10 +38,10 @@ class Protocol:
 
 
 _SCOUT = SeriesPlan("CT", "Topogram")
-_CT = (_SCOUT, SeriesPlan("CT", "Axial 5.0", 4, 8))
-_CT_CONTRAST = (*_CT, SeriesPlan("CT", "Axial 5.0 arterial", 4, 8), SeriesPlan("CT", "Axial 5.0 venous", 4, 8))
-_MR = (SeriesPlan("MR", "T1 SE tra", 3, 6), SeriesPlan("MR", "T2 TSE tra", 3, 6), SeriesPlan("MR", "T2 TSE sag", 3, 6))
-_MR_CONTRAST = (*_MR, SeriesPlan("MR", "T1 SE tra +C", 3, 6))
+_CT = (_SCOUT, SeriesPlan("CT", "Axial 5.0", 2, 4))
+_CT_CONTRAST = (*_CT, SeriesPlan("CT", "Axial 5.0 arterial", 2, 4), SeriesPlan("CT", "Axial 5.0 venous", 2, 4))
+_MR = (SeriesPlan("MR", "T1 SE tra", 2, 3), SeriesPlan("MR", "T2 TSE tra", 2, 3), SeriesPlan("MR", "T2 TSE sag", 2, 3))
+_MR_CONTRAST = (*_MR, SeriesPlan("MR", "T1 SE tra +C", 2, 3))
 _PA = (SeriesPlan("DX", "PA", view="PA"),)
 _AP = (SeriesPlan("DX", "AP", view="AP"),)
 _AP_LAT = (SeriesPlan("DX", "AP", view="AP"), SeriesPlan("DX", "LAT", view="LL"))
