@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydicom.datadict import tag_for_keyword
 
+from radlake.deidentify.pinyin import romanised
 from radlake.errors import ConfigInvalid
 from radlake.resources import schemas_root
 from radlake.vocab import clean_description, manufacturer_group
@@ -25,6 +26,7 @@ __all__ = ["Identities", "identifying_concepts", "identifying_tags", "identities
 _MIN_LATIN = 4
 _MIN_DIGITS = 5
 _MIN_CHINESE = 2
+_LONG_NAME = 9  # letters; a shorter name may stand within a word by chance
 # Marks and spaces say nothing: Wang^Xiulan, WANG XIULAN and wangxiulan are one name, 1964-02-24 and 19640224 one day.
 _MARKS = " \t\r\n\f^=,._-/()[]{}:;'\"·"
 _FOLD = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
@@ -109,6 +111,8 @@ def identities_from(values: frozenset[tuple[str, str]]) -> Identities:
                 needles |= _telling(" ".join(order))
             if len(parts) > 1:
                 words.update(*map(_telling, parts))
+            for written in romanised("".join(parts)):
+                (needles if len(written) >= _LONG_NAME else words).update(_telling(written))
     return Identities(
         needles=tuple(sorted(needle.encode() for needle in needles)),
         words=tuple(sorted(word.encode() for word in words - needles if word.isascii())),
@@ -139,9 +143,10 @@ def _fold_bytes(text: bytes) -> bytes:
 
 
 def _stands_alone(folded: bytes, value: bytes) -> bool:
-    """Whether the folded word stands in the value between marks or at its ends."""
+    """Whether the folded word stands in the value between marks or at its ends, perhaps with marks inside: Li-Na."""
     text = unicodedata.normalize("NFKC", value.decode("utf-8", "replace")).casefold()
-    return re.search(rf"(?<![^\W_]){re.escape(folded.decode())}(?![^\W_])", text) is not None
+    word = r"[\W_]*".join(map(re.escape, folded.decode()))
+    return re.search(rf"(?<![^\W_]){word}(?![^\W_])", text) is not None
 
 
 @cache

@@ -24,6 +24,8 @@ TOLD = identities_from(
             ("id", "1"),
             ("id", "0000000"),
             ("name", "Li^Na"),
+            ("name", "李^娜"),
+            ("name", "吕晓燕"),
         }
     )
 )
@@ -51,6 +53,13 @@ TOLD = identities_from(
         "tel 13800138000",
         "11010519491231002X",
         "Some Hospital",
+        "OuyangXiaoyan",
+        "xiaoyan ouyang",
+        "LI NA",
+        "for Li-Na",
+        "NaLi",
+        "LvXiaoyan",
+        "Lu Xiao Yan",
     ],
 )
 def test_found(value: str) -> None:

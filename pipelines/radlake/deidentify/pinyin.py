@@ -1,0 +1,59 @@
+"""Chinese names as consoles romanise them: 王秀兰 is WangXiulan where the console cannot write Chinese.
+
+A data set often tells the name in Chinese only and repeats it in pinyin where it does not belong. Readings are
+schemas/deid/pinyin.yaml; a name with a character that has none is not romanised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from itertools import islice, product
+
+import yaml
+
+from radlake.resources import schemas_root
+
+__all__ = ["romanised"]
+
+_MAX_READINGS = 16
+
+
+@lru_cache(maxsize=1024)
+def romanised(name: str) -> frozenset[str]:
+    """Every usual way to write a Chinese name in letters, without spaces: surname first and surname last.
+
+    >>> sorted(romanised("李娜"))
+    ['lina', 'nali']
+    >>> sorted(romanised("吕敏")), romanised("Smith")
+    (['lumin', 'lvmin', 'lyumin', 'minlu', 'minlv', 'minlyu'], frozenset())
+    """
+    readings = [_readings().get(char, ()) for char in name]
+    if len(name) < 2 or not all(readings):
+        return frozenset()
+    written = set()
+    for syllables in islice(product(*readings), _MAX_READINGS):
+        written.add("".join(syllables))
+        for n_surname in (1, 2) if len(name) > 2 else (1,):
+            written.add("".join(syllables[n_surname:] + syllables[:n_surname]))
+    return frozenset(written)
+
+
+@cache
+def _readings() -> Mapping[str, tuple[str, ...]]:
+    """Readings of a character; ü is written v, u or yu."""
+    spec = yaml.safe_load((schemas_root() / "deid" / "pinyin.yaml").read_text(encoding="utf-8"))
+    starts = [(entry[-1].encode("gb2312"), entry[:-1]) for entry in spec["first_of_syllable"].split()]
+    readings: dict[str, list[str]] = {}
+    for (start, syllable), (end, _) in zip(starts, [*starts[1:], (b"\xd7\xfa", "")], strict=True):
+        for code in range(int.from_bytes(start, "big"), int.from_bytes(end, "big")):
+            if code & 0xFF > 0xA0 and code & 0xFF < 0xFF:
+                readings.setdefault(code.to_bytes(2, "big").decode("gb2312"), []).append(syllable)
+    for syllable, chars in spec["readings"].items():
+        for char in chars:
+            readings.setdefault(char, []).append(syllable)
+    return {char: tuple(form for syllable in found for form in _forms(syllable)) for char, found in readings.items()}
+
+
+def _forms(syllable: str) -> tuple[str, ...]:
+    return (syllable, syllable.replace("v", "u"), syllable.replace("v", "yu")) if "v" in syllable else (syllable,)
