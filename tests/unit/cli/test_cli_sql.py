@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from radlake import log
 from radlake.cli import main
 from radlake.lake import Lake
 from support.rows import rows
@@ -63,7 +64,8 @@ def radlake(
         out, err = capfdbinary.readouterr()
         return Done(code, out.decode(), err.decode())
 
-    return run
+    yield run
+    log.configure(strict=True)
 
 
 def test_an_answer_for_people(radlake):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from radlake import log
 from radlake.cli import main
 from radlake.lake import Lake
 from support.rows import rows
@@ -24,6 +25,7 @@ def test_a_crowded_table_is_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             main()
         assert not end.value.code
         said.append(capsys.readouterr().out.split())
+    log.configure(strict=True)
     assert said[0][-4:] == ["lake", "core.exam_v1", "1", "0"]
     assert said[1][-4:] == ["lake", "core.exam_v1", "0", "2"]
     assert said[2] == ["nothing", "to", "tidy"]
