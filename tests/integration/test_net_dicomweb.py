@@ -319,6 +319,22 @@ def test_only_the_missing_instances_are_asked_for(tmp_path: Path) -> None:
     assert {path.stem: path.read_bytes() for path in tmp_path.iterdir()} == FILES
 
 
+def test_a_server_that_falls_silent_is_not_asked_for_every_other_instance(tmp_path: Path) -> None:
+    enough = threading.Event()
+
+    def answer(request: Request) -> Answer:
+        if "/instances/" not in request.path:
+            return serving(b"")(request)
+        return Answer(WHOLE[:10], content_type=MULTIPART, said_length=100, pause=enough)
+
+    (tmp_path / f"{SLICES[0].SOPInstanceUID}.dcm").write_bytes(FILES[SLICES[0].SOPInstanceUID])
+    with odd_origin(answer) as origin:
+        with pytest.raises(RetrieveFailed, match=r"silent for 0\.2 s"):
+            client(origin, timeouts=Timeouts(retrieve=0.2)).retrieve(STUDY, into=tmp_path)
+        enough.set()
+        assert sum("/instances/" in request.path for request in origin.requests) == 1
+
+
 def test_a_path_as_sop_instance_uid_goes_nowhere(tmp_path: Path) -> None:
     header = part10_header(sop_class_uid="1.2", sop_instance_uid="../../escaped", transfer_syntax="1.2.840.10008.1.2")
     with odd_origin(serving(multipart(header))) as origin, pytest.raises(RetrieveFailed, match="no usable SOP"):

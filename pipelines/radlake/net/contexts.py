@@ -25,7 +25,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 _FEW = 12  # that many classes can have each transfer syntax in a place of its own
 
-# Commonest first: what PACS store, by what the vendors of their archives compress with.
+# Commonest in archives first.
 _COMPRESSED = (
     "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
     "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
@@ -77,7 +77,7 @@ _OF_MODALITY = {
     "RTDOSE": ("481.2",),
     "RTSTRUCT": ("481.3",),
     "RTPLAN": ("481.5",),
-    "OT": ("7.1", "66"),
+    "OT": ("7.1", "104.1", "66"),
 }
 _OF_ANY = ("7", "7.2", "7.3", "7.4")  # secondary capture: every modality's archive has some
 

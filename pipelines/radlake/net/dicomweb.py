@@ -81,6 +81,8 @@ class WebClient(StudyClient):
                         _take(answer, delivery)
                 except RetrieveFailed as exc:
                     delivery.refuse(str(exc.facts["reason"]))
+                    if "status" not in exc.facts:
+                        break  # it fell silent; it is not asked for the others now
 
     def _find_inventory(self, study_uid: str) -> Inventory:
         path = f"/studies/{_quoted(study_uid)}/instances?includefield=SOPInstanceUID&includefield=SeriesInstanceUID"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from textwrap import dedent
 
@@ -209,3 +210,10 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(SourceMissing):
         load_hospitals(tmp_path / "none.yaml")
+
+
+def test_the_example_of_the_guide_is_valid(tmp_path: Path) -> None:
+    guide = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "register-a-node.md"
+    (example,) = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), flags=re.DOTALL)
+    hospitals = load_hospitals(written(tmp_path, example))
+    assert [hospital.node.retrieve_kind for hospital in hospitals.values()] == ["c-get", "c-move", "wado-rs", "folder"]
