@@ -36,7 +36,7 @@ def demo(
     ctx: typer.Context,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Show the numbers in a browser at the end.")] = True,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file as JSON.")] = None,
-    exams: Annotated[int, typer.Option(min=30, help="Exams in the synthetic province.")] = 900,
+    exams: Annotated[int, typer.Option(min=30, help="Exams in the synthetic province.")] = 1200,
     port: Annotated[int, typer.Option(help="Port of the page.")] = 8765,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew: remove the demo's lake first.")] = False,
 ) -> None:
