@@ -22,11 +22,11 @@ class Check:
     Attributes
     ----------
     expectation : str
-        Name of the Great Expectations class.
+        Type of the expectation in Great Expectations.
     columns : tuple of str
         The columns it judges; a dotted name or `n(...)` is one that `frames` added.
     arguments : mapping
-        Keyword arguments of the class.
+        Keyword arguments of the expectation.
     complaint : str
         Ends the sentence "3 of 120 ...".
     """
@@ -57,19 +57,19 @@ def _checks_from_column(column: Column) -> list[Check]:
     if column.pattern:
         # The whole value: `$` would let a trailing line feed pass.
         expect(
-            "ExpectColumnValuesToMatchRegex",
+            "expect_column_values_to_match_regex",
             f"values not of the form {column.pattern}",
             regex=rf"\A(?:{column.pattern})\Z",
         )
     if column.values:
         expect(
-            "ExpectColumnValuesToBeInSet",
+            "expect_column_values_to_be_in_set",
             f"values not one of {', '.join(map(str, column.values))}",
             value_set=list(column.values),
         )
     if column.minimum is not None or column.maximum is not None:
         limits = {"min_value": column.minimum, "max_value": column.maximum}
-        expect("ExpectColumnValuesToBeBetween", f"values {_outside(column.minimum, column.maximum)}", **limits)
+        expect("expect_column_values_to_be_between", f"values {_outside(column.minimum, column.maximum)}", **limits)
     return checks
 
 
@@ -81,21 +81,21 @@ def _outside(minimum: float | None, maximum: float | None) -> str:
 
 def _unique(*columns: str) -> Check:
     arguments = {"column_list": list(columns), "ignore_row_if": "any_value_is_missing"}
-    return Check("ExpectCompoundColumnsToBeUnique", columns, arguments, "rows repeat the key")
+    return Check("expect_compound_columns_to_be_unique", columns, arguments, "rows repeat the key")
 
 
 def _present(column: str, complaint: str) -> Check:
-    return Check("ExpectColumnValuesToNotBeNull", (column,), {"column": column}, complaint)
+    return Check("expect_column_values_to_not_be_null", (column,), {"column": column}, complaint)
 
 
 def _equal(column: str, other: str, complaint: str) -> Check:
     arguments = {"column_A": column, "column_B": other, "ignore_row_if": "either_value_is_missing"}
-    return Check("ExpectColumnPairValuesToBeEqual", (column, other), arguments, complaint)
+    return Check("expect_column_pair_values_to_be_equal", (column, other), arguments, complaint)
 
 
 def _at_most(column: str, limit: str, complaint: str) -> Check:
     arguments = {"column_A": limit, "column_B": column, "or_equal": True, "ignore_row_if": "either_value_is_missing"}
-    return Check("ExpectColumnPairValuesAToBeGreaterThanB", (column, limit), arguments, complaint)
+    return Check("expect_column_pair_values_a_to_be_greater_than_b", (column, limit), arguments, complaint)
 
 
 RELATIONS: Mapping[str, tuple[Check, ...]] = {

@@ -53,7 +53,6 @@ def _suites() -> Mapping[str, tuple[Sequence[Check], Any, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it imports a module that Python deprecated
         import great_expectations as gx
-        from great_expectations import expectations as gxe
         from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
@@ -62,7 +61,10 @@ def _suites() -> Mapping[str, tuple[Sequence[Check], Any, Any]]:
     suites = {}
     for name in ("dicom.study", "dicom.series", "dicom.instance"):
         checks = checks_from_table(load_table(name))
-        expectations = [getattr(gxe, c.expectation)(**c.arguments, meta={"check": n}) for n, c in enumerate(checks)]
+        expectations = [
+            {"type": check.expectation, "kwargs": dict(check.arguments), "meta": {"check": number}}
+            for number, check in enumerate(checks)
+        ]
         suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
         suites[name] = checks, source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole"), suite
     return suites

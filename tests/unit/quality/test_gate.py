@@ -88,13 +88,13 @@ def test_every_rule_of_the_contracts_is_checked(sound: GateResult) -> None:
     checked = {(row["checked_table"], row["checked_column"], row["expectation"]) for row in rows}
     for name in TABLES:
         table = load_table(name)
-        wanted = {(name, ", ".join(table.key), "ExpectCompoundColumnsToBeUnique")}
+        wanted = {(name, ", ".join(table.key), "expect_compound_columns_to_be_unique")}
         for column in table.columns:
             rules = {
-                "ExpectColumnValuesToNotBeNull": column.required,
-                "ExpectColumnValuesToMatchRegex": column.pattern,
-                "ExpectColumnValuesToBeInSet": column.values,
-                "ExpectColumnValuesToBeBetween": (column.minimum, column.maximum) != (None, None),
+                "expect_column_values_to_not_be_null": column.required,
+                "expect_column_values_to_match_regex": column.pattern,
+                "expect_column_values_to_be_in_set": column.values,
+                "expect_column_values_to_be_between": (column.minimum, column.maximum) != (None, None),
             }
             wanted |= {(name, column.name, expectation) for expectation, is_ruled in rules.items() if is_ruled}
         assert wanted <= checked
@@ -113,7 +113,7 @@ def test_results_are_rows_of_ops_quality(one_bad_row: GateResult) -> None:
     assert failed == {
         "batch_id": "b1",
         "checked_table": "dicom.instance",
-        "expectation": "ExpectColumnValuesToBeBetween",
+        "expectation": "expect_column_values_to_be_between",
         "checked_column": "rows",
         "is_success": False,
         "n_rows": 12,
@@ -238,7 +238,7 @@ def test_a_table_of_another_shape_is_a_fault_of_the_program() -> None:
 
 @pytest.fixture
 def check_that_cannot_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    check = checks.Check("ExpectColumnValuesToNotBeNull", ("no_such",), {"column": "no_such"}, "values missing")
+    check = checks.Check("expect_column_values_to_not_be_null", ("no_such",), {"column": "no_such"}, "values missing")
     monkeypatch.setattr(checks, "RELATIONS", {"dicom.study": (check,)})
     suites._suites.cache_clear()
     yield
