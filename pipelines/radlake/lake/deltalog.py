@@ -21,7 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from radlake.contracts import Table
-from radlake.errors import ContractBroken, QueryInvalid, SourceMissing
+from radlake.errors import ConfigInvalid, ContractBroken, QueryInvalid, SourceMissing
 from radlake.lake.store import fsync, storage_errors
 
 __all__ = ["Conflict", "DataFile", "Snapshot", "create_log", "open_log"]
@@ -47,10 +47,10 @@ class DataFile:
 class Snapshot:
     """One version of a table. Plan and commit through the same one: a file list never outlives its snapshot."""
 
-    def __init__(self, table: Table, handle: DeltaTable) -> None:
+    def __init__(self, table: Table, handle: DeltaTable, *, uri: str) -> None:
         self._table = table
         self._handle = handle
-        self._root = handle.table_uri.rstrip("/").removeprefix("file://") + "/"
+        self._uri = uri
 
     @property
     def version(self) -> int:
@@ -58,9 +58,10 @@ class Snapshot:
 
     def files(self, *, where: str | None = None) -> list[str]:
         """Paths or URIs of the live files, sorted; `where` leaves out files that cannot hold a matching row."""
-        with _delta_errors(self._root):
+        with _delta_errors(self._uri):
             try:
-                return sorted(self._handle.file_uris(file_pruning_predicate=where))
+                found = self._handle.file_uris(file_pruning_predicate=where)
+                return sorted(f"{self._uri}/{self._relative(path)}" for path in found)
             except DeltaError as exc:
                 if where is None:
                     raise
@@ -87,7 +88,7 @@ class Snapshot:
         """
         now = int(at.timestamp() * 1000)
         actions: list[AddAction | RemoveAction] = [
-            RemoveAction(path.removeprefix(self._root), batch_id is not None, now) for path in remove
+            RemoveAction(path.removeprefix(f"{self._uri}/"), batch_id is not None, now) for path in remove
         ]
         actions += [
             AddAction(file.path, file.n_bytes, file.partition, now, batch_id is not None, json.dumps(file.stats))
@@ -95,7 +96,7 @@ class Snapshot:
         ]
         version = self.version + 1
         transactions = [Transaction(batch_id, version, now)] if batch_id else None
-        with _delta_errors(self._root):
+        with _delta_errors(self._uri):
             try:
                 self._handle.create_write_transaction(
                     actions,
@@ -107,7 +108,7 @@ class Snapshot:
                 )
             except CommitFailedError as exc:
                 raise Conflict(str(exc)) from exc
-        _make_durable(self._root, version=version)
+        _make_durable(self._uri, version=version)
         return version
 
     def unneeded(self, *, retention: timedelta, keep_versions: list[int], orphans: bool) -> set[str]:
@@ -116,7 +117,7 @@ class Snapshot:
         With `orphans` also files as old that are not in the log: of a writer that died, or of one that still writes.
         Some of them may have been deleted before.
         """
-        with _delta_errors(self._root):
+        with _delta_errors(self._uri):
             found = self._handle.vacuum(
                 retention_hours=int(retention.total_seconds() // 3600),
                 dry_run=True,
@@ -124,7 +125,11 @@ class Snapshot:
                 full=orphans,
                 keep_versions=keep_versions,
             )
-        return {path.removeprefix(self._root) for path in found}
+        return {self._relative(path) for path in found}
+
+    def _relative(self, path: str) -> str:
+        """A path below the table's root. delta-rs gives most with the root, in which it escaped what is not ASCII."""
+        return path.removeprefix(self._handle.table_uri.rstrip("/").removeprefix("file://") + "/")
 
 
 def open_log(uri: str, table: Table, *, options: dict[str, str] | None, version: int | None = None) -> Snapshot | None:
@@ -152,11 +157,13 @@ def open_log(uri: str, table: Table, *, options: dict[str, str] | None, version:
     if foreign := sorted(features - _FEATURES):
         raise _foreign(table, foreign)
     _check_columns(table, handle)
-    return Snapshot(table, handle)
+    return Snapshot(table, handle, uri=uri)
 
 
 def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> None:
     """Start an empty table; harmless when somebody else is quicker."""
+    if "%" in uri:
+        raise ConfigInvalid(path=uri, problems=["delta-rs cannot open a path with a percent sign: rename the folder"])
     # The log is kept: pins are versions of it.
     with _delta_errors(uri):
         try:

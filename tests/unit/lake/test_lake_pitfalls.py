@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 from radlake.contracts import load_table
-from radlake.errors import ConfigInvalid
-from radlake.lake import Lake, S3Options, TableStore, duck, parquet
+from radlake.errors import CommitRefused, ConfigInvalid
+from radlake.lake import Lake, S3Options, TableStore, duck, parquet, tables
 from radlake.lake.deltalog import Conflict, Snapshot
 from support.rows import rows
 
@@ -119,6 +119,22 @@ def test_a_snapshot_commits_at_the_next_version_or_not_at_all(store: TableStore)
     store.commit_batch(EXAM, exams("b"), batch_id="b2")
     with pytest.raises(Conflict):
         stale.commit(add=[], remove=stale.files(), at=datetime.now(UTC), batch_id="b3")
+
+
+def test_a_writer_who_always_comes_second_gives_up_and_takes_its_files_away(
+    lake: Lake, store: TableStore, monkeypatch: pytest.MonkeyPatch
+):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+
+    def lose(self: Snapshot, **how: object) -> int:
+        raise Conflict("somebody was quicker")
+
+    monkeypatch.setattr(Snapshot, "commit", lose)
+    monkeypatch.setattr(tables, "_ATTEMPTS", 3)
+    with pytest.raises(CommitRefused, match="3 other commits came first; somebody was quicker"):
+        store.commit_batch(EXAM, exams("b"), batch_id="b2")
+    assert contents(lake) == [("a", 1)]
+    assert len(list(Path(store.root).rglob("*.parquet"))) == 1
 
 
 # 2. Twin commits: Delta accepts the same batch twice in sequence.

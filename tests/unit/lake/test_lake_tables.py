@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from radlake.contracts import load_table, load_tables
-from radlake.errors import CommitRefused, ContractBroken, SourceMissing, StoreFull
-from radlake.lake import TableStore, parquet
+from radlake.errors import CommitRefused, ConfigInvalid, ContractBroken, SourceMissing, StoreFull
+from radlake.lake import Lake, TableStore, duck, parquet
 from support.rows import rows
 
 EXAM = "core.exam"
@@ -74,6 +74,23 @@ def test_rows_come_out_as_they_went_in(store: TableStore):
         "study_month=202512",
         "study_month=202603",
     ]
+
+
+@pytest.mark.parametrize("folder", ["影像 湖", "it's", "x#y?z", "[a]*", "a&b+c=d", '"'])
+def test_a_lake_may_lie_in_any_folder(tmp_path: Path, folder: str):
+    lake = Lake(url=str(tmp_path / folder), restricted=tmp_path / folder / "restricted")
+    lake.tables.commit_batch(EXAM, exams("a", "b"), batch_id="b1")
+    lake.tables.commit_batch(EXAM, exams("c"), batch_id="b2", replace=pa.table({"exam_pseudo_id": ["a"]}))
+    lake.tables.compact(EXAM)
+    assert lake.tables.vacuum(EXAM, retention=timedelta(0)) == 1
+    with duck.connect(lake) as connection:
+        found = connection.execute("SELECT exam_pseudo_id FROM core.exam ORDER BY 1").fetchall()
+    assert found == [("b",), ("c",)]
+
+
+def test_a_folder_that_the_log_cannot_open_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigInvalid, match="percent sign"):
+        TableStore(str(tmp_path / "100%25")).commit_batch(EXAM, exams("a"), batch_id="b1")
 
 
 @pytest.mark.parametrize("table", ["dicom.instance", "dicom.series", "dicom.study", "ref.price", "stats.exam_volume"])
