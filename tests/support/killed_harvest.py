@@ -1,4 +1,4 @@
-"""Run a folder harvest that is killed (SIGKILL) right after a named commit point: `python killed_harvest.py POINT LAKE FOLDER`.
+"""Run a folder harvest that is killed (SIGKILL) right after a named commit point: POINT LAKE FOLDER.
 
 The points are the ones that the docstring of `radlake.ingest.batch` lists, in their order.
 """
