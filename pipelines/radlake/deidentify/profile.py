@@ -182,11 +182,13 @@ def load_profile(name_or_path: str | Path) -> Profile:
     problems += [f"options: {option} is not one of {', '.join(OPTIONS)}" for option in options if option not in OPTIONS]
     if {"retain_full_dates", "retain_modified_dates"} <= set(options):
         problems.append("options: retain_full_dates and retain_modified_dates exclude each other")
+    if "retain_uids" in options:
+        problems.append("options: retain_uids is not possible, the lake knows studies by their replaced UIDs")
+    choices = _actions(layers, "choices", problems)
+    by_vr = _actions(layers, "unlisted", problems)
     if problems:
         raise ConfigInvalid(path=str(path), problems=problems)
 
-    choices = {code: action for layer in layers for code, action in layer.get("choices", {}).items()}
-    by_vr = {vr: Action(action) for layer in layers for vr, action in layer.get("unlisted", {}).items()}
     rules = _rules_by_vr(by_vr) | _rules_of_table(options, choices)
     for layer in layers:
         for entry in layer.get("attributes", []):
@@ -209,17 +211,31 @@ def load_profile(name_or_path: str | Path) -> Profile:
     )
 
 
+def _actions(layers: list[dict[str, Any]], key: str, problems: list[str]) -> dict[str, Action]:
+    """One of the small tables of a profile: code or VR to action."""
+    actions = {}
+    for layer in layers:
+        for name, action in layer.get(key, {}).items():
+            if action in list(Action):
+                actions[name] = Action(action)
+            else:
+                problems.append(f"{key}: {name}: action is not one of {', '.join(Action)}")
+    return actions
+
+
 def _path_of(name_or_path: str | Path) -> Path:
     named = schemas_root() / "profiles" / f"{name_or_path}.yaml"
     return named if named.is_file() else Path(name_or_path)
 
 
+_BASE = "basic"
 _KEYS = {"name", "version", "title", "about", "extends", "options", "choices", "unlisted", "attributes", "safe_private"}
 
 
 def _layers(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     """The profile and everything that it extends, the base first."""
     layers: list[dict[str, Any]] = []
+    read: list[Path] = []
     while True:
         try:
             spec = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -229,11 +245,14 @@ def _layers(path: Path, problems: list[str]) -> list[dict[str, Any]]:
             raise ConfigInvalid(path=str(path), problems=["needs name, version and title"])
         problems += [f"{path.name}: unknown key {key}" for key in sorted(set(spec) - _KEYS)]
         layers.insert(0, spec)
+        read.append(path)
         if "extends" not in spec:
+            if path != _path_of(_BASE):
+                problems.append(f"{path.name}: must extend {_BASE} or a profile that does")
             return layers
         base = _path_of(spec["extends"])
-        path = base if base.is_absolute() or base.is_file() else path.parent / base
-        if any(layer["name"] == path.stem for layer in layers):
+        path = base if base.is_file() else path.parent / base
+        if path in read:
             raise ConfigInvalid(path=str(path), problems=["a profile extends itself"])
 
 
@@ -248,13 +267,13 @@ def _rules_by_vr(by_vr: Mapping[str, Action]) -> dict[int, Rule]:
     return rules
 
 
-def _rules_of_table(options: list[str], choices: Mapping[str, str]) -> dict[int, Rule]:
+def _rules_of_table(options: list[str], choices: Mapping[str, Action]) -> dict[int, Rule]:
     return {row.number: _rule_of_row(row, row.number, options, choices) for row in reference_rows() if row.number}
 
 
-def _rule_of_row(row: Row, tag: int, options: list[str], choices: Mapping[str, str]) -> Rule:
+def _rule_of_row(row: Row, tag: int, options: list[str], choices: Mapping[str, Action]) -> Rule:
     vr = dictionary_vr(tag) or row.vr
-    basic = _basic_action(row.basic, choices)
+    basic = choices.get(row.basic) or _ACTION_OF_CODE[row.basic]
     given = {option: row.options[option] for option in options if option in row.options}
     # Where several options speak, cleaning wins over keeping.
     option = next((option for option, code in given.items() if code == "C"), next(iter(given), None))
@@ -271,10 +290,6 @@ def _rule_of_row(row: Row, tag: int, options: list[str], choices: Mapping[str, s
         action = Action.KEEP  # a dummy sequence is its own items, each treated
     dummy = _DUMMIES.get(vr, REMOVED)
     return Rule(tag, action, otherwise, vr, dummy, code=row.basic, origin=option or "basic")
-
-
-def _basic_action(code: str, choices: Mapping[str, str]) -> Action:
-    return Action(choices[code]) if code in choices else _ACTION_OF_CODE[code]
 
 
 def _failing_that(action: Action) -> Action:

@@ -41,13 +41,14 @@ __all__ = ["Walk"]
 _CHARSET = 0x00080005
 _MANUFACTURER = 0x00080070
 _CODE_VALUE, _SCHEME, _MEANING, _LONG_CODE_VALUE = map(BaseTag, (0x00080100, 0x00080102, 0x00080104, 0x00080119))
-_NEVER_EMPTY = frozenset([_CODE_VALUE, _SCHEME, _MEANING, _LONG_CODE_VALUE])
 _CONCEPT_NAME = BaseTag(0x0040A043)
 # Values of a content item (PS3.3 C.17.3): date-time, date, time, person name, text, measured value.
 _CONTENT_VALUES = frozenset([0x0040A120, 0x0040A121, 0x0040A122, 0x0040A123, 0x0040A160, 0x0040A300])
 _NUMBER = b"0123456789+-.eE \\"
 _DATE_VRS = frozenset(["DA", "DT", "TM"])
 _SEARCHED = frozenset([Action.KEEP, Action.CLEAN])
+_RETAINING = frozenset(["retain_institution_identity", "retain_device_identity"])
+_CLOSED_VRS = _DATE_VRS | {"AS", "UI"}  # checked for what they are, and nothing else fits into them
 _MIN_UID = 12  # digits; "1.1" stands in many a text by chance
 _REMOVED_CODE = {_CODE_VALUE: b"REMOVED", _SCHEME: b"99RADLAKE", _MEANING: b"Removed"}
 
@@ -70,10 +71,10 @@ class Walk:
         self._keys = keys
         self._person = person
         self._hospital_id = hospital_id
-        self._shift = Shift(
-            keys.date_offset_days(person.patient_key),
-            keys.clock_offset_seconds(person.patient_key),
-        )
+        patient_key = person.patient_key
+        self._shift = Shift(keys.date_offset_days(patient_key), keys.clock_offset_seconds(patient_key))
+        if profile.temporal_information == "UNMODIFIED":
+            self._shift = Shift(0, 0)
         self._kinds = identifying_tags()
         self._told: set[tuple[str, str]] = set()
         self._kept: list[_Kept] = []
@@ -101,13 +102,13 @@ class Walk:
                     continue
                 vr = rule.vr  # text that was sent as UN or OB
             kind = "name" if vr == "PN" else self._kinds.get(int(tag))
-            if kind is not None:
+            if kind is not None and rule.action is not Action.KEEP:
                 self._tell(kind, vr, elem)
             value = self._text(elem, rule, vr, ds)
             if value is None:
                 continue
             out[tag] = raw_element(tag, vr, value)
-            if value and rule.action in _SEARCHED and vr != "UI" and not (rule.values or rule.terms):
+            if value and rule.action in _SEARCHED and vr not in _CLOSED_VRS and not (rule.values or rule.terms):
                 self._kept.append(_Kept(out, rule, vr, value))
         if is_item:
             out.pop(BaseTag(_CHARSET), None)
@@ -153,7 +154,7 @@ class Walk:
     def _treated(self, action: Action, value: bytes, rule: Rule, vr: str, ds: Dataset) -> bytes | None:
         """What the action makes of a value; nothing when it cannot treat it."""
         if action is Action.KEEP and vr in _DATE_VRS:
-            action = Action.SHIFT  # a date that was sent where the standard has none
+            action = Action.SHIFT  # also a date that was sent where the standard has none
         match action:
             case Action.KEEP:
                 return self._checked(value, rule, vr, ds)
@@ -192,7 +193,7 @@ class Walk:
             return _each(value, vr, lambda uid: uid if is_uid(uid) else self._keys.uid(uid))
         if vr == "PN" or vr == "AE":
             return None
-        if value.isascii() and b"\x1b" not in value:
+        if (value.isascii() and b"\x1b" not in value) or rule.origin in _RETAINING:
             return value
         if rule.tag == _MANUFACTURER:
             return manufacturer_group(decoded(value)).encode()
@@ -300,6 +301,6 @@ def _drop(kept: _Kept, is_identifier: Callable[[bytes], bool]) -> None:
         parts = kept.value.split(b"\\")
         value = b"\\".join(b"" if is_identifier(part) else part for part in parts).rstrip(b"\\")
         value = b"" if is_identifier(value) else value
-    if not value and (kept.rule.otherwise is Action.DUMMY or tag in _NEVER_EMPTY):
+    if not value and kept.rule.otherwise is Action.DUMMY:
         value = kept.rule.dummy.encode()
     kept.elements[BaseTag(tag)] = raw_element(tag, kept.vr, value)

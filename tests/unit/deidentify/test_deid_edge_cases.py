@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import io
 from datetime import datetime
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -213,7 +214,7 @@ def test_private_attributes_everywhere() -> None:
     assert not [elem.tag for elem in read_output(out).iterall() if elem.tag.is_private]
 
 
-def test_safe_private_attributes_stay(tmp_path) -> None:
+def test_safe_private_attributes_stay(tmp_path: Path) -> None:
     path = tmp_path / "safe.yaml"
     path.write_text(
         "{name: safe, version: 1, title: {zh: 甲, en: A}, extends: default,"
@@ -234,6 +235,19 @@ def test_safe_private_attributes_stay(tmp_path) -> None:
         0x0019100C: 1000,
         0x0019100D: "",
     }
+
+
+def test_hospital_stays_when_a_profile_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "open.yaml"
+    path.write_text(
+        "{name: open, version: 1, title: {zh: 甲, en: A}, extends: basic, options: [retain_institution_identity]}",
+        encoding="utf-8",
+    )
+    ds = _ct(SoftwareVersions=f"R5 {PATIENT_ID}")
+    out = deidentified(ds, profile=load_profile(path))
+    assert out.InstitutionName == HOSPITAL_NAME
+    assert out.SoftwareVersions == ""
+    assert "113112" in [item.CodeValue for item in out.DeidentificationMethodCodeSequence]
 
 
 def test_unknown_attributes_go() -> None:
@@ -341,6 +355,19 @@ def test_bad_dates_do_not_stay(bad: str) -> None:
     out = deidentified_bytes(_sent(_ct(), **dates, StudyTime=("TM", b"***140450.")))
     _assert_unreadable(out, "***", "二〇二六", "20261399")
     assert {str(read_output(out).get(keyword) or "") for keyword in (*dates, "StudyTime")} == {""}
+
+
+def test_full_dates_stay_when_a_profile_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "full.yaml"
+    path.write_text(
+        "{name: full, version: 1, title: {zh: 甲, en: A}, extends: basic, options: [retain_full_dates]}",
+        encoding="utf-8",
+    )
+    data = _sent(_ct(AcquisitionDateTime="20260301235959.9"), SeriesDate=("DA", b"Wang Xiu"))
+    out = deidentified(data, profile=load_profile(path))
+    assert (out.StudyDate, out.StudyTime, out.AcquisitionDateTime) == ("20260301", "083000", "20260301235959.9")
+    assert not out.get("SeriesDate")
+    assert out.LongitudinalTemporalInformationModified == "UNMODIFIED"
 
 
 def test_all_studies_of_a_person_move_by_the_same_days() -> None:

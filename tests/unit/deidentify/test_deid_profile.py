@@ -119,6 +119,9 @@ def test_full_dates_instead_of_modified_ones(tmp_path: Path) -> None:
     [
         ("options: [retain_everything]", "retain_everything is not one of"),
         ("options: [retain_full_dates, retain_modified_dates]", "exclude each other"),
+        ("options: [retain_uids]", "not possible"),
+        ("choices: {X/Z: blur}", "choices: X/Z: action is not one of"),
+        ("unlisted: {PN: blur}", "unlisted: PN: action is not one of"),
         ("atributes: []", "unknown key atributes"),
         ("attributes: [{attribute: PatientShoeSize, action: keep}]", "PatientShoeSize is not an attribute"),
         ("attributes: [{attribute: PatientName, action: blur}]", "PatientName: action is not one of"),
@@ -141,6 +144,11 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid) as caught:
         load_profile(_write(tmp_path, text))
     assert len(caught.value.facts["problems"]) == 2
+
+
+def test_profile_without_a_base_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="must extend basic"):
+        load_profile(_write(tmp_path, "options: []\n"))
 
 
 def test_missing_profile() -> None:
