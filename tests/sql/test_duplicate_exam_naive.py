@@ -61,11 +61,9 @@ def naive(exams: list[dict[str, Any]], *, unknown: set[int]) -> Counter[tuple[An
             and other["true_at"].date() < day
         ]
         latest = max(earlier, key=lambda other: (other["true_at"], other["hospital_id"]), default=None)
-        is_duplicate = latest is not None and (day - latest["true_at"].date()).days <= window
         where = None
-        if is_duplicate:
-            same = latest["hospital_id"] == exam["hospital_id"]
-            where = "within_hospital" if same else "across_hospitals"
+        if latest is not None and (day - latest["true_at"].date()).days <= window:
+            where = "within_hospital" if latest["hospital_id"] == exam["hospital_id"] else "across_hospitals"
         for scope, month, hospital, modality in product(
             ("any", "within_hospital", "across_hospitals"),
             (f"{day:%Y-%m}", "all"),
@@ -75,7 +73,7 @@ def naive(exams: list[dict[str, Any]], *, unknown: set[int]) -> Counter[tuple[An
             key = window, scope, month, hospital, modality
             found[*key, "n_exams"] += 1
             found[*key, "n_unmatchable"] += not is_matchable
-            found[*key, "n_duplicates"] += is_duplicate and scope in ("any", where)
+            found[*key, "n_duplicates"] += where is not None and scope in ("any", where)
     return found
 
 

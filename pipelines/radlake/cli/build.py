@@ -15,7 +15,8 @@ from rich.table import Table
 from radlake.config import Settings, resolve_secret
 from radlake.deidentify import KeyRing
 from radlake.lake import Lake
-from radlake.sqlrun import BuiltTable, build
+from radlake.sqlrun import BuiltTable, build, load_queries
+from radlake.sqlrun.reference import load_defaults
 from radlake.stats.release import mask
 
 __all__ = ["app", "build_lake"]
@@ -25,6 +26,8 @@ app = typer.Typer()
 
 def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | None = None) -> list[BuiltTable]:
     """Build the tables of `sql/`; the true calendar is made from the root key, in memory, for this build only.
+
+    Reference tables that nobody loaded get their defaults first.
 
     Raises
     ------
@@ -37,19 +40,29 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
 
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     lake = Lake.from_settings(settings)
+    load_defaults(lake, batch_id=f"defaults-{run_id}")
     return build(lake, date_offsets=date_offsets, mask=mask, run_id=run_id, now=now, layers=layers)
 
 
 @app.command("build")
 def build_command(
     ctx: typer.Context,
-    layers: Annotated[list[str] | None, typer.Option("--layer", help="Only this layer, for example core.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Only these layers, with commas: core,stats.")] = None,
 ) -> None:
     """Compute core and stats tables from the harvested metadata; the same inputs give the same rows."""
-    built = build_lake(ctx.obj, now=datetime.now(UTC).replace(tzinfo=None), layers=layers)
+    chosen = [name.strip() for name in layers.split(",")] if layers else None
+    known = {query.table.layer for query in load_queries()}
+    if unknown := sorted(set(chosen or ()) - known):
+        raise typer.BadParameter(f"no layer {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    built = build_lake(ctx.obj, now=datetime.now(UTC).replace(tzinfo=None), layers=chosen)
     table = Table(title="Build")
-    for name in ("table", "rows", "masked", "version"):
-        table.add_column(name, justify="left" if name == "table" else "right")
+    for name in ("table", "rows", "withheld", "version", ""):
+        table.add_column(name, justify="left" if name in ("table", "") else "right")
     for item in built:
-        table.add_row(item.name, f"{item.n_rows:,}", f"{item.n_masked:,}", str(item.version))
-    Console().print(table)
+        state = "new" if item.is_new else "unchanged"
+        table.add_row(item.name, f"{item.n_rows:,}", f"{item.n_masked:,}", str(item.version), state)
+    console = Console()
+    console.print(table)
+    for item in built:
+        for warning in item.warnings:
+            console.print(f"[yellow]warning:[/] {item.name}: {warning}", highlight=False)

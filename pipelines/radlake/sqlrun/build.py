@@ -122,7 +122,12 @@ def build(
 
 def _inputs(queries: Collection[Query]) -> list[str]:
     built = {query.name for query in queries}
-    return sorted({name for query in queries for name in query.reads} - built - {"restricted.date_offset"})
+    return sorted({name for query in queries for name in _stored(query)} - built)
+
+
+def _stored(query: Query) -> list[str]:
+    """Tables that the query reads and that are stored: not the date offsets."""
+    return sorted(query.reads - {"restricted.date_offset"})
 
 
 def _register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
@@ -209,7 +214,7 @@ def _record(
             "run_id": run_id,
             "built_table": results[table.name].query.table.full_name,
             "built_version": table.version,
-            "inputs": json.dumps({name: versions.get(name) for name in sorted(results[table.name].query.reads)}),
+            "inputs": json.dumps({name: versions.get(name) for name in _stored(results[table.name].query)}),
             "query_sha256": results[table.name].query.sha256,
             "n_rows": table.n_rows,
             "warnings": json.dumps(table.warnings, ensure_ascii=False),

@@ -70,7 +70,10 @@ def read_csv(path: Path, *, name: str) -> pa.Table:
     except UnicodeDecodeError as exc:
         raise ConfigInvalid(path=path, problems=["is not UTF-8; save it as “CSV UTF-8”"]) from exc
     data, problems = _table_from_csv(text, table=load_table(name))
-    if data is None or (problems := problems or load_table(name).problems(data)):
+    if data is not None:
+        broken = load_table(name).problems(data)
+        problems += [problem for problem in broken if not (problems and "NULL in a required column" in problem)]
+    if data is None or problems:
         raise ConfigInvalid(path=path, problems=problems)
     return data
 
