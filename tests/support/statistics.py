@@ -58,7 +58,7 @@ class Tables:
     def offsets(self, days: Mapping[int, int]) -> None:
         self.connection.execute("DELETE FROM restricted.date_offset")
         if days:
-            self.connection.executemany("INSERT INTO restricted.date_offset VALUES (?, ?)", list(days.items()))
+            self.connection.executemany("INSERT INTO restricted.date_offset VALUES (?, ? * 86400)", list(days.items()))
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql).fetchall()
@@ -72,7 +72,7 @@ class Tables:
 
 @contextmanager
 def tables(given: Mapping[str, pa.Table], *, offsets: Mapping[int, int] | None = None) -> Iterator[Tables]:
-    """Empty tables of every contract, some filled; persons whose date offset is not given have 0."""
+    """Empty tables of every contract, some filled; persons whose date offset (days) is not given have 0."""
     with duckdb.connect() as connection:
         create_empty_tables(connection, load_tables().values())
         db = Tables(connection)

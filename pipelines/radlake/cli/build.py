@@ -36,7 +36,8 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
     keys = KeyRing.from_secret(resolve_secret(settings.key))
 
     def date_offsets(patient_keys: np.ndarray) -> np.ndarray:
-        return np.fromiter((keys.date_offset_days(int(key)) for key in patient_keys), dtype=np.int32)
+        seconds = (keys.offset(int(key)).total_seconds() for key in patient_keys)
+        return np.fromiter(seconds, dtype=np.int64)
 
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     lake = Lake.from_settings(settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -279,8 +279,7 @@ def _place(
 ) -> tuple[dict[str, Any], datetime | None]:
     """Columns that every row of the study shares, and the shifted time of the study."""
     moments = [at for header in headers if (at := rows.moment(header, None, "StudyDate", "StudyTime"))]
-    shift = timedelta(days=shop.keys.date_offset_days(person.patient_key))
-    study_at = min(moments) + shift if moments else None
+    study_at = min(moments) + shop.keys.offset(person.patient_key) if moments else None
     place = {
         "hospital_id": job.hospital_id,
         "study_instance_uid": shop.keys.uid(job.study_uid),

@@ -81,7 +81,7 @@ def build(
     Parameters
     ----------
     date_offsets : callable
-        Days by which the dates of each person (patient_key) were moved; true date = shifted date - days.
+        Seconds by which the times of each person (patient_key) were moved; true time = shifted time - seconds.
     mask : callable
         Disclosure control over all statistics of this build together.
     run_id : str
@@ -133,11 +133,11 @@ def _stored(query: Query) -> list[str]:
 def _register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
     keys = connection.sql("SELECT DISTINCT patient_key FROM dicom.study ORDER BY patient_key").to_arrow_table()
     numbers = keys.column("patient_key").to_numpy()
-    offsets = pa.table({"patient_key": numbers, "date_offset_days": np.asarray(date_offsets(numbers), dtype=np.int32)})
+    offsets = pa.table({"patient_key": numbers, "date_offset_seconds": np.asarray(date_offsets(numbers), dtype=np.int64)})
     connection.execute("CREATE SCHEMA IF NOT EXISTS restricted")
     connection.execute(DATE_OFFSET_DDL)
     connection.register("offsets", offsets)
-    connection.execute("INSERT INTO restricted.date_offset SELECT patient_key, date_offset_days FROM offsets")
+    connection.execute("INSERT INTO restricted.date_offset SELECT patient_key, date_offset_seconds FROM offsets")
     connection.unregister("offsets")
 
 

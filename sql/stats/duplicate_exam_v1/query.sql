@@ -1,8 +1,5 @@
 -- Look-back duplicate exams (definitions.md, "Duplicate exam").
 --
--- Differences of shifted dates of one person are true differences, so the earlier exam is looked for on shifted dates;
--- only the month and the observed period need the true date.
---
 -- An earlier exam is one number, seconds * 65536 + number of its hospital: the latest one is the largest. The frame
 -- ends one day before the exam, so the exam's own day never counts. L asks for an earlier exam that is not R, R for one
 -- that is not L; every exam is one or the other, so the two windows serve the other sides too.
@@ -24,10 +21,11 @@ exams AS (
         core.exam.body_part_code,
         core.exam.laterality_code,
         core.exam.is_patient_known AND core.exam.body_part_code <> 'UNKNOWN' AS is_matchable,
-        core.exam.study_at::DATE - DATE '1800-01-01' AS exam_day,
-        date_diff('second', TIMESTAMP '1800-01-01', core.exam.study_at) * 65536
-        + hospitals.hospital_number AS moment_and_hospital,
-        core.exam.study_at::DATE - date_offset.date_offset_days AS exam_date
+        core.exam.study_at - to_seconds(date_offset.date_offset_seconds) AS exam_at,
+        exam_at::DATE AS exam_date,
+        exam_date - DATE '1800-01-01' AS exam_day,
+        date_diff('second', TIMESTAMP '1800-01-01', exam_at) * 65536
+        + hospitals.hospital_number AS moment_and_hospital
     FROM core.exam
     INNER JOIN hospitals ON core.exam.hospital_id = hospitals.hospital_id
     INNER JOIN restricted.date_offset AS date_offset ON core.exam.patient_key = date_offset.patient_key

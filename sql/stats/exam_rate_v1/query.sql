@@ -9,7 +9,7 @@ exams AS (
             WHEN core.exam.region_code = 'UNKNOWN' THEN 'UNKNOWN'
             ELSE left(core.exam.region_code, 4) || '00'
         END AS region_code,
-        core.exam.study_at::DATE - date_offset.date_offset_days AS exam_date
+        (core.exam.study_at - to_seconds(date_offset.date_offset_seconds))::DATE AS exam_date
     FROM core.exam
     INNER JOIN restricted.date_offset AS date_offset ON core.exam.patient_key = date_offset.patient_key
 ),

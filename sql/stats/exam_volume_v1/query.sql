@@ -8,7 +8,7 @@ exams AS (
         core.exam.patient_key,
         core.exam.n_instances,
         core.exam.exam_bytes,
-        core.exam.study_at - to_days(date_offset.date_offset_days) AS exam_at
+        core.exam.study_at - to_seconds(date_offset.date_offset_seconds) AS exam_at
     FROM core.exam
     INNER JOIN restricted.date_offset AS date_offset ON core.exam.patient_key = date_offset.patient_key
 ),

@@ -5,7 +5,7 @@ exams AS (
     SELECT
         core.exam.hospital_id,
         core.exam.modality_group,
-        date_trunc('month', core.exam.study_at - to_days(date_offset.date_offset_days))::DATE AS exam_month,
+        date_trunc('month', core.exam.study_at - to_seconds(date_offset.date_offset_seconds))::DATE AS exam_month,
         count(*) AS n_exams
     FROM core.exam
     INNER JOIN restricted.date_offset AS date_offset ON core.exam.patient_key = date_offset.patient_key

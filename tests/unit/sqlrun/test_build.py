@@ -65,7 +65,7 @@ def harvested(lake: Lake, studies: list[dict[str, Any]], *, offset: int, batch_i
 def built(lake: Lake, *, offset: int, run_id: str = "r1", **options: Any) -> list[BuiltTable]:
     return build(
         lake,
-        date_offsets=lambda keys: np.full(len(keys), offset),
+        date_offsets=lambda keys: np.full(len(keys), offset * 86_400),
         mask=mask,
         run_id=run_id,
         now=NOW,
