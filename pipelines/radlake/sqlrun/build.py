@@ -133,7 +133,9 @@ def _stored(query: Query) -> list[str]:
 def _register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
     keys = connection.sql("SELECT DISTINCT patient_key FROM dicom.study ORDER BY patient_key").to_arrow_table()
     numbers = keys.column("patient_key").to_numpy()
-    offsets = pa.table({"patient_key": numbers, "date_offset_seconds": np.asarray(date_offsets(numbers), dtype=np.int64)})
+    offsets = pa.table(
+        {"patient_key": numbers, "date_offset_seconds": np.asarray(date_offsets(numbers), dtype=np.int64)}
+    )
     connection.execute("CREATE SCHEMA IF NOT EXISTS restricted")
     connection.execute(DATE_OFFSET_DDL)
     connection.register("offsets", offsets)
