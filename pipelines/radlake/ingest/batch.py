@@ -23,7 +23,8 @@ from radlake import log
 from radlake.contracts import Table, load_table
 from radlake.errors import ContractBroken, StoreFull
 from radlake.lake import Lake
-from radlake.lake.ledger import Ledger, SetAside, Settlement, StoredInstance, StudyEntry
+from radlake.lake.ledger import Ledger, SetAside, Settlement, StoredInstance
+from radlake.lake.store import fsync
 
 __all__ = ["CHILDREN_FIRST", "StagedBatch", "arrow_rows", "batch_id_of", "commit", "roll_forward", "stage"]
 
@@ -83,7 +84,7 @@ def stage(lake: Lake, *, tables: dict[str, pa.Table], settlements: Sequence[Sett
         dicom.instance, dicom.series, dicom.study and ops.quality rows; `replace.<table>` keys of rows to replace.
     """
     batch_id = batch_id_of(settlements)
-    root = lake.restricted / "staged" / settlements[0].hospital_id
+    root = lake.staged / settlements[0].hospital_id
     folder, part = root / batch_id, root / f"{batch_id}.part"
     if folder.exists():
         return StagedBatch(batch_id, folder)
@@ -94,14 +95,17 @@ def stage(lake: Lake, *, tables: dict[str, pa.Table], settlements: Sequence[Sett
             pq.write_table(data, part / f"{name}.parquet")
         manifest = {"batch_id": batch_id, "settlements": [asdict(item) for item in settlements]}
         (part / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        for written in (*part.iterdir(), part):
+            fsync(written)
         part.rename(folder)
+        fsync(root)
     except OSError as exc:
         shutil.rmtree(part, ignore_errors=True)
         raise StoreFull(path=str(root), reason=exc.strerror) from exc
     return StagedBatch(batch_id, folder)
 
 
-def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> list[StudyEntry]:
+def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> None:
     """Publish a staged batch: children before parents, then the ledger. Safe to repeat."""
     for name in (*CHILDREN_FIRST, "ops.quality"):
         data = batch.table(name)
@@ -111,19 +115,16 @@ def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> 
     settled = ledger.settle(batch.settlements, now=now)
     shutil.rmtree(batch.folder)
     log.get_logger().info("batch_committed", batch_id=batch.batch_id, n_studies=len(settled))
-    return settled
 
 
-def roll_forward(lake: Lake, ledger: Ledger, *, hospital_id: str, now: datetime) -> list[StudyEntry]:
+def roll_forward(lake: Lake, ledger: Ledger, *, hospital_id: str, now: datetime) -> None:
     """Finish the hospital's batches that a crash left staged; throw away what was not staged completely."""
-    root = lake.restricted / "staged" / hospital_id
-    settled: list[StudyEntry] = []
+    root = lake.staged / hospital_id
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         if (folder / _MANIFEST).is_file() and not folder.name.endswith(".part"):
-            settled += commit(lake, ledger, StagedBatch(folder.name, folder), now=now)
+            commit(lake, ledger, StagedBatch(folder.name, folder), now=now)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    return settled
 
 
 def _settlement(item: dict[str, Any]) -> Settlement:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +31,6 @@ _GATE = threading.Lock()  # Great Expectations keeps global state
 class Publication:
     """What a batch came to."""
 
-    entries: list[StudyEntry]
     n_stored: int
     stored_bytes: int
     reasons: list[str]  # one per file that was set aside
@@ -82,10 +81,9 @@ def publish(
     known = {entry.study_uid: entry for entry in _entries(ledger, outcomes) if entry.lake_study_uid}
     tables = _tables(published, known=known, lake=lake) | {"ops.quality": gated.results}
     settlements = [_keep_place(item, known.get(item.study_uid)) for item in settlements]
-    entries = commit(lake, ledger, stage(lake, tables=tables, settlements=settlements), now=now)
+    commit(lake, ledger, stage(lake, tables=tables, settlements=settlements), now=now)
     quarantine.release([name for item in settlements for name in item.resolved], now=now)
     return Publication(
-        entries=entries,
         n_stored=sum(len(outcome.instances) for outcome in published),
         stored_bytes=sum(row["instance_bytes"] for outcome in published for row in outcome.instances),
         reasons=reasons,
@@ -154,14 +152,8 @@ def _keep_place(item: Settlement, entry: StudyEntry | None) -> Settlement:
     """A study stays in the partition that it was first stored in."""
     if entry is None:
         return item
-    return Settlement(
-        **{
-            name: getattr(item, name)
-            for name in ("hospital_id", "study_uid", "stored", "set_aside", "resolved", "trouble")
-        },
-        patient_key=entry.patient_key,
-        lake_study_uid=entry.lake_study_uid,
-        lake_month=entry.lake_month,
+    return replace(
+        item, patient_key=entry.patient_key, lake_study_uid=entry.lake_study_uid, lake_month=entry.lake_month
     )
 
 

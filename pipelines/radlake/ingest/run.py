@@ -20,7 +20,7 @@ from typing import Any
 from radlake import log
 from radlake.config import Settings
 from radlake.dicom.part10 import read_header
-from radlake.errors import QuarantineError, RadlakeError, TransientError
+from radlake.errors import QuarantineError, RadlakeError, RetrieveFailed, TransientError
 from radlake.harvest import discover_studies, list_folder, pull_study, spool_folder
 from radlake.ingest.batch import roll_forward
 from radlake.ingest.ops import publish_ops
@@ -85,7 +85,7 @@ def harvest_hospital(
                 study,
                 hospital_id=hospital.hospital_id,
                 ledger=run.ledger,
-                spool=settings.restricted / "spool",
+                spool=run.lake.spool,
                 now=run.now(),
             )
             run.touch(study.study_uid)
@@ -95,7 +95,7 @@ def harvest_hospital(
                 failures = [*failures, pulled.trouble] if pulled.trouble and not files else []
             progress(Progress(hospital.hospital_id, n_done, len(found)))
             if len(failures) >= _FAILURES_IN_A_ROW:
-                raise TransientError(node=hospital.node.name, reason=failures[-1])
+                raise RetrieveFailed(node=hospital.node.name, reason=failures[-1])
         run.flush()
     return run.summary
 
@@ -117,7 +117,7 @@ def harvest_folder(
     """
     with _run(settings, hospital, kind="folder", executor=executor) as run:
         hospital_id = hospital.hospital_id
-        with list_folder(path, scratch=settings.restricted / "scratch") as listing:
+        with list_folder(path, scratch=run.lake.scratch) as listing:
             run.summary.files_not_dicom = listing.n_not_dicom
             run.summary.studies_found = len(listing.studies)
             for item in listing.unreadable:
@@ -252,9 +252,7 @@ class _Run:
         self.summary.instances_quarantined += len(published.reasons)
         self.summary.quarantine_by_reason.update(published.reasons)
         for outcome in outcomes:
-            folder = spool_folder(
-                self.settings.restricted / "spool", hospital_id=outcome.hospital_id, study_uid=outcome.study_uid
-            )
+            folder = spool_folder(self.lake.spool, hospital_id=outcome.hospital_id, study_uid=outcome.study_uid)
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self, *, started_at: datetime, error: BaseException | None) -> None:
@@ -280,7 +278,7 @@ def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executo
     summary = HarvestSummary(hospital.hospital_id, run_id, kind)
     try:
         with ledger.lock(hospital.hospital_id), workers(settings, given=executor) as pool:
-            quarantine = Quarantine(ledger, settings.restricted / "quarantine")
+            quarantine = Quarantine(ledger, lake.quarantine)
             run = _Run(settings, hospital, lake, ledger, quarantine, pool, summary)
             roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=run.now())
             error: BaseException | None = None

@@ -15,6 +15,7 @@ import xxhash
 
 from radlake.errors import QuarantineError, StoreFull
 from radlake.lake.ledger import Ledger, SetAside
+from radlake.lake.store import fsync, make_folder
 
 __all__ = ["Quarantine", "digest_of_file"]
 
@@ -57,12 +58,12 @@ class Quarantine:
         if not target.exists():
             part = target.with_suffix(f".{os.getpid()}.part")
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(target.parent)
                 with source.open("rb") as reader, part.open("wb") as writer:
                     shutil.copyfileobj(reader, writer, _CHUNK)
-                    writer.flush()
-                    os.fsync(writer.fileno())
+                fsync(part)
                 part.replace(target)
+                fsync(target.parent)
             except OSError as exc:
                 part.unlink(missing_ok=True)
                 raise StoreFull(path=str(target.parent), reason=exc.strerror) from exc

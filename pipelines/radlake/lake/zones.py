@@ -1,7 +1,7 @@
 """The two zones of a deployment and where each thing lies in them.
 
 <lake>/objects/  <lake>/tables/                               the de-identified zone, local or S3
-<restricted>/tables/  <restricted>/scratch/                   the restricted zone, always local
+<restricted>/tables/  scratch/  spool/  staged/  quarantine/   the restricted zone, always local
 """
 
 from __future__ import annotations
@@ -42,6 +42,21 @@ class Lake:
     def scratch(self) -> Path:
         """Folder of the restricted zone for files that are being made."""
         return self.restricted / "scratch"
+
+    @property
+    def spool(self) -> Path:
+        """Folder of received files that are not ingested yet."""
+        return self.restricted / "spool"
+
+    @property
+    def staged(self) -> Path:
+        """Folder of batches that passed the gate and are not committed yet."""
+        return self.restricted / "staged"
+
+    @property
+    def quarantine(self) -> Path:
+        """Folder of the bytes that were set aside."""
+        return self.restricted / "quarantine"
 
     @property
     def objects(self) -> ObjectStore:
