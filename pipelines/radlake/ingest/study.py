@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from radlake.lake.quarantine import digest_of_file
 from radlake.validate import check_instance
 from radlake.vocab import classify_exam
 
-_SMALL_STUDY_BYTES = 64 << 20
-
 __all__ = ["IngestJob", "Refused", "SourceFile", "StudyOutcome", "ingest_study"]
+
+_SMALL_STUDY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,8 @@ def ingest_study(job: IngestJob) -> StudyOutcome:
         head = next(packing, None)
         if head is None:
             continue
-        prefix = f"{_safe(job.hospital_id)}/{place['study_instance_uid']}/{shop.keys.uid(series_uid)}"
-        packed = shop.lake.objects.pack_series(prefix, _chain(head, packing))
+        prefix = f"{job.hospital_id}/{place['study_instance_uid']}/{shop.keys.uid(series_uid)}"
+        packed = shop.lake.objects.pack_series(prefix, chain([head], packing))
         here = place | {"object_path": packed.path}
         by_name = {member.name: member for member in packed.members}
         for item in members:
@@ -327,12 +328,3 @@ def _unexpected(exc: Exception) -> QuarantineError:
 
 def _member_name(sop_uid: str) -> str:
     return f"{sop_uid}.dcm"
-
-
-def _safe(hospital_id: str) -> str:
-    return "".join(char if char.isalnum() or char in "-_" else "_" for char in hospital_id)
-
-
-def _chain(head: tuple[str, bytes], rest: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    yield head
-    yield from rest

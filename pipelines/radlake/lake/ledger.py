@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -352,12 +352,8 @@ class Ledger:
                 before = _entry(row)
                 gone = set(item.resolved) | {aside.quarantine_id for aside in item.set_aside}
                 kept = [aside for aside in before.set_aside if aside.quarantine_id not in gone]
-                after = StudyEntry(
-                    hospital_id=before.hospital_id,
-                    study_uid=before.study_uid,
-                    state=before.state,
-                    n_expected=before.n_expected,
-                    expected=before.expected,
+                after = replace(
+                    before,
                     stored={**before.stored, **item.stored},
                     set_aside=tuple(sorted([*kept, *item.set_aside], key=lambda aside: aside.quarantine_id)),
                 )
