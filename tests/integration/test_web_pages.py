@@ -346,4 +346,4 @@ def test_command_serves_until_interrupted(tmp_path: Path) -> None:
     assert process.returncode == 0, errors
     assert errors == ""
     assert busy.returncode == 1
-    assert re.search(r"is in use by another program\. Try: radlake serve --port \d+", busy.stderr)
+    assert re.search(r"is in use by another program; try --port \d+", busy.stderr)
