@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from radlake.machine import free_port
+
+__all__ = ["corpus_root", "free_port", "missing", "program"]
 
 
 def missing(what: str) -> NoReturn:
@@ -28,9 +31,3 @@ def corpus_root() -> Path:
     named = os.environ.get("RADLAKE_CORPUS")
     root = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "corpus"
     return root if (root / "MANIFEST.csv").is_file() else missing("RADLAKE_CORPUS, the folder of public test files")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -25,6 +24,7 @@ import typer
 
 from radlake.config import Settings
 from radlake.errors import PermanentError, SourceMissing
+from radlake.machine import is_free
 from radlake.resources import data_root
 
 app = typer.Typer()
@@ -68,7 +68,7 @@ def airflow(
     dags = (dags or data_root() / "dags").resolve()
     if not any(dags.glob("*.py")):
         raise SourceMissing(path=dags)
-    if not _is_free(port):
+    if not is_free(port):
         raise PortTaken(port=port)
     home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)
@@ -128,16 +128,6 @@ def _write_passwords(path: Path) -> Mapping[str, str]:
     path.touch(mode=0o600)
     path.write_text(json.dumps(passwords) + "\n", encoding="ascii")
     return passwords
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:

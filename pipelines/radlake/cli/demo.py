@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -15,15 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from radlake.cli.build import build_lake
-from radlake.cli.harvest import Bars
+from radlake.cli.harvest import Bars, JsonFile, write_json
 from radlake.cli.init import ensure_key
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, RadlakeError
 from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total, workers
 from radlake.lake import Lake, duck
+from radlake.machine import free_port
 from radlake.net import Hospital, Window, load_hospitals
-from radlake.sqlrun.reference import load_defaults, load_reference
+from radlake.sqlrun.reference import load_reference
 from radlake.synth import demo as synth
 from radlake.synth.ledgers import film_ledger_table, population_table
 
@@ -35,7 +35,7 @@ LAKE = "demo-lake"
 def demo(
     ctx: typer.Context,
     serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Show the numbers in a browser at the end.")] = True,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file as JSON.")] = None,
+    json_file: JsonFile = None,
     exams: Annotated[int, typer.Option(min=30, help="Exams in the synthetic province.")] = 1200,
     port: Annotated[int, typer.Option(help="Port of the page.")] = 8765,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew: remove the demo's lake first.")] = False,
@@ -64,21 +64,18 @@ def demo(
         summaries = _harvest(settings, console, cd=root / "cd")
 
     console.print("[bold]3/4[/] loading population, prices and film ledger …")
-    now = datetime.now(UTC).replace(tzinfo=None)
-    load_defaults(lake, batch_id=f"demo-defaults-{synth.SEED}")
     load_reference(lake, "ref.film_ledger", film_ledger_table(province), batch_id=f"demo-film-{synth.SEED}-{exams}")
     load_reference(
         lake, "ref.population", population_table(province, one_in=1000), batch_id=f"demo-people-{synth.SEED}-{exams}"
     )
 
     console.print("[bold]4/4[/] counting exams, duplicates and film …")
-    build_lake(settings, now=now)
+    build_lake(settings, now=datetime.now(UTC).replace(tzinfo=None))
 
     result = _result(lake, summaries, seconds=monotonic() - start)
     _print(console, summaries, result)
     if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, result)
     if serve:
         from radlake.cli.serve import serve_anywhere
 
@@ -93,7 +90,7 @@ def _demo_settings(given: Settings) -> Settings:
             path="--lake", problems=["the demo keeps its hospitals beside its lake: name a local folder"]
         )
     chosen = given.model_dump(include=given.model_fields_set - {"restricted", "ledger", "hospitals", "key"})
-    return Settings(**chosen | {"lake": lake, "scp_port": given.scp_port or synth.free_port()})
+    return Settings(**chosen | {"lake": lake, "scp_port": given.scp_port or free_port()})
 
 
 def _harvest(settings: Settings, console: Console, *, cd: Path) -> list[HarvestSummary]:
@@ -162,7 +159,8 @@ def _print(console: Console, summaries: list[HarvestSummary], result: dict[str, 
     table.add_row("net film saving 胶片净节省", f"{_shown(result['net_film_saving_yuan'])} yuan 元")
     table.add_row("bytes of this run", human_bytes(result["stored_bytes"]))
     table.add_row("wall time", f"{result['seconds']:.0f} s")
-    table.add_row("ask it", f'radlake --lake {LAKE} sql "SELECT * FROM stats.duplicate_exam"')
+    named = LAKE if result["lake"] == str(Path(LAKE).resolve()) else result["lake"]
+    table.add_row("ask it", f'radlake --lake {named} sql "SELECT * FROM stats.duplicate_exam"')
     console.print(table)
 
 

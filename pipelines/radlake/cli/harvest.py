@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -89,7 +89,10 @@ def node(
     settings: Settings = ctx.obj
     ensure_key(settings)
     today = date.today()
-    window = Window(since.date() if since else today - timedelta(days=1), until.date() if until else today)
+    first, last = since.date() if since else today - timedelta(days=1), until.date() if until else today
+    if last < first:
+        raise typer.BadParameter(f"--from {first} is after --to {last}")
+    window = Window(first, last)
     summaries, failed = [], False
     with Bars(Console(stderr=True)) as bars, workers(settings) as executor:
         for hospital in chosen_hospitals(settings, hospitals):
@@ -103,10 +106,15 @@ def node(
         raise typer.Exit(1)
 
 
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a summary for programs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
 def _report(summaries: list[HarvestSummary], json_file: Path | None) -> None:
     Console().print(summary_table(summaries))
     if json_file:
         document = summaries[0].to_json() if len(summaries) == 1 else total(summaries)
         document |= {"hospitals": [summary.to_json() for summary in summaries]} if len(summaries) > 1 else {}
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, document)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
 from pydantic import ValidationError
 
 from radlake.config import Settings
@@ -15,19 +17,20 @@ __all__ = ["chosen_hospitals", "hospital_of_files"]
 
 
 def chosen_hospitals(settings: Settings, names: Sequence[str] | None) -> list[Hospital]:
-    """The named hospitals, or all registered ones.
+    """The named hospitals in this order, or all registered ones in the order of the file.
 
     Raises
     ------
-    ConfigInvalid
+    BadParameter
         If a name is not registered.
     """
     registered = load_hospitals(settings.hospitals)
-    unknown = sorted(set(names or ()) - registered.keys())
-    if unknown:
-        problems = [f"{name} is not registered; registered are: {', '.join(sorted(registered))}" for name in unknown]
-        raise ConfigInvalid(path=str(settings.hospitals), problems=problems)
-    return [registered[name] for name in names or sorted(registered)]
+    for name in names or ():
+        if name not in registered:
+            near = difflib.get_close_matches(name, registered, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see `radlake node list`"
+            raise typer.BadParameter(f"no hospital {name}; {hint}")
+    return [registered[name] for name in names or registered]
 
 
 def hospital_of_files(settings: Settings, hospital_id: str) -> Hospital:

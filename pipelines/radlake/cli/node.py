@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import sys
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from radlake.cli.hospitals import chosen_hospitals
+from radlake.cli.tables import plain_table, wide_console
 from radlake.config import Settings
 from radlake.errors import RadlakeError, SourceMissing
 from radlake.net import FolderNode, Hospital, connect, load_hospitals
 
 app = typer.Typer(help="List hospital nodes and test their connection.", no_args_is_help=True)
 
-_WIDE = 200  # in a pipe nothing is folded
 _AT_ONCE = 16  # a province has more nodes than patience
 
 
@@ -26,9 +22,7 @@ _AT_ONCE = 16  # a province has more nodes than patience
 def list_nodes(ctx: typer.Context) -> None:
     """Show every hospital of the hospitals file and how its images are reached."""
     settings: Settings = ctx.obj
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("hospital", "name", "region", "level", "storage", "retrieve", "address"):
-        table.add_column(column, overflow="fold")
+    table = plain_table("hospital", "name", "region", "level", "storage", "retrieve", "address")
     for hospital in load_hospitals(settings.hospitals).values():
         table.add_row(
             hospital.hospital_id,
@@ -39,7 +33,7 @@ def list_nodes(ctx: typer.Context) -> None:
             hospital.node.retrieve_kind,
             hospital.node.address,
         )
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    wide_console().print(table)
 
 
 @app.command()
@@ -54,24 +48,12 @@ def echo(
     Exits with 1 when a node fails; the others are asked all the same.
     """
     settings: Settings = ctx.obj
-    chosen = _chosen(load_hospitals(settings.hospitals), hospital_ids or [])
+    chosen = chosen_hospitals(settings, hospital_ids)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = pool.map(lambda hospital: _answer(hospital, settings=settings), chosen)
         failures = [_tell(hospital, answer) for hospital, answer in zip(chosen, answers, strict=True)]
     if any(failures):
         raise typer.Exit(1)
-
-
-def _chosen(hospitals: dict[str, Hospital], hospital_ids: Iterable[str]) -> list[Hospital]:
-    for name in hospital_ids:
-        if name not in hospitals:
-            near = difflib.get_close_matches(name, hospitals, n=1)
-            raise typer.BadParameter(
-                f"no hospital {name}; did you mean {near[0]}?"
-                if near
-                else f"no hospital {name}; see `radlake node list`"
-            )
-    return [hospitals[name] for name in hospital_ids] or list(hospitals.values())
 
 
 def _answer(hospital: Hospital, *, settings: Settings) -> float | RadlakeError:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from typing import Annotated, Any
 
 import typer
 from pydicom.datadict import dictionary_description, dictionary_keyword, tag_for_keyword
-from rich.console import Console
 from rich.table import Table
 
+from radlake.cli.tables import plain_table, wide_console
 from radlake.config import Settings
 from radlake.deidentify.profile import Action, Profile, Rule, load_profile
 from radlake.deidentify.reference_table import OPTIONS, reference_rows, table_edition
@@ -19,7 +18,6 @@ from radlake.errors import QueryInvalid
 
 app = typer.Typer(help="Read the de-identification profile that an ethics board signed.", no_args_is_help=True)
 
-_WIDE = 200  # in a pipe nothing is folded
 _IN_WORDS = {
     Action.KEEP: ("保留（含身份信息则删去）", "kept, unless it names somebody; each item of a sequence is treated"),
     Action.REMOVE: ("删除", "removed"),
@@ -54,14 +52,14 @@ def show(
 ) -> None:
     """Show a profile: its options, its decisions and their reasons."""
     profile = _profile(ctx, name)
-    console = _console()
+    console = wide_console()
     console.print(f"[bold]{profile.label}[/]  {profile.title['zh']} / {profile.title['en']}")
     for language in ("zh", "en"):
         if text := profile.about.get(language):
             console.print(text.strip())
     console.print(f"{table_edition()}, {len(reference_rows())} rows\n")
 
-    table = _table("option", "code")
+    table = plain_table("option", "code")
     for option in OPTIONS:
         codes = [code for code, _ in profile.codes]
         table.add_row(option, OPTIONS[option][1] if OPTIONS[option][1] in codes else "-")
@@ -69,7 +67,7 @@ def show(
 
     rules = sorted(profile.rules.values(), key=lambda rule: rule.tag)
     counts = Counter(rule.action for rule in rules)
-    table = _table("action", "attributes", "做法", "what happens")
+    table = plain_table("action", "attributes", "做法", "what happens")
     for action in Action:
         if counts[action]:
             table.add_row(action, f"{counts[action]:,}", *_IN_WORDS[action])
@@ -79,7 +77,7 @@ def show(
     for safe in profile.safe_private.values():
         console.print(f"({safe.group:04X},xx{safe.element:02X}) {safe.creator}: safe private attribute")
 
-    table = _table("tag", "attribute", "table", "action", "from", "why")
+    table = plain_table("tag", "attribute", "table", "action", "from", "why")
     for rule in rules:
         if every or rule.why:
             table.add_row(*_cells(rule), _both(rule.why))
@@ -94,7 +92,7 @@ def diff(
 ) -> None:
     """Show what changes from one profile to another, attribute by attribute."""
     before, after = load_profile(old), _profile(ctx, new)
-    console = _console()
+    console = wide_console()
     console.print(f"[bold]{before.label} → {after.label}[/]")
     for sign, options in (
         ("-", set(before.options) - set(after.options)),
@@ -102,7 +100,7 @@ def diff(
     ):
         for option in sorted(options):
             console.print(f"{sign} {option}")
-    table = _table("tag", "attribute", "table", before.label, after.label, "why")
+    table = plain_table("tag", "attribute", "table", before.label, after.label, "why")
     for tag in sorted(set(before.rules) | set(after.rules)):
         ours, theirs = before.rules[tag], after.rules[tag]
         if _treatment(ours) != _treatment(theirs):
@@ -122,7 +120,7 @@ def explain(
     """Tell what happens to one attribute, and why."""
     chosen = _profile(ctx, profile)
     tag = _tag_of(attribute)
-    console = _console()
+    console = wide_console()
     rule = chosen.rules.get(tag)
     if rule is None:
         words = _PRIVATE if tag >> 16 & 1 else _GRAPHICS if tag >> 24 in (0x50, 0x60) else _UNKNOWN
@@ -154,17 +152,6 @@ def explain(
 def _profile(ctx: typer.Context, name: str) -> Profile:
     settings: Settings = ctx.obj
     return load_profile(name or settings.profile)
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def _cells(rule: Rule) -> tuple[str, str, str, str, str]:

@@ -1,17 +1,33 @@
-"""Tables for people that several verbs print; they fit 80 columns."""
+"""What several verbs print for people: tables and sizes. Answers of queries are in `_answers`."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 
 from radlake.ingest import HarvestSummary
 
-__all__ = ["human_bytes", "summary_table"]
+__all__ = ["human_bytes", "plain_table", "summary_table", "wide_console"]
+
+_WIDE = 200
+
+
+def wide_console() -> Console:
+    """Standard output; in a pipe nothing is folded."""
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+
+
+def plain_table(*columns: str) -> Table:
+    """A table without lines, which folds what is too long."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def human_bytes(n_bytes: float) -> str:

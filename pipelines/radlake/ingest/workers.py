@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 from radlake.config import Settings
+from radlake.machine import die_with_parent
 
 __all__ = ["workers"]
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class _Here(Executor):
@@ -61,5 +58,4 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
 def _as_worker() -> None:
     """A worker leaves Ctrl-C to its parent and dies with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from radlake.machine import free_port
 from radlake.net import FolderNode
 from radlake.net import Hospital as RegisteredHospital
 from radlake.synth.datasets import pydicom_test_files, write_archive
@@ -24,7 +24,7 @@ from radlake.synth.orthanc import find_orthanc, load_orthanc, running_orthanc
 from radlake.synth.pacs import PacsProcess
 from radlake.synth.province import Hospital, Province, make_province
 
-__all__ = ["CD", "DemoPacs", "demo_province", "free_port", "make_archives", "running_pacs", "write_hospitals"]
+__all__ = ["CD", "DemoPacs", "demo_province", "make_archives", "running_pacs", "write_hospitals"]
 
 SEED = 20260101
 START, END = date(2025, 7, 1), date(2025, 12, 31)
@@ -127,13 +127,6 @@ def write_hospitals(pacs: list[DemoPacs], path: Path) -> None:
         for item in pacs
     ]
     path.write_text(yaml.safe_dump({"hospitals": hospitals}, allow_unicode=True, sort_keys=False), encoding="utf-8")
-
-
-def free_port() -> int:
-    """A port of the loopback interface that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def _dimse(hospital: Hospital, port: int, retrieve: str) -> dict[str, object]:
