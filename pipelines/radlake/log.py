@@ -31,7 +31,7 @@ class LogKeyForbidden(ValueError):
     """A log call used a key that is not on the allow-list."""
 
 
-def configure(*, level: str = "warning", strict: bool = False, json: bool = False) -> None:
+def configure(*, level: str = "warning", strict: bool = False) -> None:
     """Set up logging once, at the entry point.
 
     Parameters
@@ -40,8 +40,6 @@ def configure(*, level: str = "warning", strict: bool = False, json: bool = Fals
         Lowest level shown on standard error.
     strict : bool
         Raise on a key outside the allow-list instead of dropping it.
-    json : bool
-        One JSON object a line instead of text for people.
     """
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -59,7 +57,7 @@ def configure(*, level: str = "warning", strict: bool = False, json: bool = Fals
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             allow,
-            structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # the standard error of the moment

@@ -28,7 +28,7 @@ from radlake.sqlrun.type_check import DATE_OFFSET_DDL
 
 __all__ = ["BuiltTable", "DateOffsets", "Mask", "build"]
 
-# Persons -> days by which the dates of each were moved.
+# Persons -> seconds by which the times of each were moved.
 DateOffsets = Callable[[np.ndarray], np.ndarray]
 # Exact statistics by name -> the same rows with small counts withheld.
 Mask = Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from radlake.contracts import Table, load_table
+from radlake.contracts.table import quoted
 from radlake.errors import RadlakeError
 from radlake.log import get_logger
 from radlake.web.cells import CHINA
@@ -137,7 +138,7 @@ ORDER BY hospital_id
 
 
 def _copy(source: duckdb.DuckDBPyConnection | None, target: duckdb.DuckDBPyConnection, table: Table) -> None:
-    columns = ", ".join(f'"{name}"' for name in table.column_names)
+    columns = ", ".join(map(quoted, table.column_names))
     if source is None:
         incoming = table.arrow_schema().empty_table()
     else:
