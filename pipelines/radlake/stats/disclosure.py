@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -31,12 +31,18 @@ __all__ = ["TOTALS", "Policy", "Sums", "mask", "small_rows", "withhold"]
 
 TOTALS = ("all", "any")  # labels of rows that are totals over a dimension
 
-_NEIGHBOURS = 5
-_STARTS = 8
+_NEIGHBOURS = 4
+_STARTS = 6
 _LARGEST = 30
 _TOTAL_WORTH = 30.0
 
-Change = tuple[tuple[int, int], ...]  # cells and +1 or -1
+
+@dataclass(frozen=True)
+class _Change:
+    """Cells that change by +1 or -1, and by how much the rows change that show it."""
+
+    cells: tuple[tuple[int, int], ...]
+    rows: dict[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +188,12 @@ class _Cube:
         )
 
     @cached_property
+    def row_of(self) -> dict[tuple[str, ...], int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    @cached_property
     def rows_with(self) -> dict[int, tuple[int, ...]]:
         """Cell -> rows that it is part of, its own row first."""
-        row_of = {key: row for row, key in enumerate(self.keys)}
         found = {}
         for key, cell in self.cells.items():
             along: list[Collection[str]] = []
@@ -192,7 +201,9 @@ class _Cube:
                 total = self.totals[d]
                 has_total = total is not None and cell not in self.left_out.get(d, ())
                 along.append(self.repeated.get(d) or ((label, total) if has_total and total else (label,)))
-            found[cell] = tuple(dict.fromkeys([cell, *(row_of[key] for key in product(*along) if key in row_of)]))
+            found[cell] = tuple(
+                dict.fromkeys([cell, *(self.row_of[key] for key in product(*along) if key in self.row_of)])
+            )
         return found
 
     @cached_property
@@ -237,29 +248,36 @@ def _cover(cube: _Cube, row: int, *, cells: list[tuple[str, ...]], withheld: set
         _World(cube, +1, missing=threshold - 1 - count),
         _World(cube, -1, missing=count - max(cube.floor * len(cells), 1)),
     )
-    seen: list[tuple[Change, set[int]]] = []
+
+    def take(change: _Change) -> bool:
+        for world in worlds:
+            world.take(change)
+        return not any(world.missing for world in worlds)
+
+    if any(take(change) for change in _hidden_changes(cube, row, withheld=withheld)):
+        return set()
+    seen: list[_Change] = []
     for change in _changes(cube, row, cells, withheld=withheld):
-        changed = _changed_rows(cube, change)
-        if changed <= withheld:
-            for world in worlds:
-                world.take(change)
-            if not any(world.missing for world in worlds):
+        if change.rows.keys() <= withheld:
+            if take(change):
                 return set()
         else:
-            seen.append((change, changed))
+            seen.append(change)
     new: set[int] = set()
     while any(world.missing for world in worlds):
-        best: tuple[float, Change, set[int]] | None = None
-        for change, changed in seen:
-            if room := sum(world.room(change) for world in worlds):
-                cost = sum(cube.worth[other] for other in changed - withheld - new) / room
-                if best is None or cost < best[0]:
-                    best = cost, change, changed
-        if best is None:  # only where a limit is nearly reached: then everything that holds the cells goes
+        offers = [
+            (
+                sum(cube.worth[other] for other in change.rows if other not in withheld and other not in new) / room,
+                number,
+            )
+            for number, change in enumerate(seen)
+            if (room := sum(world.room(change) for world in worlds))
+        ]
+        if not offers:  # only where a limit is nearly reached: then everything that holds the cells goes
             return new | {other for key in cells for other in cube.rows_with[cube.cells[key]]}
-        for world in worlds:
-            world.take(best[1])
-        new |= best[2]
+        best = seen[min(offers)[1]]
+        take(best)
+        new |= best.rows.keys()
     return new
 
 
@@ -271,77 +289,118 @@ class _World:
         self._moved: dict[int, int] = defaultdict(int)
         self._rows_moved: dict[int, int] = defaultdict(int)
 
-    def room(self, change: Change) -> int:
+    def room(self, change: _Change) -> int:
         """How far the change can go: every cell stays at its floor or more, every row within its limit."""
         room = self.missing
-        for cell, sign in change:
-            if room and sign != self.direction:
+        for cell, sign in change.cells:
+            if room <= 0:
+                return 0
+            if sign != self.direction:
                 room = min(room, self.cube.counts[cell] + self._moved[cell] - self.cube.floor)
         if room > 0 and self.cube.limits:
-            for row, times in self._limited(change).items():
-                if times > 0:
+            for row, times in change.rows.items():
+                if times * self.direction > 0 and row in self.cube.limits:
                     level = self.cube.counts[row] + self._rows_moved[row]
-                    room = min(room, (self.cube.limits[row] - level) // times)
+                    room = min(room, (self.cube.limits[row] - level) // abs(times))
         return max(room, 0)
 
-    def take(self, change: Change) -> None:
+    def take(self, change: _Change) -> None:
         """Go as far as there is room."""
         room = self.room(change)
         if not room:
             return
         self.missing -= room
-        for cell, sign in change:
+        for cell, sign in change.cells:
             self._moved[cell] += sign * self.direction * room
         if self.cube.limits:
-            for row, times in self._limited(change).items():
-                self._rows_moved[row] += times * room
-
-    def _limited(self, change: Change) -> dict[int, int]:
-        moved: dict[int, int] = defaultdict(int)
-        for cell, sign in change:
-            for row in self.cube.rows_with[cell]:
-                if row in self.cube.limits:
-                    moved[row] += sign * self.direction
-        return moved
+            for row, times in change.rows.items():
+                self._rows_moved[row] += times * self.direction * room
 
 
-def _changes(cube: _Cube, row: int, cells: list[tuple[str, ...]], *, withheld: set[int]) -> Iterator[Change]:
+def _hidden_changes(cube: _Cube, row: int, *, withheld: set[int]) -> Iterator[_Change]:
+    """Changes of a cell crosswise along all dimensions that have totals, among cells that are withheld anyway.
+
+    No total shows them: they are the first to look for.
+    """
+    key = cube.keys[row]
+    if cube.cells.get(key) != row:
+        return
+    choices = [
+        (None,) if total is None else _neighbours(cube, row, key, d, withheld=withheld, is_shown=False)
+        for d, total in enumerate(cube.totals)
+    ]
+    for others in product(*choices):
+        change = _crosswise(cube, key, others)
+        if change is not None and change.rows.keys() <= withheld:
+            yield change
+
+
+def _changes(cube: _Cube, row: int, cells: list[tuple[str, ...]], *, withheld: set[int]) -> Iterator[_Change]:
     """Changes of one cell of the row: crosswise against up to one neighbour along each dimension, or against any
     large cell of the same grand total."""
     for key in cells[:_STARTS]:
-        choices = [(*_neighbours(cube, row, key, d, withheld=withheld), None) for d in range(len(key))]
-        for others in product(*choices):
-            corners = [
-                ((label, 1),) if other is None else ((label, 1), (other, -1))
-                for label, other in zip(key, others, strict=True)
-            ]
-            change = [
-                (cube.cells.get(tuple(label for label, _ in corner)), prod(sign for _, sign in corner))
-                for corner in product(*corners)
-            ]
-            if all(cell is not None for cell, _ in change):
-                yield tuple((cell, sign) for cell, sign in change if cell is not None)
+        choices = [
+            (
+                *_neighbours(cube, row, key, d, withheld=withheld, is_shown=False),
+                *_neighbours(cube, row, key, d, withheld=withheld, is_shown=True),
+            )[:_NEIGHBOURS]
+            for d in range(len(key))
+        ]
+        for others in product(*((*labels, None) for labels in choices)):
+            change = _crosswise(cube, key, others)
+            if change is not None:
+                yield change
         for other in cube.largest:
             is_same_total = all(a == b or cube.totals[d] for d, (a, b) in enumerate(zip(key, other, strict=True)))
             if is_same_total and row not in cube.rows_with[cube.cells[other]]:
-                yield (cube.cells[key], 1), (cube.cells[other], -1)
+                yield _seen(cube, ((cube.cells[key], 1), (cube.cells[other], -1)))
 
 
-def _neighbours(cube: _Cube, row: int, key: tuple[str, ...], d: int, *, withheld: set[int]) -> list[str]:
-    """Cells outside the row to take from: large ones of those that are withheld anyway, then small ones."""
-    costs = []
-    for label in cube.lines.get((d, key[:d] + key[d + 1 :]), ()):
-        cell = cube.cells[(*key[:d], label, *key[d + 1 :])]
-        if row not in cube.rows_with[cell]:
-            is_shown = cell not in withheld
-            costs.append((is_shown, cube.counts[cell] if is_shown else -cube.counts[cell], label))
-    return [label for *_, label in heapq.nsmallest(_NEIGHBOURS, costs)]
+def _crosswise(cube: _Cube, key: tuple[str, ...], others: Sequence[str | None]) -> _Change | None:
+    """The change of a cell against a neighbour along each dimension; None where there is no cell to take from.
+
+    Along a dimension with a neighbour the total stays; along one without, it changes with the cell.
+    """
+    labels, signs = [], []
+    for label, other in zip(key, others, strict=True):
+        labels.append((label,) if other is None else (label, other))
+        signs.append((1,) if other is None else (1, -1))
+    cells = []
+    for corner, sign in zip(product(*labels), product(*signs), strict=True):
+        cell = cube.cells.get(corner)
+        if cell is None:
+            return None
+        cells.append((cell, prod(sign)))
+    if cube.left_out:
+        return _seen(cube, tuple(cells))
+    for d, other in enumerate(others):
+        if other is None:
+            labels[d] = cube.repeated.get(d) or ((key[d], cube.totals[d]) if cube.totals[d] else (key[d],))
+            signs[d] = (1,) * len(labels[d])
+    rows = {}
+    for corner, sign in zip(product(*labels), product(*signs), strict=True):
+        if (row := cube.row_of.get(corner)) is not None:
+            rows[row] = prod(sign)
+    return _Change(tuple(cells), rows)
 
 
-def _changed_rows(cube: _Cube, change: Change) -> set[int]:
-    """Rows that show the change."""
+def _seen(cube: _Cube, cells: tuple[tuple[int, int], ...]) -> _Change:
+    """The change of some cells, and the rows in which it can be seen."""
     effect: dict[int, int] = defaultdict(int)
-    for cell, sign in change:
+    for cell, sign in cells:
         for row in cube.rows_with[cell]:
             effect[row] += sign
-    return {row for row, times in effect.items() if times}
+    return _Change(cells, {row: times for row, times in effect.items() if times})
+
+
+def _neighbours(
+    cube: _Cube, row: int, key: tuple[str, ...], d: int, *, withheld: set[int], is_shown: bool
+) -> list[str]:
+    """Cells outside the row to take from along a dimension: of those withheld large ones, of those shown small ones."""
+    counts = []
+    for label in cube.lines.get((d, key[:d] + key[d + 1 :]), ()):
+        cell = cube.cells[(*key[:d], label, *key[d + 1 :])]
+        if (cell not in withheld) == is_shown and row not in cube.rows_with[cell]:
+            counts.append((cube.counts[cell], label))
+    best = heapq.nsmallest(_NEIGHBOURS, counts) if is_shown else heapq.nlargest(_NEIGHBOURS, counts)
+    return [label for _, label in best]
