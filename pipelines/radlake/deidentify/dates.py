@@ -15,7 +15,9 @@ from pydicom.datadict import dictionary_keyword, tag_for_keyword
 
 from radlake.deidentify.elements import dictionary_vr
 
-__all__ = ["Shift", "cap_age", "time_tag_of"]
+__all__ = ["OLDEST", "Shift", "cap_age", "time_tag_of"]
+
+OLDEST = 90  # years; few persons are older
 
 _SECONDS_OF_DAY = 86_400
 # DA and TM as PS3.5 writes them, and with the marks of ACR-NEMA and of consoles.
@@ -23,7 +25,6 @@ _DATE = re.compile(r"(\d{4})([.\-/]?)(\d{2})\2(\d{2})")
 _TIME = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.(\d{1,6}))?)?)?")
 _DATETIME = re.compile(r"(\d{4})(\d{2})?(\d{2})?(\d{2})?(\d{2})?(\d{2})?(?:\.(\d{1,6}))?([+-]\d{4})?")
 _AGE = re.compile(r"(\d{3})([DWMY])")
-_OLDEST = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,4 +121,4 @@ def cap_age(value: str) -> str | None:
     if not found:
         return None
     years = int(found[1]) / {"Y": 1, "M": 12, "W": 52, "D": 365}[found[2]]
-    return f"{_OLDEST:03d}Y" if years > _OLDEST else found[0]
+    return f"{OLDEST:03d}Y" if years > OLDEST else found[0]

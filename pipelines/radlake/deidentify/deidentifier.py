@@ -8,13 +8,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from radlake.deidentify.dates import OLDEST
 from radlake.deidentify.elements import Element, canonical, dataset, raw_element, text_of
 from radlake.deidentify.keys import KeyRing
 from radlake.deidentify.markers import marker_elements
@@ -23,6 +23,7 @@ from radlake.deidentify.pixels import pixel_risk
 from radlake.deidentify.profile import Action, Profile
 from radlake.deidentify.walk import Walk
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY
+from radlake.dicom.values import date_from_text
 from radlake.errors import QuarantineError
 
 __all__ = ["Deidentifier"]
@@ -40,7 +41,6 @@ _REQUIRED_UIDS = {
 _DOCUMENT = 0x00420011
 _DOCUMENT_CLASSES = "1.2.840.10008.5.1.4.1.1.104."
 _VOICE_CLASSES = frozenset(["1.2.840.10008.5.1.4.1.1.9.4.1", "1.2.840.10008.5.1.4.1.1.9.4.2"])
-_AGE_LIMIT = 90
 
 
 class Deidentifier:
@@ -135,17 +135,10 @@ def age_at_exam(*, born: str, seen: str) -> str | None:
     >>> age_at_exam(born="20260115", seen="20260301"), age_at_exam(born="", seen="20260301") is None
     ('001M', True)
     """
-    start, end = _date(born), _date(seen)
+    start, end = date_from_text(born), date_from_text(seen)
     if start is None or end is None or end < start:
         return None
     months = (end.year - start.year) * 12 + end.month - start.month - (end.day < start.day)
     if months >= 24:
-        return f"{min(months // 12, _AGE_LIMIT):03d}Y"
+        return f"{min(months // 12, OLDEST):03d}Y"
     return f"{months:03d}M" if months else f"{(end - start).days:03d}D"
-
-
-def _date(text: str) -> date | None:
-    try:
-        return datetime.strptime(text[:8], "%Y%m%d").date()
-    except ValueError:
-        return None

@@ -7,10 +7,10 @@ what was unusual on the way is in `notes`. What an instance must hold to be stor
 
 from __future__ import annotations
 
-import datetime as dt
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pydicom.uid import UID
 
 from radlake.dicom.reader import LONG_FORM, VR_NAMES, Tokenizer, observed_encoding
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, is_uid, transfer_syntax
-from radlake.dicom.values import first_text
+from radlake.dicom.values import date_from_text, first_text
 from radlake.dicom.writer import encode_located
 from radlake.errors import QuarantineError, SourceMissing
 
@@ -59,7 +59,7 @@ class Header:
     sop_class_uid: str
     transfer_syntax_uid: str
     modality: str
-    study_date: dt.date | None
+    study_date: date | None
 
 
 def read_instance(path: Path) -> Dataset:
@@ -145,10 +145,6 @@ def _header_from_bytes(data: bytes) -> Header:
     ds, _, _ = _read_dataset(data, pos, meta, stop_after=_SERIES_INSTANCE_UID)
 
     text = partial(first_text, ds)
-    try:
-        study_date = dt.date.fromisoformat(text(0x00080020).replace(".", ""))
-    except ValueError:
-        study_date = None
     return Header(
         study_instance_uid=text(0x0020000D),
         series_instance_uid=text(0x0020000E),
@@ -156,7 +152,7 @@ def _header_from_bytes(data: bytes) -> Header:
         sop_class_uid=text(0x00080016),
         transfer_syntax_uid=syntax_uid,
         modality=text(0x00080060),
-        study_date=study_date,
+        study_date=date_from_text(text(0x00080020)),
     )
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sized
+from datetime import date
 from typing import Any
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-__all__ = ["first_text", "is_present", "number", "texts"]
+__all__ = ["date_from_text", "first_text", "is_present", "number", "texts"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")  # PS3.5 6.2, IS
+_DATE = re.compile(r"\s*(\d{4})([.-]?)(\d{2})\2(\d{2})", re.ASCII)
 _WIDTHS = {"US": 2, "SS": 2, "UL": 4, "SL": 4}
 
 
@@ -35,6 +37,19 @@ def texts(ds: Dataset, tag: int) -> list[str]:
 def first_text(ds: Dataset, tag: int) -> str:
     """The first value as text without padding; empty when there is none."""
     return next(iter(texts(ds, tag)), "")
+
+
+def date_from_text(text: str) -> date | None:
+    """The date of a DA or DT, also with the dots of ACR-NEMA or with hyphens (PS3.5 6.2); None when it is none.
+
+    >>> date_from_text("20260301"), date_from_text("2026.03.01"), date_from_text("20260230")
+    (datetime.date(2026, 3, 1), datetime.date(2026, 3, 1), None)
+    """
+    found = _DATE.match(text)
+    try:
+        return date(int(found[1]), int(found[3]), int(found[4])) if found else None
+    except ValueError:
+        return None
 
 
 def number(ds: Dataset, tag: int) -> int | None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
+from radlake.dicom.values import date_from_text
 from radlake.lake.objects import PackedMember, PackedSeries
 from radlake.vocab import ExamFacts, clean_description, manufacturer_group
 
@@ -125,7 +126,7 @@ def age_in_years(ds: Dataset) -> int | None:
     if found:
         years = int(found[1]) // {"Y": 1, "M": 12, "W": 52, "D": 365}[found[2]]
         return min(years, 90)
-    born, seen = _date(_text(ds, "PatientBirthDate")), _date(_text(ds, "StudyDate"))
+    born, seen = (date_from_text(_text(ds, keyword) or "") for keyword in ("PatientBirthDate", "StudyDate"))
     if born is None or seen is None or seen < born:
         return None
     return min(seen.year - born.year - ((seen.month, seen.day) < (born.month, born.day)), 90)
@@ -139,7 +140,7 @@ def moment(ds: Dataset, at: str | None, day: str, time: str) -> datetime | None:
 
 
 def _at(day: str, time: str) -> datetime | None:
-    start = _date(day)
+    start = date_from_text(day)
     if start is None:
         return None
     found = re.match(r"(\d{2})(\d{2})?(\d{2})?", time)
@@ -149,14 +150,6 @@ def _at(day: str, time: str) -> datetime | None:
     return datetime(start.year, start.month, start.day) + timedelta(
         hours=hours, minutes=minutes, seconds=min(seconds, 59)
     )
-
-
-def _date(value: str | None) -> date | None:
-    digits = (value or "").replace(".", "").replace("-", "").strip()[:8]
-    try:
-        return datetime.strptime(digits, "%Y%m%d").date() if len(digits) == 8 else None
-    except ValueError:
-        return None
 
 
 def _value(ds: Dataset, keyword: str) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 
+from radlake.dicom.values import date_from_text
 from radlake.log import get_logger
 from radlake.net.client import StudyFound, Window
 
@@ -70,10 +70,7 @@ def study_from_text(study_uid: str, *, study_date: str, n_instances: str, modali
     >>> study_from_text("1.2", study_date="2026.03.01", n_instances="", modalities=["CT", ""])
     StudyFound(study_uid='1.2', study_date=datetime.date(2026, 3, 1), n_instances=None, modalities=('CT',))
     """
-    try:
-        day = date.fromisoformat(study_date.replace(".", "").strip())  # with dots: ACR-NEMA (PS3.5 6.2, note)
-    except ValueError:
-        day = None
+    day = date_from_text(study_date)
     n = int_from_text(n_instances, default=-1)
     return StudyFound(study_uid.strip(), day, n if n >= 0 else None, tuple(m.strip() for m in modalities if m.strip()))
 
