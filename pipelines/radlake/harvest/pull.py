@@ -13,7 +13,8 @@ from pathlib import Path
 import xxhash
 
 from radlake.errors import TransientError
-from radlake.lake.ledger import Ledger, StudyEntry, StudyState
+from radlake.lake.evidence import StudyEntry, StudyState
+from radlake.lake.ledger import Ledger
 from radlake.net import NodeClient, StudyFound, Window
 
 __all__ = ["PulledStudy", "discover_studies", "pull_study", "spool_folder"]

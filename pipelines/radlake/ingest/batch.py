@@ -23,7 +23,8 @@ from radlake import log
 from radlake.contracts import Table, load_table
 from radlake.errors import ContractBroken, StoreFull
 from radlake.lake import Lake
-from radlake.lake.ledger import Ledger, SetAside, Settlement, StoredInstance
+from radlake.lake.evidence import SetAside, Settlement, StoredInstance
+from radlake.lake.ledger import Ledger
 from radlake.lake.store import fsync
 
 __all__ = ["CHILDREN_FIRST", "StagedBatch", "arrow_rows", "batch_id_of", "commit", "roll_forward", "stage"]

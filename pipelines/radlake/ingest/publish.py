@@ -18,7 +18,8 @@ from radlake.errors import QuarantineError
 from radlake.ingest.batch import CHILDREN_FIRST, arrow_rows, batch_id_of, commit, stage
 from radlake.ingest.study import SourceFile, StudyOutcome
 from radlake.lake import Lake, duck
-from radlake.lake.ledger import Ledger, SetAside, Settlement, StudyEntry
+from radlake.lake.evidence import SetAside, Settlement, StudyEntry
+from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
 from radlake.quality import check_batch
 

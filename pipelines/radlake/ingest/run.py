@@ -29,7 +29,8 @@ from radlake.ingest.study import IngestJob, SourceFile, StudyOutcome, ingest_stu
 from radlake.ingest.summary import HarvestSummary
 from radlake.ingest.workers import workers
 from radlake.lake import Lake
-from radlake.lake.ledger import Ledger, StudyEntry, StudyState
+from radlake.lake.evidence import StudyEntry, StudyState
+from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
 from radlake.net import Hospital, Window, connect
 

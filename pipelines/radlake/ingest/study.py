@@ -23,7 +23,7 @@ from radlake.dicom.part10 import encode_located, read_instance
 from radlake.errors import PrivacyError, QuarantineError, TransientError
 from radlake.ingest import rows
 from radlake.lake import Lake
-from radlake.lake.ledger import StoredInstance
+from radlake.lake.evidence import StoredInstance
 from radlake.lake.quarantine import digest_of_file
 from radlake.validate import check_instance
 from radlake.vocab import classify_exam

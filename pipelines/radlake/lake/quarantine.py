@@ -14,7 +14,8 @@ from typing import Any
 import xxhash
 
 from radlake.errors import QuarantineError, StoreFull
-from radlake.lake.ledger import Ledger, SetAside
+from radlake.lake.evidence import SetAside
+from radlake.lake.ledger import Ledger
 from radlake.lake.store import fsync, make_folder
 
 __all__ = ["Quarantine", "digest_of_file"]

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radlake.errors import LedgerBusy
-from radlake.lake.ledger import (
-    Ledger,
+from radlake.lake.evidence import (
     SetAside,
     Settlement,
     StoredInstance,
@@ -20,6 +19,7 @@ from radlake.lake.ledger import (
     StudyState,
     state_from_evidence,
 )
+from radlake.lake.ledger import Ledger
 
 NOW = datetime(2026, 3, 1, 8, 0)
 SAME = StoredInstance("d", "s")
