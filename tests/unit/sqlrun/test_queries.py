@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import doctest
 from pathlib import Path
 
 import pytest
 
 from radlake.errors import ConfigInvalid
 from radlake.resources import sql_root
-from radlake.sqlrun import load_queries, queries, type_check
+from radlake.sqlrun import load_queries, type_check
 
 VOLUME = (sql_root() / "stats" / "exam_volume_v1" / "query.sql").read_text(encoding="utf-8")
 
@@ -132,7 +131,3 @@ def test_tables_that_need_each_other(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigInvalid, match="tables need each other"):
         load_queries(root)
-
-
-def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(queries).failed == 0

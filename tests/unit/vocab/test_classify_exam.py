@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 from pydicom import DataElement, Dataset, config
 from pydicom.datadict import dictionary_VR
@@ -13,10 +11,8 @@ from radlake.vocab import (
     ExamFacts,
     body_part_term,
     classify_exam,
-    descriptions,
     manufacturer_group,
     modality_term,
-    terms,
 )
 
 
@@ -237,8 +233,3 @@ def test_single_values() -> None:
 )
 def test_manufacturer_group(text: str, group: str) -> None:
     assert manufacturer_group(text) == group
-
-
-@pytest.mark.parametrize("module", [descriptions, terms])
-def test_examples_in_docstrings(module: object) -> None:
-    assert doctest.testmod(module).failed == 0  # pyright: ignore[reportArgumentType]
