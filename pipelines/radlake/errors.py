@@ -11,7 +11,8 @@
         ├── IdentifierLeak, KeyReuse
 
 Raise with facts (`raise NodeUnavailable(node="jsph-pacs", reason="connection refused")`); the class writes
-the sentence. Facts never hold an identifier of a patient. Every error survives pickling.
+the sentence. Facts never hold an identifier of a patient. Every error survives pickling. A leaf that only one module
+raises stands there (`cli.airflow`, `dicom.part10`).
 """
 
 from __future__ import annotations
