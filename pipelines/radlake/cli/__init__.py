@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -29,6 +30,7 @@ VERBS = {
     "airflow": "Start Airflow locally with the DAGs of this repository",
     "check": "Type-check every SQL query against empty tables of the contracts",
 }
+_OPTIONS_WITH_VALUE = ("--lake", "--hospitals")  # of _root
 
 
 def _root(
@@ -52,7 +54,7 @@ def _app(argv: list[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    called = next((word for word in argv if word in VERBS), None)
+    called = called_verb(argv)
     for verb, help_line in VERBS.items():
         if verb != called:
             app.command(verb, help=help_line)(lambda: None)
@@ -66,6 +68,21 @@ def _app(argv: list[str]) -> typer.Typer:
         else:
             app.add_typer(module.app, name=verb, help=module.app.info.help or help_line)
     return app
+
+
+def called_verb(argv: Sequence[str]) -> str | None:
+    """The first word that is neither an option of the root nor its value: a lake may be named like a verb.
+
+    >>> called_verb(["-v", "--lake", "demo", "sql", "FROM core.exam"])
+    'sql'
+    """
+    words = iter(argv)
+    for word in words:
+        if word in _OPTIONS_WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None
 
 
 def main() -> None:
