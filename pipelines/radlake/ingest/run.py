@@ -20,7 +20,7 @@ from typing import Any
 from radlake import log
 from radlake.config import Settings
 from radlake.dicom.part10 import read_header
-from radlake.errors import QuarantineError, RadlakeError, RetrieveFailed, TransientError
+from radlake.errors import ConfigInvalid, QuarantineError, RadlakeError, RetrieveFailed, TransientError
 from radlake.harvest import discover_studies, list_folder, pull_study, spool_folder
 from radlake.ingest.batch import roll_forward
 from radlake.ingest.ops import publish_ops
@@ -272,6 +272,11 @@ class _Run:
 @contextmanager
 def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executor | None) -> Iterator[_Run]:
     """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens."""
+    if hospital.storage_policy == "index":
+        problem = (
+            f"storage_policy of {hospital.hospital_id}: index is not available yet, and its pixels may not come here"
+        )
+        raise ConfigInvalid(path=str(settings.hospitals), problems=[problem])
     settings.prepare_restricted()
     lake, ledger = Lake.from_settings(settings), Ledger(settings.ledger)
     started_at, start = _Run.now(), monotonic()

@@ -196,7 +196,7 @@ class Hospital(_Model):
     level : str
         Grade of the hospital: 3A is 三级甲等; or UNKNOWN.
     storage_policy : {"central", "index"}
-        central: pixels come into our store; index: metadata and a pointer only.
+        central: pixels come into our store; index: metadata and a pointer only, which no harvest can do yet.
     """
 
     hospital_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")
