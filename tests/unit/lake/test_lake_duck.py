@@ -122,6 +122,11 @@ def test_a_variable_of_the_program_is_not_a_table(lake: Lake):
         ("INSERT INTO core.exam VALUES (1)", "the lake is only read here"),
         ("COPY core.exam TO '{lake}/tables/x.parquet'", "the lake is only read here"),
         ("SET threads = 1", "the lake is only read here"),
+        ("EXPLAIN ANALYZE COPY core.exam TO '{lake}/tables/x.csv'", "the lake is only read here"),
+        ("EXPLAIN (ANALYZE, FORMAT json) COPY core.exam TO '{lake}/tables/x.csv'", "the lake is only read here"),
+        ("EXPLAIN /**/ ANALYZE COPY core.exam TO '{lake}/tables/x.csv'", "the lake is only read here"),
+        ("COPY (PIVOT core.exam ON modality_group USING count(*)) TO '{lake}/x.csv'", "the lake is only read here"),
+        ("CREATE TABLE t AS PIVOT core.exam ON modality_group USING count(*)", "the lake is only read here"),
     ],
 )
 def test_a_query_that_cannot_run_is_told_in_words(lake: Lake, sql: str, words: str):
@@ -149,6 +154,9 @@ def test_an_error_while_rows_are_computed_is_told_in_words_too(lake: Lake):
         "SHOW ALL TABLES",
         "SUMMARIZE core.exam",
         "EXPLAIN SELECT 1",
+        "explain analyze FROM core.exam",
+        "EXPLAIN PIVOT core.exam ON modality_group USING count(*)",
+        "-- why\nWITH e AS (PIVOT core.exam ON modality_group USING count(*)) SELECT * FROM e",
         "PIVOT core.exam ON modality_group USING count(*)",
         "VALUES (1)",
         "SELECT 1;",
