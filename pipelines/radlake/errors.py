@@ -8,7 +8,7 @@
     │   ├── ConfigInvalid, ContractBroken, KeyMissing, CommitRefused, QueryInvalid, SourceMissing
     ├── QuarantineError    this object is set aside with a reason code, the run goes on
     └── PrivacyError       stop everything
-        ├── IdentifierLeak, KeyReuse
+        ├── IdentifierLeak
 
 Raise with facts (`raise NodeUnavailable(node="jsph-pacs", reason="connection refused")`); the class writes
 the sentence. Facts never hold an identifier of a patient. Every error survives pickling. A leaf that only one module
@@ -26,7 +26,6 @@ __all__ = [
     "ContractBroken",
     "IdentifierLeak",
     "KeyMissing",
-    "KeyReuse",
     "LedgerBusy",
     "NodeUnavailable",
     "PermanentError",
@@ -173,6 +172,3 @@ class PrivacyError(RadlakeError):
 class IdentifierLeak(PrivacyError):
     sentence = "An identifier survived de-identification in {where} (rule {rule}). Nothing was published."
 
-
-class KeyReuse(PrivacyError):
-    sentence = "The key {ref} is already in use for {purpose}. Make a new one; keys are never shared between purposes."

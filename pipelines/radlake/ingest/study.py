@@ -20,7 +20,7 @@ from pydicom import Dataset
 from radlake.config import Settings, resolve_secret
 from radlake.deidentify import Deidentifier, KeyRing, Person, identify_person, load_profile
 from radlake.dicom.part10 import encode_located, read_instance
-from radlake.errors import PrivacyError, QuarantineError, TransientError
+from radlake.errors import IdentifierLeak, PrivacyError, QuarantineError, TransientError
 from radlake.ingest import rows
 from radlake.lake import Lake
 from radlake.lake.evidence import StoredInstance
@@ -31,6 +31,7 @@ from radlake.vocab import classify_exam
 __all__ = ["IngestJob", "Refused", "SourceFile", "StudyOutcome", "ingest_study"]
 
 _SMALL_STUDY_BYTES = 64 << 20
+_LONG_UID = 16
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,7 @@ def _deidentified(
             identified = item.header if item.is_whole else read_instance(item.file.path)
             ds = shop.deidentifier.deidentify(identified, person=person, hospital_id=job.hospital_id)
             data, offset = encode_located(ds)
+            _last_look(data[:offset], identified)
         except QuarantineError as error:
             refused.append(Refused(item.file, item.sop_uid, error))
             continue
@@ -257,6 +259,22 @@ def _deidentified(
         _drop_pixels(ds)
         clean[name] = _Clean(ds, offset, digest)
         yield name, data
+
+
+def _last_look(written: bytes, identified: Dataset) -> None:
+    """Search what will be written for the original UIDs: independent of the rules that should have replaced them.
+
+    UIDs only: they are long enough never to be found by chance, and one that is found means that a rule is broken.
+
+    Raises
+    ------
+    IdentifierLeak
+        The run stops, whatever else is under way.
+    """
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        uid = str(identified.get(keyword, "")).encode("ascii", "replace")
+        if len(uid) >= _LONG_UID and uid in written:
+            raise IdentifierLeak(where="the header of an instance", rule=keyword)
 
 
 def _by_series(readable: list[_Readable]) -> dict[str, list[_Readable]]:

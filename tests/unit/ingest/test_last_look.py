@@ -1,0 +1,31 @@
+"""If a rule of de-identification were broken, an original UID would not get out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from radlake.cli.hospitals import hospital_of_files
+from radlake.deidentify import Deidentifier
+from radlake.errors import IdentifierLeak
+from radlake.ingest import harvest_folder
+from support.dicom import ct_study, write
+from support.lakes import settings_of
+
+
+def test_a_broken_rule_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [original] = ct_study(n=1)
+    write(original, tmp_path / "cd" / "a.dcm")
+    whole = Deidentifier.deidentify
+
+    def broken(self: Deidentifier, ds: object, **options: object) -> object:
+        clean = whole(self, ds, **options)  # type: ignore[arg-type]
+        clean.FrameOfReferenceUID = original.StudyInstanceUID
+        return clean
+
+    monkeypatch.setattr(Deidentifier, "deidentify", broken)
+    settings = settings_of(tmp_path / "lake")
+    with pytest.raises(IdentifierLeak, match="StudyInstanceUID"):
+        harvest_folder(settings, tmp_path / "cd", hospital=hospital_of_files(settings, "h1"))
+    assert not list((tmp_path / "lake" / "objects").rglob("*.zip"))
