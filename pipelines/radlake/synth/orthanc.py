@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 
 from radlake.errors import NodeUnavailable
+from radlake.machine import die_with_parent
 
 __all__ = ["find_orthanc", "load_orthanc", "running_orthanc"]
-
-_PR_SET_PDEATHSIG = 1
 
 
 def find_orthanc() -> str | None:
@@ -31,9 +29,21 @@ def find_orthanc() -> str | None:
 
 @contextmanager
 def running_orthanc(
-    program: str, folder: Path, *, ae_title: str, dicom_port: int, http_port: int, our_ae_title: str
+    program: str,
+    folder: Path,
+    *,
+    ae_title: str,
+    dicom_port: int,
+    http_port: int,
+    our_ae_title: str,
+    settings: Mapping[str, object] | None = None,
 ) -> Iterator[str]:
     """Run Orthanc with its storage in `folder`; yields the base URL of its REST interface.
+
+    Parameters
+    ----------
+    settings : mapping, optional
+        More of its configuration, such as plugins.
 
     Raises
     ------
@@ -54,6 +64,7 @@ def running_orthanc(
         "DicomModalities": {"radlake": {"AET": our_ae_title, "Host": "127.0.0.1", "Port": 104, "AllowGet": True}},
         "UnknownSopClassAccepted": True,
         "Plugins": [],
+        **(settings or {}),
     }
     config = folder / "orthanc.json"
     config.write_text(json.dumps(configuration, indent=2), encoding="utf-8")
@@ -65,7 +76,7 @@ def running_orthanc(
             stdin=subprocess.DEVNULL,
             env=os.environ | {"TCP_NODELAY": "1"},  # its DICOM toolkit waits 40 ms per message otherwise
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(die_with_parent, signal.SIGTERM),
         )
     url = f"http://127.0.0.1:{http_port}"
     try:
@@ -98,8 +109,3 @@ def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
             pass
         time.sleep(0.1)
     raise NodeUnavailable(node="orthanc", reason="it did not start; see orthanc.log in its folder")
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,35 @@
+"""`python -m bench`, or one of them: `python -m bench ingest --scale 0.1`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import tempfile
+from pathlib import Path
+
+from bench.measure import Place
+
+_BENCHMARKS = ("ingest", "retrieve", "query")
+_ROOM = 2 << 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="CPU time of radlake beside that of others.")
+    parser.add_argument("benchmark", nargs="?", choices=_BENCHMARKS, help="one of them; all when left out")
+    parser.add_argument("--scale", type=float, default=1.0, help="amount of data; 1 runs under a minute on two cores")
+    parser.add_argument("--repetitions", type=int, default=3, help="runs of each contestant, at least 3")
+    parser.add_argument("--folder", type=Path, help="where the data lie; in memory (tmpfs) when there is room")
+    arguments = parser.parse_args()
+    if arguments.repetitions < 3:
+        parser.error("a median needs at least 3 repetitions")
+    folder = arguments.folder or Place.roomy(n_bytes=round(_ROOM * max(1.0, arguments.scale)))
+    for name in [arguments.benchmark] if arguments.benchmark else _BENCHMARKS:
+        with tempfile.TemporaryDirectory(prefix="radlake-bench-", dir=folder) as scratch:
+            place = Place(Path(scratch), arguments.repetitions)
+            print(f"{name}: {place}")
+            importlib.import_module(f"bench.{name}").main(place, scale=arguments.scale)
+            print()
+
+
+if __name__ == "__main__":
+    main()
