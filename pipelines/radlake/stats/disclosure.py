@@ -27,12 +27,11 @@ import pyarrow as pa
 from radlake.contracts import Table
 from radlake.contracts.check import compute
 
-__all__ = ["TOTALS", "Policy", "Sums", "mask", "small_rows", "withhold"]
+__all__ = ["TOTALS", "Policy", "Sums", "small_rows", "withheld_rows", "withhold", "worth"]
 
 TOTALS = ("all", "any")  # labels of rows that are totals over a dimension
 
 _NEIGHBOURS = 4
-_STARTS = 6
 _LARGEST = 30
 _TOTAL_WORTH = 30.0
 
@@ -83,23 +82,26 @@ class Sums:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def mask(table: Table, exact: pa.Table, *, policy: Policy, sums: Sums | None = None) -> pa.Table:
-    """The table with small counts withheld, and the rows that would give one away; sorted by its dimensions.
+def withheld_rows(
+    table: Table, rows: Sequence[Mapping[str, Any]], *, policy: Policy, sums: Sums | None = None
+) -> set[int]:
+    """Positions of rows to withhold: those with a small count, and those that would give one away.
 
-    Counts and what depends on them become NULL there, and is_masked says so; see the module for what is guaranteed.
+    Parameters
+    ----------
+    rows : sequence of mapping
+        All rows of the exact table, sorted by its dimensions: the same rows always give the same answer.
     """
     assert table.disclosure is not None
     sums = sums or Sums()
-    exact = exact.sort_by([(name, "ascending") for name in table.disclosure.dimensions])
-    rows = exact.to_pylist()
     withheld = small_rows(table, rows, policy=policy)
     for count in table.disclosure.counts:
         if count not in sums.distinct:
             _protect(_Cube.from_rows(table, rows, count, sums=sums, policy=policy), withheld, policy=policy)
-    return withhold(table, exact, withheld)
+    return withheld
 
 
-def small_rows(table: Table, rows: list[dict[str, Any]], *, policy: Policy) -> set[int]:
+def small_rows(table: Table, rows: Sequence[Mapping[str, Any]], *, policy: Policy) -> set[int]:
     """Positions of rows that hold a small count."""
     assert table.disclosure is not None
     counts = table.disclosure.counts
@@ -107,7 +109,7 @@ def small_rows(table: Table, rows: list[dict[str, Any]], *, policy: Policy) -> s
 
 
 def withhold(table: Table, exact: pa.Table, rows: Collection[int]) -> pa.Table:
-    """The table with counts and what depends on them NULL in the rows at the given positions."""
+    """The table with counts and what depends on them NULL in the rows at the given positions; is_masked says so."""
     assert table.disclosure is not None
     is_masked = pa.array([i in rows for i in range(exact.num_rows)], type=pa.bool_())
     columns = {}
@@ -117,6 +119,11 @@ def withhold(table: Table, exact: pa.Table, rows: Collection[int]) -> pa.Table:
             values = compute.if_else(is_masked, pa.scalar(None, type=values.type), values)
         columns[name] = is_masked if name == "is_masked" else values
     return pa.table(columns, schema=table.arrow_schema())
+
+
+def worth(key: Sequence[str], count: int) -> float:
+    """What a row is worth to readers: its count, and much more for every dimension that it is a total over."""
+    return (1 + count) * _TOTAL_WORTH ** sum(label in TOTALS for label in key)
 
 
 def _protect(cube: _Cube, withheld: set[int], *, policy: Policy) -> None:
@@ -156,7 +163,9 @@ class _Cube:
     floor: int
 
     @classmethod
-    def from_rows(cls, table: Table, rows: list[dict[str, Any]], count: str, *, sums: Sums, policy: Policy) -> _Cube:
+    def from_rows(
+        cls, table: Table, rows: Sequence[Mapping[str, Any]], count: str, *, sums: Sums, policy: Policy
+    ) -> _Cube:
         assert table.disclosure is not None
         dimensions = table.disclosure.dimensions
         keys = [tuple(str(row[name]) for name in dimensions) for row in rows]
@@ -222,9 +231,7 @@ class _Cube:
 
     @cached_property
     def worth(self) -> list[float]:
-        """What each row is worth: its count, and much more for every dimension that it is a total over."""
-        n_totals = [sum(a == b for a, b in zip(key, self.totals, strict=True)) for key in self.keys]
-        return [(1 + count) * _TOTAL_WORTH**n for count, n in zip(self.counts, n_totals, strict=True)]
+        return [worth(key, count) for key, count in zip(self.keys, self.counts, strict=True)]
 
     def cells_of(self, rows: set[int]) -> dict[int, list[tuple[str, ...]]]:
         """The cells of each row, the largest first; the cells of a small total are themselves small."""
@@ -338,7 +345,7 @@ def _hidden_changes(cube: _Cube, row: int, *, withheld: set[int]) -> Iterator[_C
 def _changes(cube: _Cube, row: int, cells: list[tuple[str, ...]], *, withheld: set[int]) -> Iterator[_Change]:
     """Changes of one cell of the row: crosswise against up to one neighbour along each dimension, or against any
     large cell of the same grand total."""
-    for key in cells[:_STARTS]:
+    for key in cells:
         choices = [
             (
                 *_neighbours(cube, row, key, d, withheld=withheld, is_shown=False),

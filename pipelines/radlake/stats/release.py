@@ -1,6 +1,7 @@
 """One release: the statistics that are published together, and how the totals of each come about.
 
-How a table is masked is in `disclosure`; a new statistic needs an entry here only where its totals are not plain sums.
+How a table is masked is in `disclosure`, what tables tell together in `linked`. A new statistic needs an entry here
+only where its totals are not plain sums.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from radlake.contracts import load_table
-from radlake.stats import disclosure
-from radlake.stats.disclosure import Policy, Sums
+from radlake.stats.disclosure import Policy, Sums, withheld_rows, withhold
+from radlake.stats.linked import EXAMS, VOLUME, withhold_linked
 
 __all__ = ["SUMS", "mask"]
 
@@ -27,14 +28,28 @@ SUMS: Mapping[str, Sums] = {
 
 
 def mask(exact: Mapping[str, pa.Table], *, policy: Policy | None = None) -> dict[str, pa.Table]:
-    """Withhold small counts in all statistics of a release.
+    """Withhold small counts in all statistics of a release, and what would give one away.
 
     Parameters
     ----------
     exact : mapping of str to pa.Table
         Exact statistics by name.
+
+    Returns
+    -------
+    dict of str to pa.Table
+        The same rows, sorted by their dimensions; see docs/reference/definitions.md for what is guaranteed.
     """
-    return {
-        name: disclosure.mask(load_table(name), data, policy=policy or Policy(), sums=SUMS.get(name))
-        for name, data in exact.items()
+    policy = policy or Policy()
+    tables = {name: load_table(name) for name in exact}
+    data: dict[str, pa.Table] = {}
+    for name, table in tables.items():
+        assert table.disclosure is not None, f"{name} has no disclosure in its contract"
+        data[name] = exact[name].sort_by([(dimension, "ascending") for dimension in table.disclosure.dimensions])
+    rows = {name: table.to_pylist() for name, table in data.items()}
+    withheld = {
+        name: withheld_rows(tables[name], rows[name], policy=policy, sums=SUMS.get(name)) for name in sorted(rows)
     }
+    if VOLUME in rows:
+        withhold_linked({name: rows[name] for name in EXAMS if name in rows}, withheld, policy=policy)
+    return {name: withhold(table, data[name], withheld[name]) for name, table in tables.items()}

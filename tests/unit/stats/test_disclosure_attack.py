@@ -20,7 +20,7 @@ from scipy.optimize import linprog
 from radlake.contracts import load_table
 from radlake.resources import schemas_root
 from radlake.sqlrun.reference import read_csv
-from radlake.stats import disclosure, release
+from radlake.stats import disclosure, linked, release
 from radlake.stats.disclosure import Policy
 from support.rows import rows
 from support.statistics import tables
@@ -139,6 +139,87 @@ def test_nothing_withheld_can_be_told_from_what_is_shown(seed: int, n: int) -> N
         assert attack(name, exact[name], masked[name], count) == [], (name, count)
         n_withheld += sum(masked[name].column("is_masked").to_pylist())
     assert n_withheld > 20
+
+
+def together(exact: dict[str, pa.Table]) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
+    """All numbers of exams of all tables as sums of the same cells: (matrix, table and position and count of each row).
+
+    A cell is a month, hospital and modality, split by the longest window for which its exams are counted.
+    """
+    labels = ("exam_month", "hospital_id", "modality_group")
+    volume = exact["stats.exam_volume"].to_pylist()
+    region_of = {row["hospital_id"]: row["region_code"] for row in volume}
+    observed = {
+        (row["window_days"], *(row[label] for label in labels)): row["n_exams"]
+        for row in exact["stats.duplicate_exam"].to_pylist()
+        if row["scope"] == "any"
+    }
+    cells, numbers = [], []
+    for row in volume:
+        key = tuple(row[label] for label in labels)
+        if "all" not in key:
+            n_exams = [row["n_exams"], observed.get((30, *key), 0), observed.get((90, *key), 0), 0]
+            for window, more, fewer in zip((0, 30, 90), n_exams, n_exams[1:], strict=False):
+                if more > fewer:
+                    cells.append((key, window))
+                    numbers.append(more - fewer)
+    film = {tuple(r[label] for label in labels) for r in exact["stats.film_saving"].to_pylist()}
+    rate = exact["stats.exam_rate"].to_pylist()
+    populated = {(row["exam_year"], row["region_code"]) for row in rate if row["n_residents"] is not None}
+
+    def is_in(name: str, row: dict[str, Any], key: tuple[str, ...], window: int) -> bool:
+        month, hospital, modality = key
+        if name == "stats.exam_rate":
+            region = region_of[hospital] if region_of[hospital] == "UNKNOWN" else region_of[hospital][:4] + "00"
+            year = month if month == "unknown" else month[:4]
+            if row["region_code"] not in (region, "all") or (
+                row["region_code"] == "all" and (year, region) not in populated
+            ):
+                return False
+            return row["exam_year"] == year and row["modality_group"] in (modality, "all")
+        if name == "stats.film_saving" and key not in film:
+            return False
+        return window >= row.get("window_days", 0) and all(
+            row[label] in (one, "all") for label, one in zip(labels, key, strict=True)
+        )
+
+    rows = [(name, i, row) for name in TABLES for i, row in enumerate(exact[name].to_pylist())]
+    matrix = np.array([[float(is_in(name, row, *cell)) for cell in cells] for name, _, row in rows])
+    assert np.array_equal(matrix @ np.array(numbers), [row["n_exams"] for *_, row in rows]), (
+        "the attack adds up wrongly"
+    )
+    return matrix, [(name, i, row["n_exams"]) for name, i, row in rows]
+
+
+def calculated(exact: dict[str, pa.Table], masked: dict[str, pa.Table]) -> list[tuple[str, int, int]]:
+    """Small withheld numbers of exams that follow from everything shown in all tables."""
+    matrix, rows = together(exact)
+    hidden = {name: masked[name].column("is_masked").to_pylist() for name in TABLES}
+    is_shown = np.array([not hidden[name][i] for name, i, _ in rows])
+    _, singular, right = np.linalg.svd(matrix[is_shown], full_matrices=True)
+    free = right[int((singular > 1e-9).sum()) :].T
+    follows = np.abs(matrix @ free).max(axis=1, initial=0.0) < 1e-7
+    return [
+        row
+        for row, fixed, shown in zip(rows, follows, is_shown, strict=True)
+        if fixed and not shown and 0 < row[2] < THRESHOLD
+    ]
+
+
+@pytest.mark.parametrize(("seed", "n"), [(1, 250), (2, 900), (3, 3000)])
+@pytest.mark.parametrize("few_cells", [600, 0], ids=["all cells at once", "some hospitals at a time"])
+def test_no_difference_of_two_tables_gives_a_small_number_away(
+    seed: int, n: int, few_cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linked, "_FEW_CELLS", few_cells)
+    exact = statistics(seed, n=n)
+    assert calculated(exact, release.mask(exact)) == []
+
+
+def test_the_attack_across_tables_succeeds_when_each_table_is_masked_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "withhold_linked", lambda *_, **__: None)
+    exact = statistics(3, n=3000)
+    assert len(calculated(exact, release.mask(exact))) > 10
 
 
 def test_the_attack_succeeds_against_masking_small_counts_alone() -> None:
