@@ -16,7 +16,7 @@ from radlake.errors import ContractBroken
 from radlake.lake import Lake, duck
 from radlake.sqlrun import BuiltTable, build, load_queries
 from radlake.sqlrun.reference import load_defaults, load_reference
-from radlake.stats.release import mask
+from radlake.stats.disclosure import Policy, mask
 from support.rows import rows
 
 NOW = datetime(2026, 6, 1, 2)
@@ -128,7 +128,7 @@ def test_exact_in_the_restricted_zone_masked_in_the_lake(lake: Lake) -> None:
     assert sum(public.column("is_masked").to_pylist()) == tables["stats.exam_volume"].n_masked > 0
     shown = [row["n_exams"] for row in public.to_pylist() if not row["is_masked"]]
     assert shown
-    assert min(shown) >= 10
+    assert min(shown) >= Policy().threshold
     assert lake.restricted_tables.version("core.exam") is None
 
 
