@@ -3,7 +3,7 @@
     RadlakeError
     ├── TransientError     the orchestrator retries
     │   ├── NodeUnavailable, AssociationRejected, QueryFailed, RetrieveFailed, SlowDown, StoreFull, LedgerBusy,
-    │   │   StoreUnavailable
+    │   │   StoreUnavailable, WorkersLost
     ├── PermanentError     it stops, no retry
     │   ├── ConfigInvalid, ContractBroken, KeyMissing, CommitRefused, QueryInvalid, SourceMissing
     ├── QuarantineError    this object is set aside with a reason code, the run goes on
@@ -40,6 +40,7 @@ __all__ = [
     "StoreFull",
     "StoreUnavailable",
     "TransientError",
+    "WorkersLost",
 ]
 
 
@@ -123,6 +124,13 @@ class StoreUnavailable(TransientError):
     sentence = "The store {path} does not answer ({reason}). Nothing was lost; the run goes on where it stopped."
 
 
+class WorkersLost(TransientError):
+    sentence = (
+        "The workers cannot go on ({reason}). Nothing was lost; run the same command again, "
+        "with fewer of them (RADLAKE_WORKERS) when it happens again."
+    )
+
+
 class PermanentError(RadlakeError):
     """Retrying cannot help: a person must change something."""
 
@@ -171,4 +179,3 @@ class PrivacyError(RadlakeError):
 
 class IdentifierLeak(PrivacyError):
     sentence = "An identifier survived de-identification in {where} (rule {rule}). Nothing was published."
-

@@ -6,6 +6,7 @@ cannot be told is listed with its reason, so that the caller sets it aside.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -57,6 +58,7 @@ class FolderListing:
     studies: list[FolderStudy]
     unreadable: list[UnreadableFile]
     n_not_dicom: int
+    n_closed: int  # files whose bytes cannot be had: a scratched CD, a link into a share that is not mounted
 
 
 @contextmanager
@@ -83,7 +85,7 @@ def list_folder(path: Path, *, scratch: Path) -> Iterator[FolderListing]:
 def _listing(root: Path, unpacked: Path) -> FolderListing:
     studies: dict[str, FolderStudy] = {}
     unreadable: list[UnreadableFile] = []
-    n_not_dicom = 0
+    n_not_dicom = n_closed = 0
     for path, origin, damage in _files(root, unpacked):
         try:
             if damage:
@@ -93,6 +95,8 @@ def _listing(root: Path, unpacked: Path) -> FolderListing:
                 raise QuarantineError(reason="uid_missing", detail="Study or SOP Instance UID")
         except NotDicom:
             n_not_dicom += 1
+        except SourceMissing:
+            n_closed += 1
         except QuarantineError as error:
             unreadable.append(UnreadableFile(path, origin, error))
         else:
@@ -100,17 +104,25 @@ def _listing(root: Path, unpacked: Path) -> FolderListing:
                 header.study_instance_uid, FolderStudy(header.study_instance_uid, header.study_date)
             )
             study.files.append(FolderFile(path, origin, header.sop_instance_uid))
-    return FolderListing([studies[uid] for uid in sorted(studies)], unreadable, n_not_dicom)
+    return FolderListing([studies[uid] for uid in sorted(studies)], unreadable, n_not_dicom, n_closed)
 
 
 def _files(root: Path, unpacked: Path) -> Iterator[tuple[Path, str, QuarantineError | None]]:
     """Each file once, in a fixed order: its path, its origin relative to the root, what is wrong with it if known."""
     for path in [root] if root.is_file() else _walk(root):
-        origin = path.name if path == root else str(path.relative_to(root))
+        origin = _shown(path.name if path == root else str(path.relative_to(root)))
         if path.suffix.lower() == ".zip":
             yield from _members(path, origin, unpacked)
         else:
             yield path, origin, None
+
+
+def _shown(name: str) -> str:
+    """A name that a ledger can keep and a person can read: old archives have theirs in GB 18030."""
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeDecodeError:
+        return os.fsencode(name).decode("gb18030", "replace")
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -121,7 +133,7 @@ def _walk(root: Path) -> Iterator[Path]:
         folders.sort()
         for name in sorted(names):
             path = Path(folder, name)
-            if path.is_file():
+            if path.is_file() or (path.is_symlink() and not path.exists()):
                 yield path
 
 
@@ -129,10 +141,16 @@ def _members(archive: Path, origin: str, unpacked: Path) -> Iterator[tuple[Path,
     """Members of a ZIP archive, unpacked; the archive itself when one of them cannot be."""
     target = Path(tempfile.mkdtemp(dir=unpacked))
     damage: QuarantineError | None = None
+    if not os.access(archive, os.R_OK):
+        yield archive, origin, None  # it is told with the other files that cannot be opened
+        return
     try:
         with zipfile.ZipFile(archive) as members:
             for number, member in enumerate(members.infolist()):
                 if member.is_dir():
+                    continue
+                if member.filename.lower().endswith(".zip"):
+                    damage = QuarantineError(reason="archive_unreadable", detail="an archive in an archive")
                     continue
                 path = target / f"{number:08d}"  # a member's own name is never a path here
                 try:
@@ -145,6 +163,8 @@ def _members(archive: Path, origin: str, unpacked: Path) -> Iterator[tuple[Path,
     except zipfile.BadZipFile as exc:
         damage = QuarantineError(reason="archive_unreadable", detail=type(exc).__name__)
     except OSError as exc:
-        raise StoreFull(path=str(unpacked), reason=exc.strerror) from exc
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StoreFull(path=str(unpacked), reason=exc.strerror) from exc
+        damage = QuarantineError(reason="archive_unreadable", detail=type(exc).__name__)
     if damage:
         yield archive, origin, damage

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +20,15 @@ from typing import Any
 from radlake import log
 from radlake.config import Settings
 from radlake.dicom.part10 import read_header
-from radlake.errors import ConfigInvalid, QuarantineError, RadlakeError, RetrieveFailed, TransientError
+from radlake.errors import (
+    ConfigInvalid,
+    QuarantineError,
+    RadlakeError,
+    RetrieveFailed,
+    SourceMissing,
+    TransientError,
+    WorkersLost,
+)
 from radlake.harvest import discover_studies, list_folder, pull_study, spool_folder
 from radlake.ingest.batch import roll_forward
 from radlake.ingest.ops import publish_ops
@@ -114,8 +122,11 @@ def harvest_folder(
     Raises
     ------
     SourceMissing
-        If the path does not exist.
+        If the path does not exist, or at the end when files in it could not be read; the others are stored then.
+    ConfigInvalid
+        If the lake itself lies in it, or it in the lake.
     """
+    _refuse_own_lake(settings, path)
     with _run(settings, hospital, kind="folder", executor=executor) as run:
         hospital_id = hospital.hospital_id
         with list_folder(path, scratch=run.lake.scratch) as listing:
@@ -133,7 +144,17 @@ def harvest_folder(
                 run.feed(entry, tuple(SourceFile(f.path, f.origin, sop_uid=f.sop_uid) for f in study.files))
                 progress(Progress(hospital_id, n_done, len(listing.studies)))
             run.flush()
+            if listing.n_closed:
+                raise SourceMissing(path=f"All the rest is harvested, but of {path} a file ({listing.n_closed} in all)")
     return run.summary
+
+
+def _refuse_own_lake(settings: Settings, path: Path) -> None:
+    """What is de-identified already would come in as new studies of new persons."""
+    here = path.resolve()
+    zones = [settings.restricted, *(Path(settings.lake) / name for name in ("objects", "tables") if settings.is_local)]
+    if any(zone.is_relative_to(here) or here.is_relative_to(zone) for zone in zones):
+        raise ConfigInvalid(path=str(path), problems=["the lake lies there; name a folder that it is not part of"])
 
 
 def replay_quarantine(
@@ -149,6 +170,8 @@ def replay_quarantine(
     with _run(settings, hospital, kind="folder", executor=executor) as run:
         by_study: dict[str, list[SourceFile]] = {}
         for record in held:
+            if record["reason"] == "archive_unreadable":  # no instance: it is harvested again, not replayed
+                continue
             file = SourceFile(
                 run.quarantine.path(record["quarantine_id"]),
                 record["origin"],
@@ -159,6 +182,8 @@ def replay_quarantine(
         for file in by_study.pop("", []):
             try:
                 header = read_header(file.path)
+                if not (header.study_instance_uid and header.sop_instance_uid):
+                    raise QuarantineError(reason="uid_missing", detail="Study or SOP Instance UID")
             except QuarantineError as error:
                 run.refuse(file, error)
                 continue
@@ -230,7 +255,10 @@ class _Run:
             done, _ = wait(self.running, timeout=0 if room else None, return_when=FIRST_COMPLETED)
             for future in done:
                 del self.running[future]
-                self.outcomes.append(future.result())
+                try:
+                    self.outcomes.append(future.result())
+                except BrokenExecutor as exc:
+                    raise WorkersLost(reason="a worker process was killed; mostly memory ran out") from exc
             if room:
                 return
 
@@ -265,6 +293,8 @@ class _Run:
         self.summary.studies_quarantined = states.count(StudyState.QUARANTINED)
         if error is not None:
             self.summary.error_class = type(error).__name__
+            if isinstance(error, SourceMissing):  # this is published, and a path may name a patient
+                error = SourceMissing(path="What was to be harvested")
             self.summary.error = str(error) if isinstance(error, RadlakeError) else type(error).__name__
         publish_ops(self.lake, self.ledger, self.hospital, self.summary, started_at=started_at, now=self.now())
 
@@ -291,8 +321,8 @@ def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executo
             try:
                 yield run
             except TransientError as exc:
-                run.flush()
                 error = exc
+                run.flush()
                 raise
             except BaseException as exc:
                 error = exc

@@ -17,10 +17,18 @@ from typing import Any
 import xxhash
 from pydicom import Dataset
 
+from radlake import log
 from radlake.config import Settings, resolve_secret
 from radlake.deidentify import Deidentifier, KeyRing, Person, identify_person, load_profile
 from radlake.dicom.part10 import encode_located, read_instance
-from radlake.errors import IdentifierLeak, PrivacyError, QuarantineError, TransientError
+from radlake.errors import (
+    IdentifierLeak,
+    PermanentError,
+    PrivacyError,
+    QuarantineError,
+    SourceMissing,
+    TransientError,
+)
 from radlake.ingest import rows
 from radlake.lake import Lake
 from radlake.lake.evidence import StoredInstance
@@ -32,6 +40,7 @@ __all__ = ["IngestJob", "Refused", "SourceFile", "StudyOutcome", "ingest_study"]
 
 _SMALL_STUDY_BYTES = 64 << 20
 _LONG_UID = 16
+_FIRST_YEAR = 1900  # before it there were no consoles: one without a clock writes 00010101
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """What became of the files of one study."""
+    """What became of the files of one study. A file that could not be read any more is in none of them."""
 
     hospital_id: str
     study_uid: str
@@ -124,13 +133,23 @@ def ingest_study(job: IngestJob) -> StudyOutcome:
 
     Raises
     ------
-    TransientError, PrivacyError
-        When the store is full or an identifier would leak. Everything else ends in `refused`.
+    TransientError, PrivacyError, PermanentError
+        When the store is full, an identifier would leak or the settings are wrong. Everything else ends in `refused`.
     """
     shop = _workshop(job.settings)  # pyright: ignore[reportArgumentType]
-    readable, resends, refused = _readable_files(job)
+    try:
+        return _ingested(job, shop)
+    except (TransientError, PrivacyError, PermanentError):
+        raise
+    except Exception as exc:  # one bad study never fails a run
+        return _outcome(job, None, (), (), {}, [], [Refused(f, f.sop_uid, _unexpected(exc)) for f in job.files], [])
+
+
+def _ingested(job: IngestJob, shop: _Workshop) -> StudyOutcome:
+    gone: list[SourceFile] = []
+    readable, resends, refused = _readable_files(job, gone=gone)
     if not readable:
-        return _outcome(job, None, (), (), {}, resends, refused)
+        return _outcome(job, None, (), (), {}, resends, refused, gone)
     headers = [item.header for item in readable]
     person = identify_person(headers, hospital_id=job.hospital_id, keys=shop.keys)
     if job.patient_key is not None:
@@ -140,10 +159,12 @@ def ingest_study(job: IngestJob) -> StudyOutcome:
     stored: dict[str, StoredInstance] = {}
     series_rows: list[dict[str, Any]] = []
     instance_rows: list[dict[str, Any]] = []
+    clean: dict[str, _Clean] = {}  # of all series: an instance belongs to one
     first: Dataset | None = None
     for series_uid, members in _by_series(readable).items():
-        clean: dict[str, _Clean] = {}
-        packing = _deidentified(job, shop, members, person=person, clean=clean, resends=resends, refused=refused)
+        packing = _deidentified(
+            job, shop, members, person=person, clean=clean, resends=resends, refused=refused, gone=gone
+        )
         head = next(packing, None)
         if head is None:
             continue
@@ -163,7 +184,7 @@ def ingest_study(job: IngestJob) -> StudyOutcome:
         series_rows.append(rows.series_row(head_ds, place=here, packed=packed))
         first = first or head_ds
     if first is None:
-        return _outcome(job, None, (), (), {}, resends, refused)
+        return _outcome(job, None, (), (), {}, resends, refused, gone)
     study = rows.study_row(
         first,
         place=place,
@@ -179,10 +200,12 @@ def ingest_study(job: IngestJob) -> StudyOutcome:
         "n_instances": len(instance_rows),
         "study_bytes": sum(row["instance_bytes"] for row in instance_rows),
     }
-    return _outcome(job, study, tuple(series_rows), tuple(instance_rows), stored, resends, refused)
+    return _outcome(job, study, tuple(series_rows), tuple(instance_rows), stored, resends, refused, gone)
 
 
-def _readable_files(job: IngestJob) -> tuple[list[_Readable], list[SourceFile], list[Refused]]:
+def _readable_files(
+    job: IngestJob, *, gone: list[SourceFile]
+) -> tuple[list[_Readable], list[SourceFile], list[Refused]]:
     """First pass: read and validate every file. A small study is kept whole; of a large one the headers only."""
     is_small = sum(file.path.stat().st_size for file in job.files if file.path.exists()) <= _SMALL_STUDY_BYTES
     readable: list[_Readable] = []
@@ -204,6 +227,9 @@ def _readable_files(job: IngestJob) -> tuple[list[_Readable], list[SourceFile], 
                 raise QuarantineError(reason="study_mismatch", detail="the node sent an instance of another study")
         except QuarantineError as error:
             refused.append(Refused(file, sop_uid, error))
+            continue
+        except (OSError, SourceMissing):
+            gone.append(file)
             continue
         except Exception as exc:  # one bad instance never fails a study
             refused.append(Refused(file, sop_uid, _unexpected(exc)))
@@ -228,6 +254,7 @@ def _deidentified(
     clean: dict[str, _Clean],
     resends: list[SourceFile],
     refused: list[Refused],
+    gone: list[SourceFile],
 ) -> Iterator[tuple[str, bytes]]:
     """Second pass, a series at a time: de-identify and encode each instance, (name, Part-10 bytes)."""
     for item in members:
@@ -238,6 +265,9 @@ def _deidentified(
             _last_look(data[:offset], identified)
         except QuarantineError as error:
             refused.append(Refused(item.file, item.sop_uid, error))
+            continue
+        except SourceMissing:
+            gone.append(item.file)
             continue
         except (PrivacyError, TransientError):
             raise
@@ -298,6 +328,7 @@ def _place(
 ) -> tuple[dict[str, Any], datetime | None]:
     """Columns that every row of the study shares, and the shifted time of the study."""
     moments = [at for header in headers if (at := rows.moment(header, None, "StudyDate", "StudyTime"))]
+    moments = [at for at in moments if at.year >= _FIRST_YEAR]
     study_at = min(moments) + shop.keys.offset(person.patient_key) if moments else None
     place = {
         "hospital_id": job.hospital_id,
@@ -327,9 +358,13 @@ def _outcome(
     stored: Mapping[str, StoredInstance],
     resends: list[SourceFile],
     refused: list[Refused],
+    gone: list[SourceFile],
 ) -> StudyOutcome:
+    if gone:  # their instances stay expected: the study is partial
+        log.get_logger().warning("files_vanished", hospital=job.hospital_id, n_files=len(gone))
+    files = tuple(file for file in job.files if file not in gone)
     return StudyOutcome(
-        job.hospital_id, job.study_uid, study, series, instances, stored, tuple(resends), tuple(refused), job.files
+        job.hospital_id, job.study_uid, study, series, instances, stored, tuple(resends), tuple(refused), files
     )
 
 

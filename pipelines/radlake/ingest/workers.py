@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from radlake.config import Settings
+from radlake.errors import WorkersLost
 from radlake.machine import die_with_parent
 
 __all__ = ["workers"]
@@ -41,7 +42,12 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
     elif settings.dask:
         from distributed import Client  # 1 s of import, only on a cluster
 
-        with Client(settings.dask) as client:
+        try:
+            client = Client(settings.dask)
+        except (OSError, ValueError) as exc:
+            reason = f"no Dask scheduler answers at {settings.dask}"
+            raise WorkersLost(reason=reason) from exc
+        with client:
             yield client.get_executor(pure=False)
     elif settings.workers == 0:
         yield _Here()

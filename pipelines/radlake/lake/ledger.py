@@ -18,8 +18,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
-from radlake.errors import LedgerBusy
+from radlake.errors import ConfigInvalid, LedgerBusy, StoreFull, StoreUnavailable
 from radlake.lake.evidence import SetAside, Settlement, StoredInstance, StudyEntry, StudyState, state_from_evidence
 
 __all__ = ["Ledger"]
@@ -79,7 +80,12 @@ class Ledger:
         if self._is_sqlite:
             self._path = Path(url.removeprefix("sqlite:///"))
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite)
+        try:
+            self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite)
+        except (ArgumentError, ImportError) as exc:  # the URL itself is not told: it may hold a password
+            problems = ["must be a SQLAlchemy URL, as in postgresql+psycopg://user@host/database"]
+            raise ConfigInvalid(path="RADLAKE_LEDGER", problems=problems) from exc
+        event.listen(self.engine, "handle_error", _tell)
         if self._is_sqlite:
             event.listen(self.engine, "connect", _sqlite_connected)
             event.listen(self.engine, "begin", _sqlite_begin)
@@ -330,6 +336,16 @@ def _lock_name(hospital_id: str) -> str:
 
 def _int32(value: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def _tell(context: sa.ExceptionContext) -> None:
+    """Errors of the database, not of a statement, in our own words."""
+    if context.is_pre_ping or type(context.sqlalchemy_exception) not in (DatabaseError, OperationalError):
+        return
+    reason = str(context.original_exception).partition("\n")[0]
+    if "full" in reason:  # SQLite: "database or disk is full"
+        raise StoreFull(path="The ledger", reason=reason) from context.original_exception
+    raise StoreUnavailable(path="of the ledger", reason=reason) from context.original_exception
 
 
 def _sqlite_begin(connection: sa.Connection) -> None:

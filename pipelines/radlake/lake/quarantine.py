@@ -13,7 +13,7 @@ from typing import Any
 
 import xxhash
 
-from radlake.errors import QuarantineError, StoreFull
+from radlake.errors import QuarantineError, SourceMissing, StoreFull
 from radlake.lake.evidence import SetAside
 from radlake.lake.ledger import Ledger
 from radlake.lake.store import fsync, make_folder
@@ -53,8 +53,14 @@ class Quarantine:
         ------
         StoreFull
             If the bytes cannot be written; nothing is entered then.
+        SourceMissing
+            If they cannot be read any more.
         """
-        quarantine_id = quarantine_id_of(hospital_id, digest_of_file(source))
+        try:
+            digest = digest_of_file(source)
+        except OSError as exc:
+            raise SourceMissing(path="A file that is to be set aside") from exc  # its path may name a patient
+        quarantine_id = quarantine_id_of(hospital_id, digest)
         target = self.path(quarantine_id)
         if not target.exists():
             part = target.with_suffix(f".{os.getpid()}.part")

@@ -1,0 +1,206 @@
+"""What a hospital's folder can do to a run: nothing is lost, nothing stops the others, no path is published."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from radlake.cli.hospitals import hospital_of_files
+from radlake.config import Settings
+from radlake.errors import ConfigInvalid, SourceMissing, StoreUnavailable, WorkersLost
+from radlake.ingest import HarvestSummary, harvest_folder, replay_quarantine, study
+from radlake.lake import Lake, duck
+from radlake.lake.ledger import Ledger
+from support.dicom import ct_study, dicom_bytes, image_study, uid, write, write_all
+from support.lakes import settings_of, states
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_of(tmp_path / "lake")
+
+
+@pytest.fixture
+def cd(tmp_path: Path) -> Path:
+    folder = tmp_path / "cd"
+    write_all(ct_study(n=2), folder)
+    return folder
+
+
+def harvest(settings: Settings, folder: Path) -> HarvestSummary:
+    return harvest_folder(settings, folder, hospital=hospital_of_files(settings, "h1"))
+
+
+def query(settings: Settings, sql: str) -> list[tuple]:
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def held(settings: Settings) -> list[dict]:
+    ledger = Ledger(settings.ledger)
+    try:
+        return ledger.held()
+    finally:
+        ledger.close()
+
+
+@pytest.mark.parametrize("day", ["00010101", "99991231", "20261399", "0000", "18991231"])
+def test_a_console_without_a_clock_stops_nothing(settings: Settings, cd: Path, day: str) -> None:
+    write_all(image_study("DX", patient_id="P2", accession="A2", study_date=day), cd)
+    summary = harvest(settings, cd)
+    assert (summary.studies_complete, summary.instances_stored) == (2, 3)
+
+
+def test_a_study_that_breaks_the_code_is_set_aside_and_the_others_are_stored(
+    settings: Settings, cd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_all(image_study("DX", patient_id="SECRET"), cd)
+    whole = study.identify_person
+
+    def broken(datasets: list, **options: object) -> object:
+        if datasets[0].PatientID == "SECRET":
+            raise ZeroDivisionError("SECRET")
+        return whole(datasets, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(study, "identify_person", broken)
+    summary = harvest(settings, cd)
+    assert (summary.studies_complete, summary.studies_quarantined) == (1, 1)
+    assert [(item["reason"], item["detail"]) for item in held(settings)] == [("unexpected_error", "ZeroDivisionError")]
+
+
+def test_one_instance_in_two_series_with_other_content_is_a_conflict(settings: Settings, tmp_path: Path) -> None:
+    first, second = ct_study(n=1)[0], ct_study(n=1, seed=5)[0]
+    second.SeriesInstanceUID = uid("another series")
+    write(first, tmp_path / "cd" / "1.dcm")
+    write(second, tmp_path / "cd" / "2.dcm")
+    summary = harvest(settings, tmp_path / "cd")
+    assert (summary.instances_stored, summary.instances_quarantined, summary.studies_partial) == (1, 1, 1)
+    assert query(settings, "SELECT count(*), sum(n_instances) FROM dicom.series") == [(1, 1)]
+    assert len(list((tmp_path / "lake" / "objects").rglob("*.zip"))) == 1
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_file_that_vanishes_leaves_its_study_partial(
+    settings: Settings, cd: Path, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    victim = sorted(cd.iterdir())[0]
+    whole = study.identify_person
+    if is_large:
+        monkeypatch.setattr(study, "_SMALL_STUDY_BYTES", 0)
+    else:
+        whole_check = study.digest_of_file
+        monkeypatch.setattr(study, "digest_of_file", lambda path: victim.unlink(missing_ok=True) or whole_check(path))
+
+    def vanishing(datasets: list, **options: object) -> object:
+        victim.unlink(missing_ok=True)
+        return whole(datasets, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(study, "identify_person", vanishing)
+    summary = harvest(settings, cd)
+    assert (summary.instances_stored, summary.instances_quarantined) == (1, 0)
+    assert list(states(settings).values()) == [("partial", "missing 1 of 2")]
+
+
+def test_what_cannot_be_opened_is_told_after_the_rest_is_stored(settings: Settings, cd: Path) -> None:
+    (cd / "unmounted.dcm").symlink_to("/nonexistent/radlake/1.dcm")
+    (cd / "unmounted.zip").symlink_to("/nonexistent/radlake/1.zip")
+    with pytest.raises(SourceMissing, match="2 in all"):
+        harvest(settings, cd)
+    assert [state for state, _ in states(settings).values()] == ["complete"]
+    assert query(settings, "SELECT error_class, n_instances_stored FROM ops.harvest_run") == [("SourceMissing", 2)]
+
+
+def test_a_path_is_not_published(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SourceMissing):
+        harvest(settings, tmp_path / "李雷_13901234567")
+    [(text,)] = query(settings, "SELECT error_text FROM ops.harvest_run")
+    assert text.startswith("What was to be harvested does not exist")
+
+
+@pytest.mark.parametrize("folder", [".", "lake", "lake/objects", "lake/restricted/quarantine"])
+def test_the_lake_does_not_harvest_itself(settings: Settings, tmp_path: Path, folder: str) -> None:
+    with pytest.raises(ConfigInvalid, match="the lake lies there"):
+        harvest(settings, tmp_path / folder)
+
+
+def test_names_in_gb18030_are_kept_readable(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "cd" / os.fsdecode("张三".encode("gb18030"))
+    folder.mkdir(parents=True)
+    (folder / "1.dcm").write_bytes(dicom_bytes(ct_study(n=1)[0])[:-30])
+    harvest(settings, tmp_path / "cd")
+    assert [item["origin"] for item in held(settings)] == ["张三/1.dcm"]
+
+
+def test_replay_invents_no_study_and_keeps_why_an_archive_is_held(settings: Settings, tmp_path: Path) -> None:
+    write(image_study("DX", StudyInstanceUID="")[0], tmp_path / "cd" / "1.dcm")
+    with zipfile.ZipFile(tmp_path / "cd" / "outer.zip", "w") as archive:
+        archive.writestr("inner.zip", b"PK\x05\x06" + bytes(18))
+    harvest(settings, tmp_path / "cd")
+    before = held(settings)
+    assert sorted(item["reason"] for item in before) == ["archive_unreadable", "uid_missing"]
+    replay_quarantine(settings, hospital_of_files(settings, "h1"), held=before)
+    assert held(settings) == before
+    assert states(settings) == {}
+
+
+def test_a_replay_without_the_bytes_releases_nothing(settings: Settings, cd: Path) -> None:
+    path = sorted(cd.iterdir())[0]
+    path.write_bytes(path.read_bytes()[:-30])
+    harvest(settings, cd)
+    [item] = held(settings)
+    [kept] = (settings.restricted / "quarantine").rglob("*.dcm")
+    kept.unlink()
+    replay_quarantine(settings, hospital_of_files(settings, "h1"), held=[item])
+    assert held(settings) == [item]
+    assert [state for state, _ in states(settings).values()] == ["partial"]
+
+
+def test_a_killed_worker_is_told_and_the_next_run_goes_on(cd: Path, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "lake", workers=1)
+    with pytest.raises(WorkersLost, match="Nothing was lost"):
+        harvest_folder(settings, cd, hospital=hospital_of_files(settings, "h1"), progress=lambda _: _kill_workers())
+    assert harvest(settings, cd).studies_complete == 1
+
+
+def _kill_workers() -> None:
+    """Every worker of this process's pools: the children of the fork server."""
+    mine = {str(os.getpid())}
+    for _ in range(200):
+        parents = {path.parent.name: path.read_text().rpartition(")")[2].split()[1] for path in _stats()}
+        servers = {pid for pid, parent in parents.items() if parent in mine}
+        workers = [int(pid) for pid, parent in parents.items() if parent in servers]
+        if workers:
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.05)
+    raise AssertionError("no worker was started")
+
+
+def _stats() -> list[Path]:
+    return [path for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
+
+
+def test_no_scheduler_is_told_in_words(cd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dask.config
+
+    settings = settings_of(tmp_path / "lake", dask="tcp://127.0.0.1:1")
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),
+        pytest.raises(WorkersLost, match="no Dask scheduler"),
+    ):
+        harvest(settings, cd)
+
+
+def test_a_ledger_that_does_not_answer_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"no database " * 20)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    with pytest.raises(StoreUnavailable, match="refused") as raised:
+        Ledger("postgresql+psycopg://radlake:s3cret@127.0.0.1:1/ledger")
+    assert "s3cret" not in str(raised.value)
