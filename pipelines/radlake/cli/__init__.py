@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
@@ -12,7 +14,7 @@ from pydantic import ValidationError
 
 from radlake import log
 from radlake.config import Settings
-from radlake.errors import RadlakeError
+from radlake.errors import ConfigInvalid, RadlakeError
 
 # verb -> one line of help. The module radlake.cli.<verb> has `app`, a typer.Typer.
 VERBS = {
@@ -41,8 +43,22 @@ def _root(
 ) -> None:
     """radlake: hospital images harvested, de-identified, stored, counted."""
     log.configure(level=("warning", "info", "debug")[min(verbose, 2)])
+    _refuse_misspelt(os.environ)
     given = {"lake": lake, "hospitals": hospitals}
     ctx.obj = Settings(**{key: value for key, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
+
+
+def _refuse_misspelt(environ: Iterable[str]) -> None:
+    """A setting that nobody reads is one that somebody believes to be in force; secrets may have any other name."""
+    known = {name.upper() for name in Settings.model_fields}
+    given = {name.removeprefix("RADLAKE_") for name in environ if name.startswith("RADLAKE_")}
+    problems = [
+        f"RADLAKE_{name} is no setting; did you mean RADLAKE_{near[0]}?"
+        for name in sorted(given - known)
+        if (near := difflib.get_close_matches(name, known, n=1, cutoff=0.85))
+    ]
+    if problems:
+        raise ConfigInvalid(path="The environment", problems=problems)
 
 
 def _app(argv: list[str]) -> typer.Typer:
@@ -96,4 +112,9 @@ def main() -> None:
         sys.exit(2)
     except RadlakeError as exc:
         typer.echo(f"error: {exc}", err=True)
+        sys.exit(1)
+    except OSError as exc:
+        if exc.filename is None:
+            raise
+        typer.echo(f"error: {os.fsdecode(exc.filename)}: {exc.strerror}. Check the path and its permissions.", err=True)
         sys.exit(1)

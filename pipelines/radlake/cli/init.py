@@ -20,7 +20,7 @@ def ensure_key(settings: Settings) -> bool:
         return False
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     fresh.touch(mode=0o600)
     fresh.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
     try:

@@ -14,7 +14,6 @@ from radlake.cli.hospitals import hospital_of_files
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
 from radlake.dicom.reasons import reasons
-from radlake.errors import SourceMissing
 from radlake.ingest import replay_quarantine
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
@@ -113,5 +112,5 @@ def _chosen(quarantine: Quarantine, prefixes: list[str]) -> list[dict[str, Any]]
     held = quarantine.held()
     chosen = [record for record in held if any(record["quarantine_id"].startswith(prefix) for prefix in prefixes)]
     if not chosen:
-        raise SourceMissing(path=f"quarantine {', '.join(prefixes)}")
+        raise typer.BadParameter(f"nothing is held as {', '.join(prefixes)}; see `radlake quarantine list`")
     return chosen

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from radlake import cli
+from radlake.cli.init import ensure_key
+from radlake.config import Settings, resolve_secret
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
@@ -25,3 +28,42 @@ def test_a_lake_may_be_named_like_a_verb(tmp_path: Path, monkeypatch: pytest.Mon
         cli.main()
     assert not stopped.value.code
     assert (tmp_path / "demo" / "restricted" / "root.key").exists()
+
+
+def refusal(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> str:
+    monkeypatch.setattr("sys.argv", ["radlake", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code
+    return capsys.readouterr().err
+
+
+def test_a_misspelt_setting_is_refused_and_a_secret_of_any_name_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["--lake", str(tmp_path / "lake"), "quarantine", "show", "0"]
+    monkeypatch.setenv("RADLAKE_H1_PASSWORD", "x")
+    assert "nothing is held as 0" in refusal(arguments, monkeypatch, capsys)
+    monkeypatch.setenv("RADLAKE_LEDGR", "x")
+    assert "RADLAKE_LEDGR is no setting; did you mean RADLAKE_LEDGER?" in refusal(arguments, monkeypatch, capsys)
+
+
+def test_a_path_that_cannot_be_written_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    told = refusal(["--lake", str(tmp_path / "file"), "init"], monkeypatch, capsys)
+    assert told.startswith(f"error: {tmp_path / 'file' / 'restricted'}: Not a directory.")
+
+
+def test_twins_make_one_key(tmp_path: Path) -> None:
+    for number in range(20):
+        settings = Settings(lake=str(tmp_path / str(number)))
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(_key_made, [settings] * 2))
+        assert made[0] == made[1] == resolve_secret(settings.key)
+
+
+def _key_made(settings: Settings) -> str:
+    ensure_key(settings)
+    return resolve_secret(settings.key)
