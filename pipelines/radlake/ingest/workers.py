@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +13,6 @@ from typing import Any
 
 from radlake.config import Settings
 from radlake.errors import WorkersLost
-from radlake.machine import die_with_parent
 
 __all__ = ["workers"]
 
@@ -64,4 +65,11 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
 def _as_worker() -> None:
     """A worker leaves Ctrl-C to its parent and dies with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(signal.SIGKILL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    # Not the kernel's PDEATHSIG: to the kernel a worker is a child of the fork server, which outlives a killed parent.
+    if parent := multiprocessing.parent_process():
+        parent.join()
+    os._exit(1)

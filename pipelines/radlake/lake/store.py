@@ -154,7 +154,8 @@ class LocalStore:
     def list(self, prefix: str) -> Iterator[str]:
         """Names below a prefix, sorted; files that are still being written are not listed."""
         start = self.root / prefix
-        for folder, folders, names in os.walk(start if start.is_dir() else start.parent):
+        start = start if prefix == "" or start.is_dir() else start.parent
+        for folder, folders, names in os.walk(start):
             folders.sort()
             for name in sorted(names):
                 path = (Path(folder) / name).relative_to(self.root).as_posix()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -122,7 +124,7 @@ def test_a_path_is_not_published(settings: Settings, tmp_path: Path) -> None:
     assert text.startswith("What was to be harvested does not exist")
 
 
-@pytest.mark.parametrize("folder", [".", "lake", "lake/objects", "lake/restricted/quarantine"])
+@pytest.mark.parametrize("folder", [".", "lake", "lake/objects"])
 def test_the_lake_does_not_harvest_itself(settings: Settings, tmp_path: Path, folder: str) -> None:
     with pytest.raises(ConfigInvalid, match="the lake lies there"):
         harvest(settings, tmp_path / folder)
@@ -167,11 +169,33 @@ def test_a_killed_worker_is_told_and_the_next_run_goes_on(cd: Path, tmp_path: Pa
     assert harvest(settings, cd).studies_complete == 1
 
 
+def test_workers_die_with_a_killed_run(cd: Path, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "lake", workers=2)
+    code = f"""
+import os, signal
+from pathlib import Path
+import radlake.ingest.run as run
+from radlake.cli.hospitals import hospital_of_files
+from radlake.config import Settings
+from radlake.ingest import harvest_folder
+settings = Settings(lake={settings.lake!r}, workers=2)
+run.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+harvest_folder(settings, Path({str(cd)!r}), hospital=hospital_of_files(settings, "h1"))
+"""
+    killed = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    assert killed.wait(timeout=60) == -signal.SIGKILL
+    for _ in range(200):
+        if not (left := [path for path in _stats() if _field(path, 3) == str(killed.pid)]):
+            return
+        time.sleep(0.05)
+    raise AssertionError(left)
+
+
 def _kill_workers() -> None:
     """Every worker of this process's pools: the children of the fork server."""
     mine = {str(os.getpid())}
     for _ in range(200):
-        parents = {path.parent.name: path.read_text().rpartition(")")[2].split()[1] for path in _stats()}
+        parents = {path.parent.name: _field(path, 1) for path in _stats()}
         servers = {pid for pid, parent in parents.items() if parent in mine}
         workers = [int(pid) for pid, parent in parents.items() if parent in servers]
         if workers:
@@ -183,7 +207,16 @@ def _kill_workers() -> None:
 
 
 def _stats() -> list[Path]:
-    return [path for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
+    return list(Path("/proc").glob("[0-9]*/stat"))
+
+
+def _field(stat: Path, number: int) -> str:
+    """State, parent, group, session, ... of a process; empty when it is gone or only waits to be buried."""
+    try:
+        fields = stat.read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[number]
 
 
 def test_no_scheduler_is_told_in_words(cd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,11 @@ def test_what_is_not_there_is_told(store: ObjectStore):
         store.read(path, store.size(path) - 1, 2)
 
 
+def test_a_store_that_does_not_exist_lists_nothing(store: ObjectStore, tmp_path: Path):
+    (tmp_path / "beside").touch()
+    assert list(store.list()) == list(store.list("h1/")) == list(store.list("h1")) == []
+
+
 def test_a_series_that_fails_on_the_way_leaves_nothing(store: ObjectStore):
     def failing() -> Iterator[tuple[str, bytes]]:
         yield MEMBERS[0]
