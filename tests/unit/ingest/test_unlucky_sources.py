@@ -184,6 +184,7 @@ harvest_folder(settings, Path({str(cd)!r}), hospital=hospital_of_files(settings,
 """
     killed = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     assert killed.wait(timeout=60) == -signal.SIGKILL
+    left: list[Path] = []
     for _ in range(200):
         if not (left := [path for path in _stats() if _field(path, 3) == str(killed.pid)]):
             return
