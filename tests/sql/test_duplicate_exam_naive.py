@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from datetime import datetime, timedelta
 from itertools import product
@@ -43,9 +44,9 @@ def naive(exams: list[dict[str, Any]], *, unknown: set[int]) -> Counter[tuple[An
     """(window, scope, month, hospital, modality, what) -> count, with all totals."""
     dated = [exam for exam in exams if exam["true_at"] is not None]
     first = {}
-    for exam in dated:
-        day = exam["true_at"].date()
-        first[exam["hospital_id"]] = min(first.get(exam["hospital_id"], day), day)
+    for hospital in {exam["hospital_id"] for exam in dated}:
+        days = sorted(exam["true_at"].date() for exam in dated if exam["hospital_id"] == hospital)
+        first[hospital] = days[math.ceil(len(days) * 0.05) - 1]
     found: Counter[tuple[Any, ...]] = Counter()
     for exam, window in product(dated, (30, 90)):
         day = exam["true_at"].date()

@@ -17,7 +17,7 @@ from radlake.deidentify import KeyRing
 from radlake.lake import Lake
 from radlake.sqlrun import BuiltTable, build, load_queries
 from radlake.sqlrun.reference import load_defaults
-from radlake.stats.disclosure import mask
+from radlake.stats.release import mask
 
 __all__ = ["app", "build_lake"]
 

@@ -94,7 +94,7 @@ def _demo_settings(given: Settings) -> Settings:
 
 
 def _harvest(settings: Settings, console: Console, *, cd: Path) -> list[HarvestSummary]:
-    """All hospitals at once, on shared workers; one that fails does not stop the others. Then the CD."""
+    """All hospitals at once, on shared workers; one that fails does not stop the others. Then the county's CD."""
     hospitals = load_hospitals(settings.hospitals)
     window = Window(synth.START, synth.END)
 
@@ -107,7 +107,8 @@ def _harvest(settings: Settings, console: Console, *, cd: Path) -> list[HarvestS
                 return exc
 
         results = list(threads.map(harvest, hospitals.values()))
-        results.append(harvest_folder(settings, cd, hospital=synth.CD, executor=executor, progress=bars))
+        county = list(hospitals.values())[-1]
+        results.append(harvest_folder(settings, cd, hospital=county, executor=executor, progress=bars))
     for hospital, result in zip(hospitals, results, strict=False):
         if isinstance(result, RadlakeError):
             console.print(f"[red]error:[/] {hospital}: {result}")

@@ -152,7 +152,9 @@ def harvest_folder(
 def _refuse_own_lake(settings: Settings, path: Path) -> None:
     """What is de-identified already would come in as new studies of new persons."""
     here = path.resolve()
-    zones = [settings.restricted, *(Path(settings.lake) / name for name in ("objects", "tables") if settings.is_local)]
+    lake, restricted = Path(settings.lake), settings.restricted
+    zones = [lake / "objects", lake / "tables"] if settings.is_local else []
+    zones += [restricted / name for name in ("quarantine", "spool", "staged", "tables")]
     if any(zone.is_relative_to(here) or here.is_relative_to(zone) for zone in zones):
         raise ConfigInvalid(path=str(path), problems=["the lake lies there; name a folder that it is not part of"])
 

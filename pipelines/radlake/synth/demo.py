@@ -17,20 +17,16 @@ from pathlib import Path
 import yaml
 
 from radlake.machine import free_port
-from radlake.net import FolderNode
-from radlake.net import Hospital as RegisteredHospital
 from radlake.synth.datasets import pydicom_test_files, write_archive
 from radlake.synth.orthanc import find_orthanc, load_orthanc, running_orthanc
 from radlake.synth.pacs import PacsProcess
 from radlake.synth.province import Hospital, Province, make_province
 
-__all__ = ["CD", "DemoPacs", "demo_province", "make_archives", "running_pacs", "write_hospitals"]
+__all__ = ["DemoPacs", "demo_province", "make_archives", "running_pacs", "write_hospitals"]
 
 SEED = 20260101
 START, END = date(2025, 7, 1), date(2025, 12, 31)
 _MADE = "made.json"
-# Odd and broken files of many years: a source of its own, so that the hospitals' observed periods stay theirs.
-CD = RegisteredHospital(hospital_id="cd-import", name_zh="光盘导入", name_en="CD import", node=FolderNode(path=Path()))
 
 
 @dataclass(frozen=True)
