@@ -182,7 +182,7 @@ def _tables(outcomes: Sequence[StudyOutcome], *, known: Mapping[str, StudyEntry]
 
 
 def _study_rows(lake: Lake, entries: Sequence[StudyEntry]) -> dict[str, dict[str, Any]]:
-    """Rows of dicom.study (with their series UIDs) of studies that the lake knows already."""
+    """Rows of dicom.study (with their series UIDs) of one hospital's studies that the lake knows already."""
     if not entries:
         return {}
     with duck.connect(lake) as connection:
@@ -197,9 +197,12 @@ def _study_rows(lake: Lake, entries: Sequence[StudyEntry]) -> dict[str, dict[str
             ) AS series
             FROM dicom.study AS study
             WHERE study.study_month IN (SELECT unnest($months))
+              AND study.hospital_id = $hospital  -- others may have the study too, from a CD
               AND study.study_instance_uid IN (SELECT unnest($wanted))
         """
-        found = connection.sql(query, params={"months": months, "wanted": wanted}).to_arrow_table()
+        found = connection.sql(
+            query, params={"months": months, "wanted": wanted, "hospital": entries[0].hospital_id}
+        ).to_arrow_table()
     return {row["study_instance_uid"]: row for row in found.to_pylist()}
 
 

@@ -257,10 +257,7 @@ class _Run:
             done, _ = wait(self.running, timeout=0 if room else None, return_when=FIRST_COMPLETED)
             for future in done:
                 del self.running[future]
-                try:
-                    self.outcomes.append(future.result())
-                except BrokenExecutor as exc:
-                    raise WorkersLost(reason="a worker process was killed; mostly memory ran out") from exc
+                self.outcomes.append(future.result())
             if room:
                 return
 
@@ -322,6 +319,9 @@ def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executo
             error: BaseException | None = None
             try:
                 yield run
+            except BrokenExecutor as exc:
+                error = WorkersLost(reason="a worker process was killed; mostly memory ran out")
+                raise error from exc
             except TransientError as exc:
                 error = exc
                 run.flush()

@@ -86,6 +86,19 @@ def test_one_instance_in_two_series_with_other_content_is_a_conflict(settings: S
     assert len(list((tmp_path / "lake" / "objects").rglob("*.zip"))) == 1
 
 
+def test_two_hospitals_with_one_study_keep_a_row_each_when_more_of_it_comes(settings: Settings, tmp_path: Path) -> None:
+    instances = ct_study(n=3, patient_id="11010519491231002X")  # known everywhere: the same person, the same month
+    write_all(instances[:1], tmp_path / "first")
+    write_all(instances, tmp_path / "whole")
+    for folder in ("first", "whole"):
+        for name in ("h1", "h2"):
+            harvest_folder(settings, tmp_path / folder, hospital=hospital_of_files(settings, name))
+    counts = "SELECT hospital_id, n_instances, study_bytes FROM dicom.study ORDER BY ALL"
+    sums = "SELECT hospital_id, count(*), sum(instance_bytes) FROM dicom.instance GROUP BY ALL ORDER BY ALL"
+    assert query(settings, counts) == query(settings, sums)
+    assert [n for _, n, _ in query(settings, counts)] == [3, 3]
+
+
 @pytest.mark.parametrize("is_large", [False, True])
 def test_a_file_that_vanishes_leaves_its_study_partial(
     settings: Settings, cd: Path, monkeypatch: pytest.MonkeyPatch, is_large: bool
