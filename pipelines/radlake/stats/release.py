@@ -6,19 +6,16 @@ only where its totals are not plain sums.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import pyarrow as pa
 
-from radlake.contracts import Table, load_table
-from radlake.stats.disclosure import TOTALS, Policy, Sums, small_rows, withheld_rows, withhold
+from radlake.contracts import load_table
+from radlake.stats.disclosure import Policy, Sums, withheld_rows, withhold
 from radlake.stats.linked import EXAMS, VOLUME, withhold_linked
 
 __all__ = ["SUMS", "mask"]
 
-# Numbers of exams over everything. Duplicates are not among them: beside few exams their total can tell a part.
-ALWAYS_SHOWN = {"stats.exam_volume", "stats.film_saving"}
 
 SUMS: Mapping[str, Sums] = {
     "stats.exam_volume": Sums(distinct=["n_patients"]),
@@ -56,18 +53,4 @@ def mask(exact: Mapping[str, pa.Table], *, policy: Policy | None = None) -> dict
     }
     if VOLUME in rows:
         withhold_linked({name: rows[name] for name in EXAMS if name in rows}, withheld, policy=policy)
-    for name in ALWAYS_SHOWN & tables.keys():
-        withheld[name] -= _of_the_province(tables[name], rows[name], policy=policy)
     return {name: withhold(table, data[name], withheld[name]) for name, table in tables.items()}
-
-
-def _of_the_province(table: Table, rows: Sequence[Mapping[str, Any]], *, policy: Policy) -> set[int]:
-    """The row over everything, unless it is small: the figures of the whole province are always published.
-
-    National statistics do the same (NHS hospital statistics). The search for partners may have withheld one where
-    others would have done; the attack in the tests is made with these rows shown.
-    """
-    assert table.disclosure is not None
-    dimensions = table.disclosure.dimensions
-    small = small_rows(table, rows, policy=policy)
-    return {i for i, row in enumerate(rows) if i not in small and all(row[name] in TOTALS for name in dimensions)}

@@ -16,11 +16,14 @@ from pathlib import Path
 
 import yaml
 
+from radlake.dicom.part10 import read_instance
+from radlake.errors import QuarantineError
 from radlake.machine import free_port
 from radlake.synth.datasets import pydicom_test_files, write_archive
 from radlake.synth.orthanc import find_orthanc, load_orthanc, running_orthanc
 from radlake.synth.pacs import PacsProcess
 from radlake.synth.province import Hospital, Province, make_province
+from radlake.validate import check_instance
 
 __all__ = ["DemoPacs", "demo_province", "make_archives", "running_pacs", "write_hospitals"]
 
@@ -44,7 +47,7 @@ def demo_province(*, n_exams: int) -> Province:
 
 
 def make_archives(province: Province, root: Path) -> dict[str, int]:
-    """Write each hospital's archive, and a CD of odd and broken files (pydicom's own test files) in `cd`.
+    """Write each hospital's archive, and a CD of odd and broken files of real machines in `cd`.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def make_archives(province: Province, root: Path) -> dict[str, int]:
         for hospital in province.hospitals
     }
     (root / "cd").mkdir(exist_ok=True)
-    for path in pydicom_test_files():
+    for path in filter(_is_odd, pydicom_test_files()):
         shutil.copyfile(path, root / "cd" / path.name)
         files["cd"] = files.get("cd", 0) + 1
     made.write_text(json.dumps(files), encoding="utf-8")
@@ -132,3 +135,13 @@ def _dimse(hospital: Hospital, port: int, retrieve: str) -> dict[str, object]:
 def _dimse_simulator(hospital: Hospital, root: Path, *options: str) -> PacsProcess:
     archive = str(root / hospital.hospital_id)
     return PacsProcess("dimse", "--archive", archive, "--aet", hospital.ae_title, *options)
+
+
+def _is_odd(path: Path) -> bool:
+    """Broken, or an image that may show a name: an exam of another decade would be a small cell of its own."""
+    try:
+        ds = read_instance(path)
+        check_instance(ds, size=path.stat().st_size)
+    except QuarantineError:
+        return True
+    return str(ds.get("Modality", "OT")) in ("OT", "US", "SC", "XC")
