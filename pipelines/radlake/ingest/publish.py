@@ -57,6 +57,7 @@ def publish(
     reasons: list[str] = []
     settlements: list[Settlement] = []
     published: list[StudyOutcome] = []
+    entries = {entry.study_uid: entry for entry in _entries(ledger, outcomes)}
     for outcome in outcomes:
         blocked = gated.blocked.get(outcome.study["study_instance_uid"]) if outcome.study else None
         set_aside = _set_aside(outcome, blocked=blocked, quarantine=quarantine, now=now)
@@ -65,6 +66,8 @@ def publish(
         if kept:
             published.append(outcome)
         held = {aside.quarantine_id for aside in set_aside}
+        replayed = {file.quarantine_id for file in outcome.files if file.quarantine_id}
+        healed = _healed(entries.get(outcome.study_uid), kept)
         study = outcome.study if kept and outcome.study else {}
         settlements.append(
             Settlement(
@@ -72,14 +75,14 @@ def publish(
                 study_uid=outcome.study_uid,
                 stored=kept,
                 set_aside=tuple({aside.quarantine_id: aside for aside in set_aside}.values()),
-                resolved=tuple(sorted({f.quarantine_id for f in outcome.files if f.quarantine_id} - held)),
+                resolved=tuple(sorted((replayed | healed) - held)),
                 trouble=troubles.get(outcome.study_uid, ""),
                 patient_key=study.get("patient_key"),
                 lake_study_uid=study.get("study_instance_uid", ""),
                 lake_month=study.get("study_month"),
             )
         )
-    known = {entry.study_uid: entry for entry in _entries(ledger, outcomes) if entry.lake_study_uid}
+    known = {uid: entry for uid, entry in entries.items() if entry.lake_study_uid}
     tables = _tables(published, known=known, lake=lake) | {"ops.quality": gated.results}
     settlements = [_keep_place(item, known.get(item.study_uid)) for item in settlements]
     commit(lake, ledger, stage(lake, tables=tables, settlements=settlements), now=now)
@@ -89,6 +92,15 @@ def publish(
         stored_bytes=sum(row["instance_bytes"] for outcome in published for row in outcome.instances),
         reasons=reasons,
     )
+
+
+def _healed(entry: StudyEntry | None, kept: Mapping[str, Any]) -> set[str]:
+    """Damaged copies that were set aside before a good one of the same instance came; a conflict stays one."""
+    return {
+        aside.quarantine_id
+        for aside in (entry.set_aside if entry else ())
+        if aside.sop_uid in kept and aside.reason != "sop_instance_conflict"
+    }
 
 
 @dataclass(frozen=True)
