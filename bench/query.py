@@ -127,13 +127,18 @@ def _pandas(lake: Path, n_exams: int, _: Path) -> Callable[[], Done]:
 
 def _looked_back(exams: Frame, offsets: Frame) -> Frame:
     """Each dated exam with the latest one of the same person, modality, part and a compatible side on a day before."""
+    import numpy as np
     import pandas as pd
 
     exams = exams.dropna(subset="study_at").merge(offsets, on="patient_key")
     exams["exam_at"] = exams.study_at - pd.to_timedelta(exams.date_offset_seconds, unit="s")
     exams["day"] = exams.exam_at.dt.normalize()
     exams["exam_month"] = exams.day.dt.year * 100 + exams.day.dt.month
-    exams["observed_days"] = (exams.day - exams.groupby("hospital_id", observed=True).day.transform("min")).dt.days
+    ranks = exams.groupby("hospital_id", observed=True).day.rank(method="first")
+    sizes = exams.groupby("hospital_id", observed=True).day.transform("size")
+    is_first = ranks == np.ceil(sizes * 0.05)  # the day by which one exam in twenty was done
+    first_day = exams[is_first].set_index("hospital_id").day
+    exams["observed_days"] = (exams.day - exams.hospital_id.map(first_day).astype(exams.day.dtype)).dt.days
     exams["is_matchable"] = exams.is_patient_known & (exams.body_part_code != "UNKNOWN")
     exams["kind"] = exams.groupby(["patient_key", "modality_group", "body_part_code"], observed=True).ngroup()
     exams = exams.sort_values(["exam_at", "hospital_id"])
