@@ -195,7 +195,7 @@ def test_withheld_is_neither_blank_nor_zero(pages: dict[str, httpx.Client]) -> N
 
     assert "*" in cells
     assert "" not in cells
-    assert "Withheld. The count is &lt;10" in pages["masked"].get("/", params={"lang": "en"}).text
+    assert "Withheld. The count is &lt;5" in pages["masked"].get("/", params={"lang": "en"}).text
 
 
 def test_filters_are_kept_by_links_and_languages(pages: dict[str, httpx.Client]) -> None:
