@@ -20,7 +20,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from radlake.dicom.reader import LONG_FORM, VR_NAMES, Tokenizer, observed_encoding
-from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, is_uid, transfer_syntax
+from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY, TransferSyntax, is_uid, transfer_syntax
 from radlake.dicom.values import date_from_text, first_text
 from radlake.dicom.writer import encode_located
 from radlake.errors import QuarantineError, SourceMissing
@@ -39,6 +39,7 @@ __all__ = [
 
 _PREFIX_END = 132
 _TRANSFER_SYNTAX_UID, _SERIES_INSTANCE_UID, _PIXEL_DATA = 0x00020010, 0x0020000E, 0x7FE00010
+_MEDIA_SOP_CLASS_UID = 0x00020002
 _UNDEFINED = 0xFFFFFFFF
 _DICOM_ROOT = b"1.2.840.10008."  # a UID of the standard: something of DICOM was here (PS3.6 annex A)
 _HEADER_BYTES = (16 * 1024, 1024 * 1024)  # then all of it
@@ -141,6 +142,8 @@ def encode_instance(ds: Dataset) -> bytes:
 
 def _header_from_bytes(data: bytes) -> Header:
     meta, pos = _read_meta(data)
+    if first_text(meta, _MEDIA_SOP_CLASS_UID) == MEDIA_DIRECTORY:
+        raise QuarantineError(reason="media_directory", detail="Media Storage Directory")
     syntax_uid = first_text(meta, _TRANSFER_SYNTAX_UID)
     ds, _, _ = _read_dataset(data, pos, meta, stop_after=_SERIES_INSTANCE_UID)
 

@@ -67,3 +67,10 @@ def test_an_archive_with_one_damaged_member_gives_the_others_and_is_kept(folder:
 def test_a_missing_path_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceMissing, match="does not exist"), list_folder(tmp_path / "no", scratch=tmp_path / "s"):
         pass
+
+
+@pytest.mark.corpus
+def test_a_dicomdir_is_told_as_such(corpus: Path, tmp_path: Path) -> None:
+    dicomdir = min(corpus.rglob("DICOMDIR"))
+    with list_folder(dicomdir, scratch=tmp_path / "scratch") as listing:
+        assert [item.error.reason for item in listing.unreadable] == ["media_directory"]
