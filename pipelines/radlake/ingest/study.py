@@ -51,6 +51,7 @@ class SourceFile:
     origin: str
     sop_uid: str = ""
     quarantine_id: str = ""  # set when it is replayed from quarantine
+    decision: Any = None  # radlake.pixels.PixelDecision: what a reviewer who saw the pixels decided
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,8 @@ def _deidentified(
     for item in members:
         try:
             identified = item.header if item.is_whole else read_instance(item.file.path)
-            ds = shop.deidentifier.deidentify(identified, person=person, hospital_id=job.hospital_id)
+            decided = {"decision": item.file.decision} if item.file.decision else {}
+            ds = shop.deidentifier.deidentify(identified, person=person, hospital_id=job.hospital_id, **decided)
             data, offset = encode_located(ds)
             _last_look(data[:offset], identified)
         except QuarantineError as error:
