@@ -22,48 +22,12 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from radlake.errors import ConfigInvalid, LedgerBusy, StoreFull, StoreUnavailable
 from radlake.lake.evidence import SetAside, Settlement, StoredInstance, StudyEntry, StudyState, state_from_evidence
+from radlake.lake.ledger_tables import METADATA, QUARANTINE, STUDY
 
 __all__ = ["Ledger"]
 
 
 _WRITES = {"radlake_write": True}
-_METADATA = sa.MetaData()
-_STUDY = sa.Table(
-    "study",
-    _METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
-    sa.Column("study_uid", sa.String, primary_key=True),
-    sa.Column("state", sa.String, nullable=False, index=True),
-    sa.Column("reason", sa.String, nullable=False, default=""),
-    sa.Column("study_date", sa.Date),
-    sa.Column("n_expected", sa.Integer),
-    sa.Column("n_stored", sa.Integer, nullable=False, default=0),
-    sa.Column("n_set_aside", sa.Integer, nullable=False, default=0),
-    sa.Column("expected", sa.LargeBinary),
-    sa.Column("stored", sa.LargeBinary),
-    sa.Column("set_aside", sa.LargeBinary),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("patient_key", sa.BigInteger),
-    sa.Column("lake_study_uid", sa.String, nullable=False, default=""),
-    sa.Column("lake_month", sa.Integer),
-    sa.Column("discovered_at", sa.DateTime, nullable=False),
-    sa.Column("completed_at", sa.DateTime),
-    sa.Column("updated_at", sa.DateTime, nullable=False),
-)
-_QUARANTINE = sa.Table(
-    "quarantine",
-    _METADATA,
-    sa.Column("quarantine_id", sa.String, primary_key=True),
-    sa.Column("hospital_id", sa.String, nullable=False, index=True),
-    sa.Column("study_uid", sa.String, nullable=False, default=""),
-    sa.Column("sop_uid", sa.String, nullable=False, default=""),
-    sa.Column("reason", sa.String, nullable=False, index=True),
-    sa.Column("detail", sa.String, nullable=False, default=""),
-    sa.Column("origin", sa.String, nullable=False, default=""),
-    sa.Column("n_bytes", sa.BigInteger, nullable=False),
-    sa.Column("held_at", sa.DateTime, nullable=False),
-    sa.Column("replayed_at", sa.DateTime),
-)
 
 
 class Ledger:
@@ -89,8 +53,8 @@ class Ledger:
         if self._is_sqlite:
             event.listen(self.engine, "connect", _sqlite_connected)
             event.listen(self.engine, "begin", _sqlite_begin)
-        with self._alone(), self._writing() as connection:
-            _METADATA.create_all(connection)
+        with self._alone(), self.writing() as connection:
+            METADATA.create_all(connection)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -106,12 +70,12 @@ class Ledger:
             yield
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Iterator[sa.Connection]:
         with self.engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
         with self.engine.connect().execution_options(**_WRITES) as connection, connection.begin():
             yield connection
 
@@ -148,19 +112,19 @@ class Ledger:
                 connection.commit()
 
     def entry(self, hospital_id: str, study_uid: str) -> StudyEntry | None:
-        with self._reading() as connection:
-            row = connection.execute(sa.select(_STUDY).where(*_is(hospital_id, study_uid))).mappings().first()
+        with self.reading() as connection:
+            row = connection.execute(sa.select(STUDY).where(*_is(hospital_id, study_uid))).mappings().first()
         return _entry(row) if row else None
 
     def entries(self, hospital_id: str, study_uids: Iterable[str] | None = None) -> list[StudyEntry]:
         """Entries of a hospital, or only those of the given studies, in order of study UID."""
-        with self._reading() as connection:
-            query = sa.select(_STUDY).where(_STUDY.c.hospital_id == hospital_id).order_by(_STUDY.c.study_uid)
+        with self.reading() as connection:
+            query = sa.select(STUDY).where(STUDY.c.hospital_id == hospital_id).order_by(STUDY.c.study_uid)
             if study_uids is None:
                 return [_entry(row) for row in connection.execute(query).mappings()]
             wanted, found = sorted(set(study_uids)), []
             for start in range(0, len(wanted), 500):
-                part = query.where(_STUDY.c.study_uid.in_(wanted[start : start + 500]))
+                part = query.where(STUDY.c.study_uid.in_(wanted[start : start + 500]))
                 found += [_entry(row) for row in connection.execute(part).mappings()]
             return found
 
@@ -168,8 +132,8 @@ class Ledger:
         self, hospital_id: str, study_uid: str, *, study_date: date | None, n_expected: int | None, now: datetime
     ) -> StudyEntry:
         """Enter a study that the node lists; a known one keeps its state, its count and date are brought up to date."""
-        with self._writing() as connection:
-            row = connection.execute(sa.select(_STUDY).where(*_is(hospital_id, study_uid))).mappings().first()
+        with self.writing() as connection:
+            row = connection.execute(sa.select(STUDY).where(*_is(hospital_id, study_uid))).mappings().first()
             if row is None:
                 values = {
                     "hospital_id": hospital_id,
@@ -181,15 +145,13 @@ class Ledger:
                     "discovered_at": now,
                     "updated_at": now,
                 }
-                connection.execute(_STUDY.insert().values(**values))
+                connection.execute(STUDY.insert().values(**values))
             elif (n_expected is not None and n_expected != row["n_expected"]) or (
                 study_date is not None and study_date != row["study_date"]
             ):
                 changed = {"n_expected": n_expected or row["n_expected"], "study_date": study_date or row["study_date"]}
-                connection.execute(
-                    _STUDY.update().where(*_is(hospital_id, study_uid)).values(**changed, updated_at=now)
-                )
-            row = connection.execute(sa.select(_STUDY).where(*_is(hospital_id, study_uid))).mappings().one()
+                connection.execute(STUDY.update().where(*_is(hospital_id, study_uid)).values(**changed, updated_at=now))
+            row = connection.execute(sa.select(STUDY).where(*_is(hospital_id, study_uid))).mappings().one()
         return _entry(row)
 
     def begin(
@@ -212,9 +174,9 @@ class Ledger:
 
         What was expected once stays expected: a list only ever grows.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             where = _is(hospital_id, study_uid)
-            row = connection.execute(sa.select(_STUDY).where(*where)).mappings().one()
+            row = connection.execute(sa.select(STUDY).where(*where)).mappings().one()
             values: dict[str, Any] = {
                 "state": StudyState.RETRIEVING,
                 "attempts": row["attempts"] + 1,
@@ -224,17 +186,17 @@ class Ledger:
                 union = (listed or frozenset()) | found | frozenset(_unpack(row["expected"]) or ())
                 count = 0 if listed is not None else row["n_expected"] or 0
                 values |= {"expected": _pack(sorted(union)), "n_expected": max(count, len(union))}
-            connection.execute(_STUDY.update().where(*where).values(**values))
-            row = connection.execute(sa.select(_STUDY).where(*where)).mappings().one()
+            connection.execute(STUDY.update().where(*where).values(**values))
+            row = connection.execute(sa.select(STUDY).where(*where)).mappings().one()
         return _entry(row)
 
     def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> list[StudyEntry]:
         """Enter what was stored and set aside, and decide each study's state; all in one transaction."""
         settled = []
-        with self._writing() as connection:
+        with self.writing() as connection:
             for item in settlements:
                 where = _is(item.hospital_id, item.study_uid)
-                row = connection.execute(sa.select(_STUDY).where(*where)).mappings().one()
+                row = connection.execute(sa.select(STUDY).where(*where)).mappings().one()
                 before = _entry(row)
                 gone = set(item.resolved) | {aside.quarantine_id for aside in item.set_aside}
                 kept = [aside for aside in before.set_aside if aside.quarantine_id not in gone]
@@ -261,27 +223,27 @@ class Ledger:
                         "lake_study_uid": item.lake_study_uid,
                         "lake_month": item.lake_month,
                     }
-                connection.execute(_STUDY.update().where(*where).values(**values))
-                settled.append(_entry(connection.execute(sa.select(_STUDY).where(*where)).mappings().one()))
+                connection.execute(STUDY.update().where(*where).values(**values))
+                settled.append(_entry(connection.execute(sa.select(STUDY).where(*where)).mappings().one()))
         return settled
 
     def completeness(self) -> list[dict[str, Any]]:
         """Per hospital: studies by state, instances expected, stored and set aside (ops.completeness)."""
         studies = sa.select(
-            _STUDY.c.hospital_id,
+            STUDY.c.hospital_id,
             sa.func.count().label("n_studies"),
             *(
-                sa.func.sum(sa.case((_STUDY.c.state == state.value, 1), else_=0)).label(f"n_{state.value}")
+                sa.func.sum(sa.case((STUDY.c.state == state.value, 1), else_=0)).label(f"n_{state.value}")
                 for state in StudyState
             ),
-            sa.func.sum(sa.func.coalesce(_STUDY.c.n_expected, _STUDY.c.n_stored)).label("n_instances_expected"),
-            sa.func.sum(_STUDY.c.n_stored).label("n_instances_stored"),
-        ).group_by(_STUDY.c.hospital_id)
+            sa.func.sum(sa.func.coalesce(STUDY.c.n_expected, STUDY.c.n_stored)).label("n_instances_expected"),
+            sa.func.sum(STUDY.c.n_stored).label("n_instances_stored"),
+        ).group_by(STUDY.c.hospital_id)
         held = self.held_by_reason()
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = [
                 {key: value if key == "hospital_id" else int(value) for key, value in row.items()}
-                for row in connection.execute(studies.order_by(_STUDY.c.hospital_id)).mappings()
+                for row in connection.execute(studies.order_by(STUDY.c.hospital_id)).mappings()
             ]
         for row in rows:
             row["n_instances_quarantined"] = sum(n for hospital, _, n in held if hospital == row["hospital_id"])
@@ -290,43 +252,43 @@ class Ledger:
     def held_by_reason(self) -> list[tuple[str, str, int]]:
         """(hospital, reason, instances) that lie in quarantine now (ops.quarantine)."""
         query = (
-            sa.select(_QUARANTINE.c.hospital_id, _QUARANTINE.c.reason, sa.func.count())
-            .where(_QUARANTINE.c.replayed_at.is_(None))
-            .group_by(_QUARANTINE.c.hospital_id, _QUARANTINE.c.reason)
-            .order_by(_QUARANTINE.c.hospital_id, _QUARANTINE.c.reason)
+            sa.select(QUARANTINE.c.hospital_id, QUARANTINE.c.reason, sa.func.count())
+            .where(QUARANTINE.c.replayed_at.is_(None))
+            .group_by(QUARANTINE.c.hospital_id, QUARANTINE.c.reason)
+            .order_by(QUARANTINE.c.hospital_id, QUARANTINE.c.reason)
         )
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [(hospital, reason, int(n)) for hospital, reason, n in connection.execute(query)]
 
     def hold(self, record: Mapping[str, Any]) -> None:
         """Enter a quarantined object, or bring the reason of a known one up to date."""
-        with self._writing() as connection:
-            where = _QUARANTINE.c.quarantine_id == record["quarantine_id"]
-            if connection.execute(sa.select(_QUARANTINE.c.quarantine_id).where(where)).first() is None:
-                connection.execute(_QUARANTINE.insert().values(**record))
+        with self.writing() as connection:
+            where = QUARANTINE.c.quarantine_id == record["quarantine_id"]
+            if connection.execute(sa.select(QUARANTINE.c.quarantine_id).where(where)).first() is None:
+                connection.execute(QUARANTINE.insert().values(**record))
             else:
                 connection.execute(
-                    _QUARANTINE.update()
+                    QUARANTINE.update()
                     .where(where)
                     .values(reason=record["reason"], detail=record["detail"], replayed_at=None)
                 )
 
     def release(self, quarantine_ids: Iterable[str], *, now: datetime) -> None:
         """Mark quarantined objects as stored after a replay."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             for quarantine_id in quarantine_ids:
-                where = _QUARANTINE.c.quarantine_id == quarantine_id
-                connection.execute(_QUARANTINE.update().where(where).values(replayed_at=now))
+                where = QUARANTINE.c.quarantine_id == quarantine_id
+                connection.execute(QUARANTINE.update().where(where).values(replayed_at=now))
 
     def held(self, *, hospital_id: str | None = None, reason: str | None = None) -> list[dict[str, Any]]:
         """Quarantined objects that are held now, oldest first."""
-        query = sa.select(_QUARANTINE).where(_QUARANTINE.c.replayed_at.is_(None))
+        query = sa.select(QUARANTINE).where(QUARANTINE.c.replayed_at.is_(None))
         if hospital_id:
-            query = query.where(_QUARANTINE.c.hospital_id == hospital_id)
+            query = query.where(QUARANTINE.c.hospital_id == hospital_id)
         if reason:
-            query = query.where(_QUARANTINE.c.reason == reason)
-        with self._reading() as connection:
-            query = query.order_by(_QUARANTINE.c.held_at, _QUARANTINE.c.quarantine_id)
+            query = query.where(QUARANTINE.c.reason == reason)
+        with self.reading() as connection:
+            query = query.order_by(QUARANTINE.c.held_at, QUARANTINE.c.quarantine_id)
             return [dict(row) for row in connection.execute(query).mappings()]
 
 
@@ -363,7 +325,7 @@ def _sqlite_connected(connection: Any, _: Any) -> None:
 
 
 def _is(hospital_id: str, study_uid: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return _STUDY.c.hospital_id == hospital_id, _STUDY.c.study_uid == study_uid
+    return STUDY.c.hospital_id == hospital_id, STUDY.c.study_uid == study_uid
 
 
 def _pack(value: Any) -> bytes:

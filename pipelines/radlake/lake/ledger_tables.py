@@ -1,0 +1,59 @@
+"""Tables of the ledger's database: studies, what was set aside of them, what reviewers decided about it."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+__all__ = ["METADATA", "QUARANTINE", "REVIEW", "STUDY"]
+
+METADATA = sa.MetaData()
+STUDY = sa.Table(
+    "study",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("study_uid", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("reason", sa.String, nullable=False, default=""),
+    sa.Column("study_date", sa.Date),
+    sa.Column("n_expected", sa.Integer),
+    sa.Column("n_stored", sa.Integer, nullable=False, default=0),
+    sa.Column("n_set_aside", sa.Integer, nullable=False, default=0),
+    sa.Column("expected", sa.LargeBinary),
+    sa.Column("stored", sa.LargeBinary),
+    sa.Column("set_aside", sa.LargeBinary),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("patient_key", sa.BigInteger),
+    sa.Column("lake_study_uid", sa.String, nullable=False, default=""),
+    sa.Column("lake_month", sa.Integer),
+    sa.Column("discovered_at", sa.DateTime, nullable=False),
+    sa.Column("completed_at", sa.DateTime),
+    sa.Column("updated_at", sa.DateTime, nullable=False),
+)
+QUARANTINE = sa.Table(
+    "quarantine",
+    METADATA,
+    sa.Column("quarantine_id", sa.String, primary_key=True),
+    sa.Column("hospital_id", sa.String, nullable=False, index=True),
+    sa.Column("study_uid", sa.String, nullable=False, default=""),
+    sa.Column("sop_uid", sa.String, nullable=False, default=""),
+    sa.Column("reason", sa.String, nullable=False, index=True),
+    sa.Column("detail", sa.String, nullable=False, default=""),
+    sa.Column("origin", sa.String, nullable=False, default=""),
+    sa.Column("n_bytes", sa.BigInteger, nullable=False),
+    sa.Column("held_at", sa.DateTime, nullable=False),
+    sa.Column("replayed_at", sa.DateTime),
+)
+REVIEW = sa.Table(
+    "review",
+    METADATA,
+    sa.Column("review_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("quarantine_id", sa.String, nullable=False, index=True),
+    sa.Column("decision", sa.String, nullable=False),
+    sa.Column("regions", sa.String, nullable=False, default="[]"),  # JSON
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("why", sa.String, nullable=False),
+    sa.Column("at", sa.DateTime, nullable=False),
+    sa.Column("undone_at", sa.DateTime),
+    sa.Column("undone_by", sa.String),
+    sa.Column("replayed_at", sa.DateTime),
+)
