@@ -19,12 +19,12 @@ from radlake.deidentify.elements import Element, canonical, dataset, raw_element
 from radlake.deidentify.keys import KeyRing
 from radlake.deidentify.markers import marker_elements
 from radlake.deidentify.person import Person
-from radlake.deidentify.pixels import pixel_risk
 from radlake.deidentify.profile import Action, Profile
 from radlake.deidentify.walk import Walk
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY
 from radlake.dicom.values import date_from_text
 from radlake.errors import QuarantineError
+from radlake.pixels.judge import pixel_risk
 
 __all__ = ["Deidentifier"]
 

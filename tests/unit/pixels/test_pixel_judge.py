@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset
 
-from radlake.deidentify.pixels import pixel_risk
+from radlake.pixels import pixel_risk
 from support.dicom import SOP_CLASSES, image_study, presentation_state, rdsr, sr_document
 
 

@@ -1,0 +1,20 @@
+"""Pixels that may show a name: judge from the header, look for text, mask it, and say when a person must decide.
+
+PS3.15 E.3.1, Clean Pixel Data. See docs/explanation/deidentification.md.
+"""
+
+from __future__ import annotations
+
+from radlake.pixels.judge import HEADER_TAGS, Judgement, Verdict, judge, pixel_risk
+from radlake.pixels.regions import DecisionKind, PixelDecision, Region
+
+__all__ = [
+    "HEADER_TAGS",
+    "DecisionKind",
+    "Judgement",
+    "PixelDecision",
+    "Region",
+    "Verdict",
+    "judge",
+    "pixel_risk",
+]

@@ -1,0 +1,161 @@
+"""Whether the pixels of an instance may show who the patient is: decided from the header, without reading the pixels.
+
+The rules are schemas/deid/pixel_risk.yaml. Ordinary images of detectors need no look; what a screen, a camera, a
+scanner or an ultrasound console made does, whatever its header claims. What no look can clear is for a person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+import yaml
+from pydicom import Dataset
+
+from radlake.dicom.values import number, texts
+from radlake.resources import schemas_root
+
+__all__ = ["HEADER_TAGS", "Judgement", "Verdict", "judge", "pixel_risk"]
+
+_TRANSFER_SYNTAX = 0x00020010
+_IMAGE_TYPE = 0x00080008
+_SOP_CLASS = 0x00080016
+_MODALITY = 0x00080060
+_CONVERSION_TYPE = 0x00080064
+_SERIES_DESCRIPTION = 0x0008103E
+_PHOTOMETRIC = 0x00280004
+_BURNED_IN = 0x00280301
+_LABEL_IN_IMAGE = 0x00480010
+_PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
+
+HEADER_TAGS = frozenset(
+    [
+        _TRANSFER_SYNTAX,
+        _IMAGE_TYPE,
+        _SOP_CLASS,
+        _MODALITY,
+        _CONVERSION_TYPE,
+        _SERIES_DESCRIPTION,
+        _PHOTOMETRIC,
+        _BURNED_IN,
+        _LABEL_IN_IMAGE,
+        *(0x60000102 | group << 17 for group in range(16)),
+    ]
+)
+"""What `judge` reads, all at the top level, beside the presence of pixels: equal values give an equal verdict."""
+
+
+class Verdict(StrEnum):
+    """What the pixels of an instance need."""
+
+    CLEAN = "clean"  # nothing
+    LOOK = "look"  # decode, find text, mask it
+    HUMAN = "human"  # a person decides
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict and the rule that gave it; never a value of the data set."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+_CLEAN = Judgement(Verdict.CLEAN)
+
+
+def pixel_risk(ds: Dataset) -> str | None:
+    """Why the pixels may show a name, None when they cannot or there are none."""
+    judgement = judge(ds)
+    return None if judgement.verdict is Verdict.CLEAN else judgement.reason
+
+
+def judge(ds: Dataset) -> Judgement:
+    """What the pixels need, from the top level of the header and the file meta information."""
+    if not any(tag in ds for tag in _PIXELS):
+        return _CLEAN
+    rules = _rules()
+    sop_class = _text(ds, _SOP_CLASS)
+    if sop_class in rules["computed"] and _text(ds, _BURNED_IN).upper() != "YES" and not _has_embedded_overlay(ds):
+        return _CLEAN
+    return _for_a_person(ds, sop_class, rules) or _for_a_look(ds, sop_class, rules) or _CLEAN
+
+
+def _for_a_person(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> Judgement | None:
+    """What no detector of text can clear."""
+    syntax = _text(getattr(ds, "file_meta", Dataset()), _TRANSFER_SYNTAX)
+    if syntax.startswith(rules["video_transfer_syntaxes"]):
+        return Judgement(Verdict.HUMAN, "a video")
+    if _text(ds, _LABEL_IN_IMAGE).upper() == "YES":
+        return Judgement(Verdict.HUMAN, "Specimen Label in Image is YES")
+    if not rules["handwriting_words"].isdisjoint(_words(ds)):
+        return Judgement(Verdict.HUMAN, "Image Type tells of paper or a label, with handwriting")
+    if _text(ds, _CONVERSION_TYPE).upper() in rules["paper_conversion_types"]:
+        return Judgement(Verdict.HUMAN, "Conversion Type tells of scanned paper, with handwriting")
+    if _text(ds, _MODALITY).upper() in rules["face_modalities"] or sop_class in rules["face_classes"]:
+        return Judgement(Verdict.HUMAN, "a photograph, which may show a face")
+    return None
+
+
+def _for_a_look(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> Judgement | None:
+    """What may hold text in its pixels."""
+    flag = _text(ds, _BURNED_IN).upper()
+    reason = ""
+    acquired = rules["acquired"].get(sop_class)
+    modality = _text(ds, _MODALITY).upper()
+    description = _text(ds, _SERIES_DESCRIPTION).casefold().replace("_", " ")
+    if flag == "YES":
+        reason = "Burned In Annotation is YES"
+    elif _has_embedded_overlay(ds):
+        reason = "an overlay is embedded in the pixels"
+    elif acquired is None:
+        reason = "the SOP class may show text of a screen, a camera or a scan"
+    elif modality and modality not in acquired["modalities"]:
+        reason = "the modality does not belong to the SOP class"
+    elif not rules["image_type_words"].isdisjoint(_words(ds)):
+        reason = "Image Type tells of a screen, a report or a scan"
+    elif _text(ds, _CONVERSION_TYPE).upper() in rules["conversion_types"]:
+        reason = "Conversion Type tells of a secondary capture"
+    elif any(word in description for word in rules["description_words"]):
+        reason = "Series Description tells of a screen, a report or a scan"
+    elif (
+        _text(ds, _PHOTOMETRIC).upper() not in rules["grey_photometric_interpretations"]
+        and sop_class not in rules["colour_classes"]
+    ):
+        reason = "colour in a class of grey values"
+    elif flag != "NO" and sop_class in rules["marked_classes"]:
+        reason = "a radiograph may hold film markers, and nothing says that it does not"
+    return Judgement(Verdict.LOOK, reason) if reason else None
+
+
+def _words(ds: Dataset) -> set[str]:
+    return set(re.split(r"[^A-Z]+", _text(ds, _IMAGE_TYPE).upper()))
+
+
+def _has_embedded_overlay(ds: Dataset) -> bool:
+    """Whether a bit of the pixels is an overlay (PS3.5 8.1.2, retired): it stays when the overlay group goes."""
+    return any(
+        _is_positive(ds, tag) for tag in set(ds.keys()) if tag >> 16 & 0xFF01 == 0x6000 and tag & 0xFFFF == 0x0102
+    )
+
+
+def _is_positive(ds: Dataset, tag: int) -> bool:
+    try:
+        return (number(ds, tag) or 0) > 0
+    except ValueError:
+        return True
+
+
+def _text(ds: Dataset, tag: int) -> str:
+    return "\\".join(texts(ds, tag))
+
+
+@cache
+def _rules() -> Mapping[str, Any]:
+    rules = yaml.safe_load((schemas_root() / "deid" / "pixel_risk.yaml").read_text(encoding="utf-8"))
+    sets = {key: frozenset(rules[key]) for key in rules if isinstance(rules[key], list)}
+    return rules | sets | {"video_transfer_syntaxes": tuple(rules["video_transfer_syntaxes"])}
