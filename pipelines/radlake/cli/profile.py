@@ -12,8 +12,8 @@ from rich.table import Table
 
 from radlake.cli.tables import plain_table, wide_console
 from radlake.config import Settings
-from radlake.deidentify.profile import Action, Profile, Rule, load_profile
-from radlake.deidentify.reference_table import OPTIONS, reference_rows, table_edition
+from radlake.deidentify.profile import OPTION_CODES, Action, Profile, Rule, load_profile
+from radlake.deidentify.reference_table import reference_rows, table_edition
 from radlake.errors import QueryInvalid
 
 app = typer.Typer(help="Read the de-identification profile that an ethics board signed.", no_args_is_help=True)
@@ -60,9 +60,8 @@ def show(
     console.print(f"{table_edition()}, {len(reference_rows())} rows\n")
 
     table = plain_table("option", "code")
-    for option in OPTIONS:
-        codes = [code for code, _ in profile.codes]
-        table.add_row(option, OPTIONS[option][1] if OPTIONS[option][1] in codes else "-")
+    for option, code in OPTION_CODES.items():
+        table.add_row(option, code if option in profile.options else "-")
     console.print(table)
 
     rules = sorted(profile.rules.values(), key=lambda rule: rule.tag)

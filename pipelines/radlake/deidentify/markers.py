@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from radlake.deidentify.elements import Element, dataset, raw_element, sequence_element
-from radlake.deidentify.profile import Profile
+from radlake.deidentify.profile import CLEAN_PIXEL_DATA, OPTION_CODES, Profile
 from radlake.deidentify.reference_table import table_edition
 
 __all__ = ["marker_elements"]
 
 
-def marker_elements(profile: Profile) -> Iterator[Element]:
-    """Patient Identity Removed, De-identification Method and its codes, Longitudinal Temporal Information Modified."""
+def marker_elements(profile: Profile, *, are_pixels_cleaned: bool = False) -> Iterator[Element]:
+    """Patient Identity Removed, De-identification Method and its codes, Longitudinal Temporal Information Modified.
+
+    Clean Pixel Data is told of an instance whose pixels were looked at, and of no other.
+    """
     edition = table_edition().split(" - ")[0]
     method = f"radlake profile {profile.label}\\{edition}"
     yield raw_element(0x00120062, "CS", b"YES")
@@ -29,6 +32,7 @@ def marker_elements(profile: Profile) -> Iterator[Element]:
             }
         )
         for code, meaning in profile.codes
+        if are_pixels_cleaned or code != OPTION_CODES[CLEAN_PIXEL_DATA]
     ]
     yield sequence_element(0x00120064, codes)
     yield raw_element(0x00280303, "CS", profile.temporal_information.encode())

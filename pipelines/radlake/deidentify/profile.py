@@ -22,9 +22,10 @@ from radlake.deidentify.reference_table import OPTIONS, Row, reference_rows
 from radlake.errors import ConfigInvalid
 from radlake.resources import schemas_root
 
-__all__ = ["Action", "Profile", "Rule", "SafePrivate", "load_profile"]
+__all__ = ["CLEAN_PIXEL_DATA", "OPTION_CODES", "Action", "Profile", "Rule", "SafePrivate", "load_profile"]
 
 REMOVED = "REMOVED"
+CLEAN_PIXEL_DATA = "clean_pixel_data"  # PS3.15 E.3.1; no column of the table, what it does is in radlake.pixels
 _DUMMIES = {
     "PN": REMOVED,
     "AE": REMOVED,
@@ -145,10 +146,10 @@ class Profile:
 
     @cached_property
     def codes(self) -> tuple[tuple[str, str], ...]:
-        """Codes of CID 7050 (PS3.16) with their meaning, the Basic Profile first."""
+        """Codes of CID 7050 (PS3.16) with their meaning, the Basic Profile first; of pixels, where they were cleaned."""
         return (
             ("113100", "Basic Application Confidentiality Profile"),
-            *((OPTIONS[option][1], _MEANINGS[option]) for option in self.options),
+            *((OPTION_CODES[option], _MEANINGS[option]) for option in self.options),
         )
 
 
@@ -163,6 +164,12 @@ _MEANINGS = {
     "clean_descriptors": "Clean Descriptors Option",
     "clean_structured_content": "Clean Structured Content Option",
     "clean_graphics": "Clean Graphics Option",
+    CLEAN_PIXEL_DATA: "Clean Pixel Data Option",
+}
+OPTION_CODES = {option: code for option, (_, code) in OPTIONS.items()} | {CLEAN_PIXEL_DATA: "113101"}
+_NOT_OFFERED = {
+    "retain_uids": "the lake knows studies by their replaced UIDs",
+    "clean_recognizable_visual_features": "faces are not removed; keep photographs and head series out, see ADR 9",
 }
 
 
@@ -179,11 +186,15 @@ def load_profile(name_or_path: str | Path) -> Profile:
     layers = _layers(path, problems)
     spec = layers[-1]
     options = next((layer["options"] for layer in reversed(layers) if "options" in layer), [])
-    problems += [f"options: {option} is not one of {', '.join(OPTIONS)}" for option in options if option not in OPTIONS]
+    problems += [
+        f"options: {option} is not possible, {_NOT_OFFERED[option]}"
+        if option in _NOT_OFFERED
+        else f"options: {option} is not one of {', '.join(OPTION_CODES)}"
+        for option in options
+        if option in _NOT_OFFERED or option not in OPTION_CODES
+    ]
     if {"retain_full_dates", "retain_modified_dates"} <= set(options):
         problems.append("options: retain_full_dates and retain_modified_dates exclude each other")
-    if "retain_uids" in options:
-        problems.append("options: retain_uids is not possible, the lake knows studies by their replaced UIDs")
     choices = _actions(layers, "choices", problems)
     by_vr = _actions(layers, "unlisted", problems)
     if problems:

@@ -120,6 +120,7 @@ def test_full_dates_instead_of_modified_ones(tmp_path: Path) -> None:
         ("options: [retain_everything]", "retain_everything is not one of"),
         ("options: [retain_full_dates, retain_modified_dates]", "exclude each other"),
         ("options: [retain_uids]", "not possible"),
+        ("options: [clean_recognizable_visual_features]", "faces are not removed"),
         ("choices: {X/Z: blur}", "choices: X/Z: action is not one of"),
         ("unlisted: {PN: blur}", "unlisted: PN: action is not one of"),
         ("atributes: []", "unknown key atributes"),
