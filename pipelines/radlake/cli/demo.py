@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from radlake.cli._stop import stoppable
 from radlake.cli.build import build_lake
-from radlake.cli.harvest import Bars, JsonFile, write_json
+from radlake.cli.harvest import GO_ON, Bars, JsonFile, write_json
 from radlake.cli.init import ensure_key
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
@@ -49,12 +50,26 @@ def demo(
     if fresh and settings.is_local and (Path(settings.lake) / "restricted" / "demo").is_dir():
         shutil.rmtree(settings.lake)
     ensure_key(settings)
+    with stoppable(GO_ON):
+        summaries = _fill(settings, console, n_exams=exams)
+    result = _result(Lake.from_settings(settings), summaries, seconds=monotonic() - start)
+    _print(console, summaries, result)
+    if json_file:
+        write_json(json_file, result)
+    if serve:
+        from radlake.cli.serve import serve_anywhere
+
+        serve_anywhere(settings, port=port)
+
+
+def _fill(settings: Settings, console: Console, *, n_exams: int) -> list[HarvestSummary]:
+    """From no hospital at all to the tables that the pages show; each step leaves alone what is done already."""
     lake = Lake.from_settings(settings)
     root = settings.restricted / "demo"
     root.mkdir(exist_ok=True)
 
     console.print("[bold]1/4[/] making three hospitals' archives …")
-    province = synth.demo_province(n_exams=exams)
+    province = synth.demo_province(n_exams=n_exams)
     files = synth.make_archives(province, root)
     console.print(f"    {sum(files.values()):,} files of {len(province.hospitals)} hospitals and a CD")
 
@@ -64,22 +79,13 @@ def demo(
         summaries = _harvest(settings, console, cd=root / "cd")
 
     console.print("[bold]3/4[/] loading population, prices and film ledger …")
-    load_reference(lake, "ref.film_ledger", film_ledger_table(province), batch_id=f"demo-film-{synth.SEED}-{exams}")
-    load_reference(
-        lake, "ref.population", population_table(province, one_in=1000), batch_id=f"demo-people-{synth.SEED}-{exams}"
-    )
+    load_reference(lake, "ref.film_ledger", film_ledger_table(province), batch_id=f"demo-film-{synth.SEED}-{n_exams}")
+    people = population_table(province, one_in=1000)
+    load_reference(lake, "ref.population", people, batch_id=f"demo-people-{synth.SEED}-{n_exams}")
 
     console.print("[bold]4/4[/] counting exams, duplicates and film …")
     build_lake(settings, now=datetime.now(UTC).replace(tzinfo=None))
-
-    result = _result(lake, summaries, seconds=monotonic() - start)
-    _print(console, summaries, result)
-    if json_file:
-        write_json(json_file, result)
-    if serve:
-        from radlake.cli.serve import serve_anywhere
-
-        serve_anywhere(settings, port=port)
+    return summaries
 
 
 def _demo_settings(given: Settings) -> Settings:
@@ -106,7 +112,11 @@ def _harvest(settings: Settings, console: Console, *, cd: Path) -> list[HarvestS
             except RadlakeError as exc:
                 return exc
 
-        results = list(threads.map(harvest, hospitals.values()))
+        try:
+            results = list(threads.map(harvest, hospitals.values()))
+        except KeyboardInterrupt:
+            bars.stop()
+            raise
         county = list(hospitals.values())[-1]
         results.append(harvest_folder(settings, cd, hospital=county, executor=executor, progress=bars))
     for hospital, result in zip(hospitals, results, strict=False):

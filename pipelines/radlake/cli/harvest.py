@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from radlake.cli._stop import stoppable
 from radlake.cli.hospitals import chosen_hospitals, hospital_of_files
 from radlake.cli.init import ensure_key
 from radlake.cli.tables import summary_table
@@ -23,6 +24,8 @@ from radlake.net import Window
 app = typer.Typer(help="Fetch studies from a hospital node or a folder into the lake.", no_args_is_help=True)
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the summary to this file as JSON.")]
+
+GO_ON = "Nothing is lost; the same command goes on where it stopped."
 
 
 class Bars:
@@ -39,6 +42,7 @@ class Bars:
             transient=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._is_stopped = False
 
     def __enter__(self) -> Bars:
         self._bars.start()
@@ -47,7 +51,13 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
+    def stop(self) -> None:
+        """End harvests that run in other threads at their next study: Ctrl-C reaches the main thread only."""
+        self._is_stopped = True
+
     def __call__(self, step: Step) -> None:
+        if self._is_stopped:
+            raise KeyboardInterrupt
         if step.hospital_id not in self._tasks:
             self._tasks[step.hospital_id] = self._bars.add_task(step.hospital_id, total=step.n_total)
         self._bars.update(self._tasks[step.hospital_id], completed=step.n_done, total=step.n_total)
@@ -66,7 +76,7 @@ def folder(
     known = hospital_of_files(settings, hospital)
     if known.region_code == "UNKNOWN":
         typer.echo(f"note: {hospital} has no region in {settings.hospitals}; it is counted as UNKNOWN", err=True)
-    with Bars(Console(stderr=True)) as bars:
+    with stoppable(GO_ON), Bars(Console(stderr=True)) as bars:
         summary = harvest_folder(settings, path, hospital=known, progress=bars)
     _report([summary], json_file)
 
@@ -94,7 +104,7 @@ def node(
         raise typer.BadParameter(f"--from {first} is after --to {last}")
     window = Window(first, last)
     summaries, failed = [], False
-    with Bars(Console(stderr=True)) as bars, workers(settings) as executor:
+    with stoppable(GO_ON), Bars(Console(stderr=True)) as bars, workers(settings) as executor:
         for hospital in chosen_hospitals(settings, hospitals):
             try:
                 summaries.append(harvest_hospital(settings, hospital, window=window, executor=executor, progress=bars))

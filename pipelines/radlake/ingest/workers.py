@@ -58,6 +58,10 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
         pool = ProcessPoolExecutor(settings.workers, mp_context=context, initializer=_as_worker)
         try:
             yield pool
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():
+                worker.kill()  # a study that is not published is done again
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -85,7 +85,7 @@ def running_orthanc(
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(1)  # it takes 3 s to stop; its index survives a kill
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

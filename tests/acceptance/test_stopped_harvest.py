@@ -1,0 +1,89 @@
+"""Ctrl-C in a harvest: it ends at once, leaves no process behind, and the same command goes on."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from radlake.cli.harvest import Bars
+from radlake.config import Settings
+from radlake.ingest import Progress
+from support.dicom import ct_study, write
+from support.lakes import settings_of, states
+
+N_STUDIES = 60
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    for s in range(N_STUDIES):
+        for n, ds in enumerate(ct_study(n=3, patient=f"P^{s}", patient_id=f"P{s}")):
+            write(ds, folder / f"{s}" / f"{n}.dcm")
+    return folder
+
+
+def start(settings: Settings, archive: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from radlake.cli import main; main()", "--lake", settings.lake]
+    return subprocess.Popen(
+        [*command, "harvest", "folder", str(archive), "--hospital", "h1"],
+        env=os.environ | {"RADLAKE_WORKERS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def is_gone(session: int) -> bool:
+    """Whether no worker and no fork server of this session is left."""
+    for _ in range(100):
+        try:
+            os.killpg(session, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_ctrl_c_ends_a_harvest_and_the_same_command_goes_on(archive: Path, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "lake")
+    harvest = start(settings, archive)
+    while harvest.poll() is None and not list((tmp_path / "lake" / "objects").rglob("*.zip")):
+        time.sleep(0.01)
+    os.killpg(harvest.pid, signal.SIGINT)
+    began = time.monotonic()
+    said = harvest.communicate(timeout=60)[1]
+    assert harvest.returncode == 130, said
+    assert time.monotonic() - began < 15  # a busy machine; 3 s on an idle one
+    assert "stopped. Nothing is lost; the same command goes on where it stopped." in said
+    assert "Traceback" not in said
+    assert is_gone(harvest.pid)
+    again = start(settings, archive)
+    assert again.wait(300) == 0, again.communicate()[1]
+    assert sorted(state for state, _ in states(settings).values()) == ["complete"] * N_STUDIES
+
+
+def test_harvests_in_threads_end_at_their_next_study() -> None:
+    is_told = threading.Event()
+
+    def harvest(bars: Bars) -> None:
+        for n_done in range(1, 1000):
+            bars(Progress("h1", n_done, 1000))
+            is_told.wait(0.01)
+
+    with Bars(Console(file=io.StringIO())) as bars, ThreadPoolExecutor(1) as threads:
+        running = threads.submit(harvest, bars)
+        bars.stop()
+        with pytest.raises(KeyboardInterrupt):
+            running.result(timeout=10)
