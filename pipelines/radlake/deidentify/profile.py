@@ -146,7 +146,7 @@ class Profile:
 
     @cached_property
     def codes(self) -> tuple[tuple[str, str], ...]:
-        """Codes of CID 7050 (PS3.16) with their meaning, the Basic Profile first; of pixels, where they were cleaned."""
+        """Codes of CID 7050 (PS3.16) with their meaning, the Basic Profile first; not every object has each."""
         return (
             ("113100", "Basic Application Confidentiality Profile"),
             *((OPTION_CODES[option], _MEANINGS[option]) for option in self.options),
