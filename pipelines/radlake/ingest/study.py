@@ -32,7 +32,8 @@ from radlake.errors import (
 from radlake.ingest import rows
 from radlake.lake import Lake
 from radlake.lake.evidence import StoredInstance
-from radlake.lake.quarantine import digest_of_file
+from radlake.lake.quarantine import digest_of_file, quarantine_id_of
+from radlake.pixels import DecisionKind, PixelDecision
 from radlake.validate import check_instance
 from radlake.vocab import classify_exam
 
@@ -51,7 +52,7 @@ class SourceFile:
     origin: str
     sop_uid: str = ""
     quarantine_id: str = ""  # set when it is replayed from quarantine
-    decision: Any = None  # radlake.pixels.PixelDecision: what a reviewer who saw the pixels decided
+    decision: PixelDecision | None = None  # of a reviewer who saw the pixels
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class IngestJob:
     ----------
     stored : mapping of SOP Instance UID to StoredInstance
         What the lake already has of this study: an equal instance is a resend, a different one a conflict.
+    rejected : frozenset of str
+        Quarantine ids of what a reviewer keeps out: the same bytes stay out however often they come.
     patient_key : int or None
         The person that the study was stored under before, when it was.
     """
@@ -71,6 +74,7 @@ class IngestJob:
     study_uid: str
     files: tuple[SourceFile, ...]
     stored: Mapping[str, StoredInstance] = field(default_factory=dict)
+    rejected: frozenset[str] = frozenset()
     patient_key: int | None = None
 
 
@@ -221,6 +225,8 @@ def _readable_files(
             if digest in known or (sop_uid and seen.get(sop_uid) == digest):
                 resends.append(file)
                 continue
+            if _is_rejected(file, digest, job):
+                raise QuarantineError(reason="rejected_by_reviewer", detail="")
             ds = read_instance(file.path)
             check_instance(ds, size=file.path.stat().st_size)
             sop_uid = str(ds.SOPInstanceUID)
@@ -244,6 +250,12 @@ def _readable_files(
         readable.append(_Readable(file, ds, is_small, sop_uid, digest))
     readable.sort(key=lambda item: (item.sop_uid, item.source_digest))
     return readable, resends, refused
+
+
+def _is_rejected(file: SourceFile, digest: str, job: IngestJob) -> bool:
+    if file.decision is not None:
+        return file.decision.kind is DecisionKind.REJECT
+    return bool(job.rejected) and quarantine_id_of(job.hospital_id, digest) in job.rejected
 
 
 def _deidentified(

@@ -18,7 +18,7 @@ from radlake.lake.evidence import SetAside
 from radlake.lake.ledger import Ledger
 from radlake.lake.store import fsync, make_folder
 
-__all__ = ["Quarantine", "digest_of_file"]
+__all__ = ["Quarantine", "digest_of_file", "quarantine_id_of"]
 
 _CHUNK = 1 << 20
 
