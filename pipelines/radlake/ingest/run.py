@@ -40,7 +40,9 @@ from radlake.lake import Lake
 from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
+from radlake.lake.reviews import Reviews
 from radlake.net import Hospital, Window, connect
+from radlake.review import decision_from_review
 
 __all__ = ["Progress", "harvest_folder", "harvest_hospital", "replay_quarantine"]
 
@@ -164,6 +166,8 @@ def replay_quarantine(
 ) -> HarvestSummary:
     """Send objects that were set aside through validation and de-identification again.
 
+    Decisions of reviewers that are in force go with them, and cannot be undone from here on.
+
     Parameters
     ----------
     held : iterable of dict
@@ -171,14 +175,17 @@ def replay_quarantine(
     """
     with _run(settings, hospital, kind="folder", executor=executor) as run:
         by_study: dict[str, list[SourceFile]] = {}
+        # An archive is no instance: it is harvested again, not replayed.
+        held = [record for record in held if record["reason"] != "archive_unreadable"]
+        reviews = Reviews(run.ledger).take_up([record["quarantine_id"] for record in held], now=run.now())
         for record in held:
-            if record["reason"] == "archive_unreadable":  # no instance: it is harvested again, not replayed
-                continue
+            review = reviews.get(record["quarantine_id"])
             file = SourceFile(
                 run.quarantine.path(record["quarantine_id"]),
                 record["origin"],
                 sop_uid=record["sop_uid"],
                 quarantine_id=record["quarantine_id"],
+                decision=decision_from_review(review) if review else None,
             )
             by_study.setdefault(record["study_uid"], []).append(file)
         for file in by_study.pop("", []):
@@ -237,7 +244,13 @@ class _Run:
         """Hand a study to the workers; publish when enough has come back."""
         self.troubles[entry.study_uid] = trouble
         job = IngestJob(
-            self.settings, entry.hospital_id, entry.study_uid, files, stored=entry.stored, patient_key=entry.patient_key
+            self.settings,
+            entry.hospital_id,
+            entry.study_uid,
+            files,
+            stored=entry.stored,
+            rejected=frozenset(a.quarantine_id for a in entry.set_aside if a.reason == "rejected_by_reviewer"),
+            patient_key=entry.patient_key,
         )
         self.running[self.executor.submit(ingest_study, job)] = entry.study_uid
         self._collect(at_most=2 * max(self.settings.workers, 1))
