@@ -1,15 +1,18 @@
 """Pseudonyms: keyed replacements for identifiers, the same in every process, every hospital and every year.
 
-Only this module sees the root secret. Every purpose has a key of its own (HKDF, RFC 5869), so that a pseudonym of one
-purpose says nothing about another; unkeyed hashes of identifiers can be searched and are avoided (PS3.15 E.1.1).
+Only this module derives from the root secret. Every purpose has a key of its own (HKDF, RFC 5869), so that a pseudonym
+of one purpose says nothing about another; unkeyed hashes of identifiers can be searched and are avoided (PS3.15 E.1.1).
+docs/reference/keys.md describes the derivation for those who write it again.
 """
 
 from __future__ import annotations
 
 import hmac
+import re
 from datetime import timedelta
 from typing import NoReturn
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -20,6 +23,7 @@ __all__ = ["KeyRing"]
 _MIN_SECRET_BYTES = 32
 _MAX_DAYS = 365
 _MAX_SECONDS = 59
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class KeyRing:
@@ -52,6 +56,35 @@ class KeyRing:
             # Not chained: the text of that error could show part of the secret.
             raise ConfigInvalid(path="root key", problems=["the root key must be hexadecimal digits"]) from None
         return cls(root)
+
+    def for_project(self, name: str) -> KeyRing:
+        """The keys of a project: its pseudonyms, UIDs and offsets join with nobody else's.
+
+        Parameters
+        ----------
+        name : str
+            Lower-case letters, digits, `_` and `-`; the same name gives the same keys for ever.
+
+        Raises
+        ------
+        ConfigInvalid
+        """
+        if not _PROJECT.fullmatch(name):
+            problem = "use up to 64 lower-case letters, digits, _ and -, beginning with a letter or digit"
+            raise ConfigInvalid(path="The name of the project", problems=[problem])
+        return KeyRing(self._derived(f"project/{name}"))
+
+    def check_value(self) -> str:
+        """32 hexadecimal digits that tell this root from another one, and nothing about either."""
+        return self._digest("check", "").hex()[:32]
+
+    def vault_cipher(self, version: int) -> AESGCM:
+        """AES-256-GCM under a key of the vault; each version is a key of its own."""
+        return AESGCM(self._derived(f"vault/{version}"))
+
+    def audit_mac(self, text: str) -> str:
+        """Keyed digest of an entry of the audit trail: who cannot read the key cannot write the trail anew."""
+        return self._digest("audit", text).hex()
 
     def patient_key(self, text: str) -> int:
         """Pseudonym of a person: 63 bits, so that it is a positive BIGINT."""
@@ -94,9 +127,12 @@ class KeyRing:
     def _digest(self, purpose: str, text: str) -> bytes:
         key = self._keys.get(purpose)
         if key is None:
-            kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"radlake/v1/{purpose}".encode())
-            key = self._keys[purpose] = kdf.derive(self._root)
+            key = self._keys[purpose] = self._derived(purpose)
         return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256")
+
+    def _derived(self, purpose: str) -> bytes:
+        kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"radlake/v1/{purpose}".encode())
+        return kdf.derive(self._root)
 
     def __repr__(self) -> str:
         return "KeyRing(...)"

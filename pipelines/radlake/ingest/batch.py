@@ -23,7 +23,7 @@ from radlake import log
 from radlake.contracts import Table, load_table
 from radlake.errors import ContractBroken, StoreFull
 from radlake.lake import Lake
-from radlake.lake.evidence import SetAside, Settlement, StoredInstance
+from radlake.lake.evidence import SealedRecord, SetAside, Settlement, StoredInstance
 from radlake.lake.ledger import Ledger
 from radlake.lake.store import fsync
 
@@ -132,4 +132,7 @@ def _settlement(item: dict[str, Any]) -> Settlement:
     stored = {uid: StoredInstance(**value) for uid, value in item.pop("stored").items()}
     set_aside = tuple(SetAside(**aside) for aside in item.pop("set_aside"))
     resolved = tuple(item.pop("resolved"))
-    return Settlement(stored=stored, set_aside=set_aside, resolved=resolved, **item)
+    sealed = item.pop("sealed", None)
+    if sealed:
+        sealed = SealedRecord(**sealed | {"aliases": tuple(sealed["aliases"])})
+    return Settlement(stored=stored, set_aside=set_aside, resolved=resolved, sealed=sealed, **item)

@@ -80,6 +80,7 @@ def publish(
                 patient_key=study.get("patient_key"),
                 lake_study_uid=study.get("study_instance_uid", ""),
                 lake_month=study.get("study_month"),
+                sealed=outcome.sealed if kept else None,
             )
         )
     known = {uid: entry for uid, entry in entries.items() if entry.lake_study_uid}

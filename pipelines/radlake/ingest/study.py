@@ -7,7 +7,7 @@ and touches neither ledger nor tables. What it could not take comes back with a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain
@@ -31,10 +31,11 @@ from radlake.errors import (
 )
 from radlake.ingest import rows
 from radlake.lake import Lake
-from radlake.lake.evidence import StoredInstance
+from radlake.lake.evidence import SealedRecord, StoredInstance
 from radlake.lake.quarantine import digest_of_file, quarantine_id_of
 from radlake.pixels import DecisionKind, PixelDecision
 from radlake.validate import check_instance
+from radlake.vault import identity_of, seal
 from radlake.vocab import classify_exam
 
 __all__ = ["IngestJob", "Refused", "SourceFile", "StudyOutcome", "ingest_study"]
@@ -67,6 +68,8 @@ class IngestJob:
         Quarantine ids of what a reviewer keeps out: the same bytes stay out however often they come.
     patient_key : int or None
         The person that the study was stored under before, when it was.
+    vault_version : int
+        Of the key that the vault's record is sealed with.
     """
 
     settings: Settings
@@ -76,6 +79,7 @@ class IngestJob:
     stored: Mapping[str, StoredInstance] = field(default_factory=dict)
     rejected: frozenset[str] = frozenset()
     patient_key: int | None = None
+    vault_version: int = 1
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class StudyOutcome:
     resends: tuple[SourceFile, ...]
     refused: tuple[Refused, ...]
     files: tuple[SourceFile, ...]
+    sealed: SealedRecord | None = None  # the vault's record of `stored`
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,20 @@ def _ingested(job: IngestJob, shop: _Workshop) -> StudyOutcome:
         "n_instances": len(instance_rows),
         "study_bytes": sum(row["instance_bytes"] for row in instance_rows),
     }
-    return _outcome(job, study, tuple(series_rows), tuple(instance_rows), stored, resends, refused, gone)
+    series_uids = [uid for uid, members in _by_series(readable).items() if any(m.sop_uid in stored for m in members)]
+    sealed = seal(
+        shop.keys,
+        version=job.vault_version,
+        hospital_id=job.hospital_id,
+        patient_key=person.patient_key,
+        exam_pseudo_id=study["exam_pseudo_id"],
+        identity=identity_of(item.header for item in readable if item.sop_uid in stored),
+        study=(job.study_uid, place["study_instance_uid"]),
+        series=[(uid, shop.keys.uid(uid)) for uid in series_uids],
+        instances=[(uid, shop.keys.uid(uid)) for uid in stored],
+    )
+    outcome = _outcome(job, study, tuple(series_rows), tuple(instance_rows), stored, resends, refused, gone)
+    return replace(outcome, sealed=sealed)
 
 
 def _readable_files(

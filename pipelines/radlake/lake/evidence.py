@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
-__all__ = ["SetAside", "Settlement", "StoredInstance", "StudyEntry", "StudyState", "state_from_evidence"]
+__all__ = [
+    "SealedRecord",
+    "SetAside",
+    "Settlement",
+    "StoredInstance",
+    "StudyEntry",
+    "StudyState",
+    "state_from_evidence",
+]
 
 
 class StudyState(StrEnum):
@@ -46,6 +54,25 @@ class SetAside:
     quarantine_id: str
     sop_uid: str
     reason: str
+
+
+@dataclass(frozen=True)
+class SealedRecord:
+    """What leads back from one stored study, encrypted (`radlake.vault`), and the pseudonyms that it is found by.
+
+    Attributes
+    ----------
+    blob : str
+        The sealed bytes in base64: a batch is staged with JSON.
+    aliases : tuple of str
+        Pseudonyms of the numbers that the hospital calls the patient by.
+    """
+
+    blob: str
+    key_version: int
+    patient_key: int
+    exam_pseudo_id: str
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +134,7 @@ class Settlement:
     patient_key: int | None = None
     lake_study_uid: str = ""
     lake_month: int | None = None
+    sealed: SealedRecord | None = None  # of what is stored by this ingest
 
 
 def state_from_evidence(entry: StudyEntry, *, trouble: str = "") -> tuple[StudyState, str]:

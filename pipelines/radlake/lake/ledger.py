@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from radlake.errors import ConfigInvalid, LedgerBusy, StoreFull, StoreUnavailable
 from radlake.lake.evidence import SetAside, Settlement, StoredInstance, StudyEntry, StudyState, state_from_evidence
 from radlake.lake.ledger_tables import METADATA, QUARANTINE, STUDY
+from radlake.lake.vault import enter_sealed
 
 __all__ = ["Ledger"]
 
@@ -224,6 +225,7 @@ class Ledger:
                         "lake_month": item.lake_month,
                     }
                 connection.execute(STUDY.update().where(*where).values(**values))
+                enter_sealed(connection, item, now=now)
                 settled.append(_entry(connection.execute(sa.select(STUDY).where(*where)).mappings().one()))
         return settled
 

@@ -1,10 +1,10 @@
-"""Tables of the ledger's database: studies, what was set aside of them, what reviewers decided about it."""
+"""Tables of the ledger's database: studies, what was set aside of them, what reviewers decided about it, the vault."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["METADATA", "QUARANTINE", "REVIEW", "STUDY"]
+__all__ = ["FACT", "METADATA", "QUARANTINE", "REVIEW", "STUDY", "VAULT", "VAULT_ALIAS", "VAULT_AUDIT"]
 
 METADATA = sa.MetaData()
 STUDY = sa.Table(
@@ -56,4 +56,45 @@ REVIEW = sa.Table(
     sa.Column("undone_at", sa.DateTime),
     sa.Column("undone_by", sa.String),
     sa.Column("replayed_at", sa.DateTime),
+)
+FACT = sa.Table(  # single facts of the whole lake, as the check value of its key
+    "fact",
+    METADATA,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("value", sa.String, nullable=False),
+)
+VAULT = sa.Table(
+    "vault",
+    METADATA,
+    sa.Column("record_id", sa.String, primary_key=True),
+    sa.Column("hospital_id", sa.String, nullable=False),
+    sa.Column("lake_study_uid", sa.String, nullable=False, index=True),
+    sa.Column("patient_key", sa.BigInteger, nullable=False, index=True),
+    sa.Column("exam_pseudo_id", sa.String, nullable=False, index=True),
+    sa.Column("key_version", sa.Integer, nullable=False, index=True),
+    sa.Column("record", sa.LargeBinary, nullable=False),
+    sa.Column("entered_at", sa.DateTime, nullable=False),
+)
+VAULT_ALIAS = sa.Table(
+    "vault_alias",
+    METADATA,
+    sa.Column("alias", sa.String, primary_key=True),
+    sa.Column("patient_key", sa.BigInteger, primary_key=True),
+)
+VAULT_AUDIT = sa.Table(  # names after FHIR AuditEvent
+    "vault_audit",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("recorded_at", sa.DateTime, nullable=False),
+    sa.Column("action", sa.String, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("pseudonym", sa.String, nullable=False),
+    sa.Column("hospital_id", sa.String, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("agent", sa.String, nullable=False),
+    sa.Column("os_user", sa.String, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("purpose", sa.String, nullable=False),
+    sa.Column("previous_mac", sa.String, nullable=False),
+    sa.Column("mac", sa.String, nullable=False),
 )
