@@ -1,4 +1,4 @@
-"""What a program asks of its own machine: a free port, and an end together with its parent."""
+"""What a program asks of its own machine: the time, a free port, and an end together with its parent."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import ctypes
 import signal
 import socket
 import sys
+from datetime import UTC, datetime
 
-__all__ = ["die_with_parent", "free_port", "is_free"]
+__all__ = ["die_with_parent", "free_port", "is_free", "utc_now"]
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def utc_now() -> datetime:
+    """This instant in UTC, without a time zone, as the tables keep it."""
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def free_port() -> int:

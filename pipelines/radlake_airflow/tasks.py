@@ -5,11 +5,12 @@ XCom is readable by every user of Airflow: keys and counts only.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 from radlake.config import Settings
+from radlake.machine import utc_now
 from radlake.net import Window, load_hospitals
 
 __all__ = ["build", "harvest", "hospital_ids", "window_from_run"]
@@ -44,9 +45,9 @@ def harvest(hospital_id: str, *, run: Run, look_back_days: int) -> dict[str, Any
 
 def build() -> dict[str, int]:
     """Build the core and stats tables; the rows of each."""
-    from radlake.cli.build import build_lake
+    from radlake.ingest.build import build_lake
 
-    return {table.name: table.n_rows for table in build_lake(Settings(), now=datetime.now(UTC).replace(tzinfo=None))}
+    return {table.name: table.n_rows for table in build_lake(Settings(), now=utc_now())}
 
 
 def window_from_run(run: Run, *, look_back_days: int) -> Window:

@@ -12,9 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from radlake.cli.build import build_lake
 from radlake.config import Settings
 from radlake.ingest import harvest_folder
+from radlake.ingest.build import build_lake
 from radlake.net import FolderNode, load_hospitals
 from support import airflow
 

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Collection
-from datetime import UTC, datetime
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from radlake.config import Settings, resolve_secret
-from radlake.deidentify import KeyRing
-from radlake.lake import Lake
-from radlake.sqlrun import BuiltTable, build, load_queries
-from radlake.sqlrun.reference import load_defaults
-from radlake.stats.release import mask
-
-__all__ = ["app", "build_lake"]
+from radlake.ingest.build import build_lake
+from radlake.machine import utc_now
+from radlake.sqlrun import load_queries
 
 app = typer.Typer()
-
-
-def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | None = None) -> list[BuiltTable]:
-    """Build the tables of `sql/`; the true calendar is made from the root key, in memory, for this build only.
-
-    Reference tables that nobody loaded get their defaults first.
-
-    Raises
-    ------
-    KeyMissing, ContractBroken
-    """
-    keys = KeyRing.from_secret(resolve_secret(settings.key))
-
-    def date_offsets(patient_keys: np.ndarray) -> np.ndarray:
-        seconds = (keys.offset(int(key)).total_seconds() for key in patient_keys)
-        return np.fromiter(seconds, dtype=np.int64)
-
-    run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    lake = Lake.from_settings(settings)
-    load_defaults(lake, batch_id=f"defaults-{run_id}")
-    return build(lake, date_offsets=date_offsets, mask=mask, run_id=run_id, now=now, layers=layers)
 
 
 @app.command("build")
@@ -55,7 +25,7 @@ def build_command(
     known = {query.table.layer for query in load_queries()}
     if unknown := sorted(set(chosen or ()) - known):
         raise typer.BadParameter(f"no layer {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    built = build_lake(ctx.obj, now=datetime.now(UTC).replace(tzinfo=None), layers=chosen)
+    built = build_lake(ctx.obj, now=utc_now(), layers=chosen)
     table = Table(title="Build")
     for name in ("table", "rows", "withheld", "version", ""):
         table.add_column(name, justify="left" if name in ("table", "") else "right")

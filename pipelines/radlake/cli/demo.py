@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -14,15 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from radlake.cli._stop import stoppable
-from radlake.cli.build import build_lake
 from radlake.cli.harvest import GO_ON, Bars, JsonFile, write_json
 from radlake.cli.init import ensure_key
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, RadlakeError
 from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total, workers
+from radlake.ingest.build import build_lake
 from radlake.lake import Lake, duck
-from radlake.machine import free_port
+from radlake.machine import free_port, utc_now
 from radlake.net import Hospital, Window, load_hospitals
 from radlake.sqlrun.reference import load_reference
 from radlake.synth import demo as synth
@@ -84,7 +83,7 @@ def _fill(settings: Settings, console: Console, *, n_exams: int) -> list[Harvest
     load_reference(lake, "ref.population", people, batch_id=f"demo-people-{synth.SEED}-{n_exams}")
 
     console.print("[bold]4/4[/] counting exams, duplicates and film …")
-    build_lake(settings, now=datetime.now(UTC).replace(tzinfo=None))
+    build_lake(settings, now=utc_now())
     return summaries
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -41,6 +41,7 @@ from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.reviews import Reviews
+from radlake.machine import utc_now
 from radlake.net import Hospital, Window, connect
 from radlake.review import decision_from_review
 
@@ -86,7 +87,7 @@ def harvest_hospital(
     with _run(settings, hospital, kind=hospital.node.retrieve_kind, executor=executor) as run:
         client = connect(hospital.node, ae_title=settings.ae_title, scp_port=settings.scp_port)
         found = discover_studies(
-            client, window=window, hospital_id=hospital.hospital_id, ledger=run.ledger, now=run.now()
+            client, window=window, hospital_id=hospital.hospital_id, ledger=run.ledger, now=utc_now()
         )
         run.summary.studies_found = len(found)
         failures: list[str] = []
@@ -97,7 +98,7 @@ def harvest_hospital(
                 hospital_id=hospital.hospital_id,
                 ledger=run.ledger,
                 spool=run.lake.spool,
-                now=run.now(),
+                now=utc_now(),
             )
             run.touch(study.study_uid)
             if pulled:
@@ -138,10 +139,10 @@ def harvest_folder(
                 run.refuse(SourceFile(item.path, item.origin), item.error)
             for n_done, study in enumerate(listing.studies, start=1):
                 run.ledger.discover(
-                    hospital_id, study.study_uid, study_date=study.study_date, n_expected=None, now=run.now()
+                    hospital_id, study.study_uid, study_date=study.study_date, n_expected=None, now=utc_now()
                 )
                 found = frozenset(file.sop_uid for file in study.files)
-                entry = run.ledger.begin(hospital_id, study.study_uid, found=found, now=run.now())
+                entry = run.ledger.begin(hospital_id, study.study_uid, found=found, now=utc_now())
                 run.touch(study.study_uid)
                 run.feed(entry, tuple(SourceFile(f.path, f.origin, sop_uid=f.sop_uid) for f in study.files))
                 progress(Progress(hospital_id, n_done, len(listing.studies)))
@@ -177,7 +178,7 @@ def replay_quarantine(
         by_study: dict[str, list[SourceFile]] = {}
         # An archive is no instance: it is harvested again, not replayed.
         held = [record for record in held if record["reason"] != "archive_unreadable"]
-        reviews = Reviews(run.ledger).take_up([record["quarantine_id"] for record in held], now=run.now())
+        reviews = Reviews(run.ledger).take_up([record["quarantine_id"] for record in held], now=utc_now())
         for record in held:
             review = reviews.get(record["quarantine_id"])
             file = SourceFile(
@@ -200,8 +201,8 @@ def replay_quarantine(
         run.summary.studies_found = len(by_study)
         for study_uid, files in sorted(by_study.items()):
             found = frozenset(file.sop_uid for file in files) - {""}
-            run.ledger.discover(hospital.hospital_id, study_uid, study_date=None, n_expected=None, now=run.now())
-            entry = run.ledger.begin(hospital.hospital_id, study_uid, found=found, now=run.now())
+            run.ledger.discover(hospital.hospital_id, study_uid, study_date=None, n_expected=None, now=utc_now())
+            entry = run.ledger.begin(hospital.hospital_id, study_uid, found=found, now=utc_now())
             run.touch(study_uid)
             run.feed(entry, tuple(files))
         run.flush()
@@ -224,10 +225,6 @@ class _Run:
     troubles: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
 
-    @staticmethod
-    def now() -> datetime:
-        return datetime.now(UTC).replace(tzinfo=None)
-
     def touch(self, study_uid: str) -> None:
         """Count this study in the summary, whatever becomes of it."""
         self.touched.add(study_uid)
@@ -235,7 +232,7 @@ class _Run:
     def refuse(self, file: SourceFile, error: QuarantineError) -> None:
         """Set aside a file that belongs to no study that could be read."""
         self.quarantine.hold(
-            file.path, hospital_id=self.hospital.hospital_id, error=error, now=self.now(), origin=file.origin
+            file.path, hospital_id=self.hospital.hospital_id, error=error, now=utc_now(), origin=file.origin
         )
         self.summary.instances_quarantined += 1
         self.summary.quarantine_by_reason[error.reason] += 1
@@ -285,7 +282,7 @@ class _Run:
             lake=self.lake,
             ledger=self.ledger,
             quarantine=self.quarantine,
-            now=self.now(),
+            now=utc_now(),
         )
         self.summary.instances_stored += published.n_stored
         self.summary.stored_bytes += published.stored_bytes
@@ -308,7 +305,7 @@ class _Run:
             if isinstance(error, SourceMissing):  # this is published, and a path may name a patient
                 error = SourceMissing(path="What was to be harvested")
             self.summary.error = str(error) if isinstance(error, RadlakeError) else type(error).__name__
-        publish_ops(self.lake, self.ledger, self.hospital, self.summary, started_at=started_at, now=self.now())
+        publish_ops(self.lake, self.ledger, self.hospital, self.summary, started_at=started_at, now=utc_now())
 
 
 @contextmanager
@@ -321,14 +318,14 @@ def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executo
         raise ConfigInvalid(path=str(settings.hospitals), problems=[problem])
     settings.prepare_restricted()
     lake, ledger = Lake.from_settings(settings), Ledger(settings.ledger)
-    started_at, start = _Run.now(), monotonic()
+    started_at, start = utc_now(), monotonic()
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{hospital.hospital_id}-{secrets.token_hex(3)}"
     summary = HarvestSummary(hospital.hospital_id, run_id, kind)
     try:
         with ledger.lock(hospital.hospital_id), workers(settings, given=executor) as pool:
             quarantine = Quarantine(ledger, lake.quarantine)
             run = _Run(settings, hospital, lake, ledger, quarantine, pool, summary)
-            roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=run.now())
+            roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=utc_now())
             error: BaseException | None = None
             try:
                 yield run
