@@ -36,7 +36,7 @@ from radlake.deidentify.profile import Action, Profile, Rule
 from radlake.dicom.uids import is_uid
 from radlake.vocab import body_part_term, clean_description, manufacturer_group
 
-__all__ = ["Walk"]
+__all__ = ["NUMBER", "NUMBERS_AS_TEXT", "Walk", "is_searched", "treat_bulk", "uid_needle"]
 
 _CHARSET = 0x00080005
 _MANUFACTURER = 0x00080070
@@ -44,7 +44,8 @@ _CODE_VALUE, _SCHEME, _MEANING, _LONG_CODE_VALUE = map(BaseTag, (0x00080100, 0x0
 _CONCEPT_NAME = BaseTag(0x0040A043)
 # Values of a content item (PS3.3 C.17.3): date-time, date, time, person name, text, measured value.
 _CONTENT_VALUES = frozenset([0x0040A120, 0x0040A121, 0x0040A122, 0x0040A123, 0x0040A160, 0x0040A300])
-_NUMBER = b"0123456789+-.eE \\"
+NUMBER = b"0123456789+-.eE \\"  # all characters of a DS and an IS
+NUMBERS_AS_TEXT = frozenset(["DS", "IS"])
 _DATE_VRS = frozenset(["DA", "DT", "TM"])
 _SEARCHED = frozenset([Action.KEEP, Action.CLEAN])
 _RETAINING = frozenset(["retain_institution_identity", "retain_device_identity"])
@@ -78,6 +79,7 @@ class Walk:
         self._kinds = identifying_tags()
         self._told: set[tuple[str, str]] = set()
         self._kept: list[_Kept] = []
+        self.identities = identities_from(frozenset())  # what was told, after `drop_identifiers`
 
     def treat(self, ds: Dataset, *, is_item: bool = False) -> dict[BaseTag, Element]:
         """What stays of a data set or item."""
@@ -98,38 +100,55 @@ class Walk:
                 continue
             if vr not in TEXT_VRS:
                 if rule.vr not in TEXT_VRS:
-                    _treat_bulk(elem, rule, out)
+                    treat_bulk(elem, rule, out)
                     continue
                 vr = rule.vr  # text that was sent as UN or OB
             kind = "name" if vr == "PN" else self._kinds.get(int(tag))
             if kind is not None and rule.action is not Action.KEEP:
                 self._tell(kind, vr, elem)
-            value = self._text(elem, rule, vr, ds)
+            value = self.text(elem, rule, vr, ds)
             if value is None:
                 continue
             out[tag] = raw_element(tag, vr, value)
-            if value and rule.action in _SEARCHED and vr not in _CLOSED_VRS and not (rule.values or rule.terms):
+            if value and is_searched(rule, vr):
                 self._kept.append(_Kept(out, rule, vr, value))
         if is_item:
             out.pop(BaseTag(_CHARSET), None)
         return out
 
+    def rule(self, tag: int) -> Rule | None:
+        return self._rules.get(tag)
+
+    def kind_of(self, tag: int) -> str | None:
+        """Kind of identifier that an attribute tells; names are known by their VR."""
+        return self._kinds.get(tag)
+
+    @property
+    def kept_text(self) -> bytes:
+        """All text that stayed and is searched, a line each, before identifiers were taken out of it."""
+        return b"\n".join(kept.value for kept in self._kept if kept.vr not in NUMBERS_AS_TEXT)
+
+    @property
+    def told(self) -> frozenset[tuple[str, str]]:
+        """Identifiers so far, (kind, text)."""
+        return frozenset(self._told)
+
     def drop_identifiers(self) -> None:
         """Search every text that stayed for identifiers that the data set told, and take out what holds one."""
-        uids = {text.replace(".", "") for kind, text in self._told if kind == "uid"}
         told = identities_from(frozenset(told for told in self._told if told[0] != "uid"))
-        told = replace(told, needles=told.needles + tuple(uid.encode() for uid in uids if len(uid) >= _MIN_UID))
-        texts = [kept for kept in self._kept if kept.vr not in ("DS", "IS")]
+        uids = (uid_needle(text) for kind, text in self._told if kind == "uid")
+        told = self.identities = replace(told, needles=told.needles + tuple(filter(None, uids)))
+        texts = [kept for kept in self._kept if kept.vr not in NUMBERS_AS_TEXT]
         if told.may_be_in(b"\n".join(kept.value for kept in texts)):
             for kept in texts:
                 if told.is_in(kept.value):
                     _drop(kept, told.is_in)
         if told.numbers:
             for kept in self._kept:
-                if kept.vr in ("DS", "IS") and any(map(told.is_number, kept.value.split(b"\\"))):
+                if kept.vr in NUMBERS_AS_TEXT and any(map(told.is_number, kept.value.split(b"\\"))):
                     _drop(kept, told.is_number)
 
-    def _text(self, elem: Element, rule: Rule, vr: str, ds: Dataset) -> bytes | None:
+    def text(self, elem: Element, rule: Rule, vr: str, ds: Dataset) -> bytes | None:
         """The text that stays; None removes the attribute."""
         action = rule.action
         if action is Action.REMOVE:
@@ -178,8 +197,8 @@ class Walk:
 
     def _checked(self, value: bytes, rule: Rule, vr: str, ds: Dataset) -> bytes | None:
         """A value that may stay as it is, if it is what its VR and its rule say."""
-        if vr in ("DS", "IS"):
-            return None if value.translate(None, _NUMBER) else value
+        if vr in NUMBERS_AS_TEXT:
+            return None if value.translate(None, NUMBER) else value
         if rule.tag == _MEANING:
             code = text_of(ds, _CODE_VALUE) or text_of(ds, _LONG_CODE_VALUE)
             return clean_meaning(decoded(value), value=code, scheme=text_of(ds, _SCHEME)).encode()
@@ -228,7 +247,7 @@ class Walk:
             return
         rule = Rule(tag, Action.KEEP, Action.REMOVE, safe.vr, origin="safe_private")
         if safe.vr in TEXT_VRS:
-            value = self._text(elem, rule, safe.vr, ds)
+            value = self.text(elem, rule, safe.vr, ds)
             if value is None:
                 return
             out[tag] = raw_element(tag, safe.vr, value)
@@ -267,7 +286,18 @@ class Walk:
                     self._tell(kind, vr, elem)
 
 
-def _treat_bulk(elem: Element, rule: Rule, out: dict[BaseTag, Element]) -> None:
+def is_searched(rule: Rule, vr: str) -> bool:
+    """Whether text that a rule lets stay is searched for identifiers."""
+    return rule.action in _SEARCHED and vr not in _CLOSED_VRS and not (rule.values or rule.terms)
+
+
+def uid_needle(uid: str) -> bytes:
+    """What of a UID is searched for: its digits; nothing of a short one."""
+    digits = uid.replace(".", "")
+    return digits.encode() if len(digits) >= _MIN_UID else b""
+
+
+def treat_bulk(elem: Element, rule: Rule, out: dict[BaseTag, Element]) -> None:
     """Numbers and bulk data: kept bit-identical, or not at all."""
     if rule.action is Action.KEEP:
         out[elem.tag] = unshared(elem)
