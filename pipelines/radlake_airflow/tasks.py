@@ -13,7 +13,7 @@ from radlake.config import Settings
 from radlake.machine import utc_now
 from radlake.net import Window, load_hospitals
 
-__all__ = ["build", "harvest", "hospital_ids", "window_from_run"]
+__all__ = ["build", "harvest", "hospital_ids", "tidy", "window_from_run"]
 
 SHANGHAI: Final = ZoneInfo("Asia/Shanghai")
 
@@ -48,6 +48,15 @@ def build() -> dict[str, int]:
     from radlake.ingest.build import build_lake
 
     return {table.name: table.n_rows for table in build_lake(Settings(), now=utc_now())}
+
+
+def tidy() -> dict[str, int]:
+    """Lay small files out anew and delete what nobody needs; months and files in all."""
+    from radlake.lake import Lake
+    from radlake.lake.upkeep import tidy as tidy_lake
+
+    done = tidy_lake(Lake.from_settings(Settings()))
+    return {"n_months": sum(item.n_months for item in done), "n_files": sum(item.n_files for item in done)}
 
 
 def window_from_run(run: Run, *, look_back_days: int) -> Window:

@@ -13,13 +13,13 @@ from support import airflow
 def bag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("bag")
     found = airflow.probe("parse", settings=airflow.province(folder), home=folder / "airflow")
-    print(f"\nboth DAG files parsed in {found['seconds'] * 1000:.0f} ms of CPU")
+    print(f"\nthe DAG files parsed in {found['seconds'] * 1000:.0f} ms of CPU")
     return found
 
 
 def test_every_file_is_imported(bag: dict[str, Any]) -> None:
     assert bag["errors"] == {}
-    assert sorted(bag["dags"]) == ["build_lake", "harvest_studies"]
+    assert sorted(bag["dags"]) == ["build_lake", "harvest_studies", "tidy_lake"]
 
 
 def test_parsing_imports_nothing_heavy(bag: dict[str, Any]) -> None:
@@ -45,9 +45,19 @@ def test_a_harvest_starts_a_build(bag: dict[str, Any]) -> None:
     assert bag["dags"]["build_lake"]["max_active_runs"] == 1
 
 
-@pytest.mark.parametrize("dag_id", ["build_lake", "harvest_studies"])
+@pytest.mark.parametrize("dag_id", ["build_lake", "harvest_studies", "tidy_lake"])
 def test_every_dag_is_documented_tagged_and_retried(dag_id: str, bag: dict[str, Any]) -> None:
     dag = bag["dags"][dag_id]
     assert "**Triage**" in dag["doc"]
     assert "radlake" in dag["tags"]
     assert {task["retries"] for task in dag["tasks"].values()} == {5}
+
+
+def test_the_lake_is_tidied_after_the_harvest_of_the_night(bag: dict[str, Any]) -> None:
+    dag = bag["dags"]["tidy_lake"]
+    assert (dag["schedule"], dag["timezone"], dag["catchup"], dag["max_active_runs"]) == (
+        "0 5 * * *",
+        "Asia/Shanghai",
+        False,
+        1,
+    )

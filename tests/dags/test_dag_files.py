@@ -31,7 +31,7 @@ def decorated(tree: ast.AST, name: str) -> list[ast.FunctionDef]:
 
 
 def test_there_are_dags() -> None:
-    assert [path.stem for path in FILES] == ["build_lake", "harvest_studies"]
+    assert [path.stem for path in FILES] == ["build_lake", "harvest_studies", "tidy_lake"]
 
 
 @of_each_file

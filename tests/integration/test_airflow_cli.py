@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import stat
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +62,42 @@ def test_a_service_that_stops_shows_its_last_words_and_stops_all(
     with pytest.raises(airflow.AirflowStopped, match=r"Airflow's database stopped by itself.*\nno database today"):
         start(tmp_path, port=need.free_port())
     assert "starting" in capfd.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_its_services_die_with_it(tmp_path: Path) -> None:
+    """A program that waits stands for Airflow's services."""
+    program = tmp_path / "airflow"
+    program.write_text(f'#!/bin/sh\n[ "$1" = db ] || {{ echo $$ >>{tmp_path}/services; exec sleep 600; }}\n')
+    program.chmod(0o755)
+    code = f"import sys; sys.executable = {str(tmp_path / 'python')!r}; from radlake.cli import main; main()"
+    command = [sys.executable, "-c", code, "--lake", str(tmp_path / "lake"), "airflow"]
+    command += ["--home", str(tmp_path / "home"), "--port", str(need.free_port())]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(services(tmp_path)) == len(airflow.SERVICES))
+    finally:
+        started.kill()
+        started.wait()
+    wait_until(lambda: not any(map(is_running, services(tmp_path))))
+
+
+def services(folder: Path) -> list[int]:
+    file = folder / "services"
+    return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+
+def is_running(process_id: int) -> bool:
+    status = Path(f"/proc/{process_id}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if is_so():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not come to that")
 
 
 def test_passwords_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:

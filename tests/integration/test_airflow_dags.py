@@ -81,6 +81,11 @@ def test_the_build_counts_the_exams(runs: dict[str, Any], settings: Settings) ->
         assert connection.execute("SELECT count(*) FROM core.exam").fetchall() == [(2,)]
 
 
+def test_the_night_ends_with_a_tidy_lake(runs: dict[str, Any]) -> None:
+    assert runs["tidy_lake"]["state"] == "success"
+    assert set(runs["tidy_lake"]["xcoms"]["tidy[-1]"]) == {"n_months", "n_files"}
+
+
 def test_airflow_keeps_nothing_that_identifies_a_patient(runs: dict[str, Any], home: Path) -> None:
     assert (home / "probe.log").is_file()
     assert airflow.leaks(home) == []

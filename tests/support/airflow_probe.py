@@ -78,6 +78,7 @@ def main(verb: str, target: str) -> None:
         facts["runs"] = {
             "harvest_studies": run(dags["harvest_studies"], logical_date=night),
             "build_lake": run(dags["build_lake"], logical_date=None),
+            "tidy_lake": run(dags["tidy_lake"], logical_date=night),
         }
     Path(target).write_text(json.dumps(facts, default=str), encoding="utf-8")
 

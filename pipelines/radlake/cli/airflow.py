@@ -16,6 +16,7 @@ import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import sleep
 from typing import Annotated
@@ -24,7 +25,7 @@ import typer
 
 from radlake.config import Settings
 from radlake.errors import PermanentError, SourceMissing
-from radlake.machine import is_free
+from radlake.machine import die_with_parent, is_free
 from radlake.resources import data_root
 
 app = typer.Typer()
@@ -40,7 +41,10 @@ _SECONDS_TO_STOP = 30
 
 
 class AirflowMissing(PermanentError):
-    sentence = "Airflow is not installed here. Install it with `pip install 'radlake[airflow]'` (or `make install`)."
+    sentence = (
+        "Airflow is not installed here. `make install` installs it; where radlake was installed as a "
+        "package, install its extra `airflow` too, from the same wheel or folder: pip install 'FOLDER[airflow]'."
+    )
 
 
 class PortTaken(PermanentError):
@@ -131,10 +135,19 @@ def _write_passwords(path: Path) -> Mapping[str, str]:
 
 
 def _start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own: Ctrl-C of the terminal reaches this process only."""
+    """Start a program in a session of its own, so that Ctrl-C of the terminal reaches this process only.
+
+    It ends with this process, however that ended.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=partial(die_with_parent, signal.SIGTERM),
         )
 
 
