@@ -60,7 +60,9 @@ def running_orthanc(
         "DicomCheckCalledAet": True,
         "HttpPort": http_port,
         "RemoteAccessAllowed": False,
-        "DicomAlwaysAllowGet": False,
+        # Its DICOM port is open on every interface, whatever is set here: others are refused when they associate.
+        "DicomCheckModalityHost": True,
+        **{f"DicomAlwaysAllow{service}": False for service in ("Echo", "Find", "Get", "Move", "Store")},
         "DicomModalities": {"radlake": {"AET": our_ae_title, "Host": "127.0.0.1", "Port": 104, "AllowGet": True}},
         "UnknownSopClassAccepted": True,
         "Plugins": [],
