@@ -27,7 +27,16 @@ from radlake.lake.evidence import SealedRecord, SetAside, Settlement, StoredInst
 from radlake.lake.ledger import Ledger
 from radlake.lake.store import fsync
 
-__all__ = ["CHILDREN_FIRST", "StagedBatch", "arrow_rows", "batch_id_of", "commit", "roll_forward", "stage"]
+__all__ = [
+    "CHILDREN_FIRST",
+    "StagedBatch",
+    "arrow_rows",
+    "batch_id_of",
+    "commit",
+    "roll_forward",
+    "stage",
+    "stage_rows",
+]
 
 CHILDREN_FIRST = ("dicom.instance", "dicom.series", "dicom.study")
 _MANIFEST = "manifest.json"
@@ -84,8 +93,25 @@ def stage(lake: Lake, *, tables: dict[str, pa.Table], settlements: Sequence[Sett
     tables : dict
         dicom.instance, dicom.series, dicom.study and ops.quality rows; `replace.<table>` keys of rows to replace.
     """
-    batch_id = batch_id_of(settlements)
-    root = lake.staged / settlements[0].hospital_id
+    return stage_rows(
+        lake,
+        hospital_id=settlements[0].hospital_id,
+        batch_id=batch_id_of(settlements),
+        tables=tables,
+        settlements=settlements,
+    )
+
+
+def stage_rows(
+    lake: Lake,
+    *,
+    hospital_id: str,
+    batch_id: str,
+    tables: dict[str, pa.Table],
+    settlements: Sequence[Settlement] = (),
+) -> StagedBatch:
+    """`stage` under a given id; without settlements the ledger stays as it is."""
+    root = lake.staged / hospital_id
     folder, part = root / batch_id, root / f"{batch_id}.part"
     if folder.exists():
         return StagedBatch(batch_id, folder)
