@@ -7,11 +7,13 @@ what was unusual on the way is in `notes`. What an instance must hold to be stor
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from pydicom.dataelem import DataElement, RawDataElement
@@ -22,7 +24,7 @@ from pydicom.uid import UID
 from radlake.dicom.reader import LONG_FORM, VR_NAMES, Tokenizer, observed_encoding
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY, TransferSyntax, is_uid, transfer_syntax
 from radlake.dicom.values import date_from_text, first_text
-from radlake.dicom.writer import encode_located
+from radlake.dicom.writer import encode_parts
 from radlake.errors import QuarantineError, SourceMissing
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "add_notes",
     "encode_instance",
     "encode_located",
+    "encode_parts",
     "notes",
     "read_bytes",
     "read_header",
@@ -43,6 +46,7 @@ _MEDIA_SOP_CLASS_UID = 0x00020002
 _UNDEFINED = 0xFFFFFFFF
 _DICOM_ROOT = b"1.2.840.10008."  # a UID of the standard: something of DICOM was here (PS3.6 annex A)
 _HEADER_BYTES = (16 * 1024, 1024 * 1024)  # then all of it
+_MAPPED = 1 << 20  # bytes; a smaller file is read faster than it is mapped
 _MAX_INFLATED = 1 << 31
 
 
@@ -66,8 +70,10 @@ class Header:
 def read_instance(path: Path) -> Dataset:
     """Read a Part 10 file as a whole.
 
-    Values stay encoded until they are looked at. File meta information is that of the file, with the transfer syntax of
-    the data set as it is now: implicit VR, big endian and deflated files become Explicit VR Little Endian.
+    Values stay encoded until they are looked at. Large pixel data stay in the file, the data set holds a view of them:
+    memory is that of a header whatever the size of the object. File meta information is that of the file, with the
+    transfer syntax of the data set as it is now: implicit VR, big endian and deflated files become Explicit VR Little
+    Endian.
 
     Raises
     ------
@@ -81,13 +87,15 @@ def read_instance(path: Path) -> Dataset:
         If the file cannot be opened.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            is_large = os.fstat(file.fileno()).st_size > _MAPPED
+            data = mmap(file.fileno(), 0, access=ACCESS_READ) if is_large else file.read()
     except OSError as exc:
         raise SourceMissing(path=f"A file ({exc.strerror})") from exc  # a path may name a patient
     return read_bytes(data)
 
 
-def read_bytes(data: bytes) -> Dataset:
+def read_bytes(data: bytes | mmap) -> Dataset:
     """`read_instance` for bytes that are already here."""
     meta, pos = _read_meta(data)
     ds, syntax, found = _read_dataset(data, pos, meta)
@@ -135,9 +143,15 @@ def read_header(path: Path) -> Header:
         raise SourceMissing(path=f"A file ({exc.strerror})") from exc  # a path may name a patient
 
 
+def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
+    """Canonical bytes, and where in them the value of the pixel data begins."""
+    parts = encode_parts(ds)
+    return b"".join(parts), len(parts.head) if parts.pixels else None
+
+
 def encode_instance(ds: Dataset) -> bytes:
-    """Write the one canonical Part 10 form of a data set; see `encode_located`."""
-    return encode_located(ds)[0]
+    """Write the one canonical Part 10 form of a data set; see `encode_parts`."""
+    return b"".join(encode_parts(ds))
 
 
 def _header_from_bytes(data: bytes) -> Header:
@@ -159,7 +173,7 @@ def _header_from_bytes(data: bytes) -> Header:
     )
 
 
-def _read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
+def _read_meta(data: bytes | mmap) -> tuple[FileMetaDataset, int]:
     """File meta information (PS3.10 7.1) and where the data set begins; its own length is not believed."""
     if not data:
         raise QuarantineError(reason="empty_file", detail="0 bytes")
@@ -187,14 +201,14 @@ def _read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
     return FileMetaDataset(elements), pos
 
 
-def _looks_like_dataset(data: bytes) -> bool:
+def _looks_like_dataset(data: bytes | mmap) -> bool:
     """A data set without its wrapping begins with a low group, little or big endian."""
     first = {int.from_bytes(data[:2], "little"), int.from_bytes(data[:2], "big")}
     return not first.isdisjoint((0x0002, 0x0004, 0x0008)) and observed_encoding(data, 0, first_group=0x0002) is not None
 
 
 def _read_dataset(
-    data: bytes, pos: int, meta: FileMetaDataset, *, stop_after: int | None = None
+    data: bytes | mmap, pos: int, meta: FileMetaDataset, *, stop_after: int | None = None
 ) -> tuple[Dataset, TransferSyntax, list[str]]:
     syntax_uid = first_text(meta, _TRANSFER_SYNTAX_UID)
     syntax = transfer_syntax(syntax_uid)

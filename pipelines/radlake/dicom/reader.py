@@ -12,7 +12,8 @@ import struct
 from array import array
 from collections.abc import Mapping
 from functools import cache, lru_cache, partial
-from typing import NamedTuple, NoReturn
+from mmap import mmap
+from typing import NamedTuple, NoReturn, cast
 
 from pydicom.datadict import dictionary_VR, private_dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
@@ -29,6 +30,7 @@ __all__ = [
     "OTHER",
     "TEXT",
     "VR_NAMES",
+    "WIDTHS",
     "WORDS",
     "Tokenizer",
     "bulk_vr",
@@ -44,6 +46,7 @@ LAYOUT = frozenset({0x00080001, _PADDING})  # they, and group lengths, describe 
 _IMPOSSIBLE_GROUPS = frozenset({0x0000, 0x0002, 0xFFFE, 0xFFFF})
 _BITS, _WAVEFORM_BITS = 0x00280100, 0x54001004  # allocated
 _MAX_DEPTH = 100
+_BULK = 1 << 16  # bytes
 
 _VRS = b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 VR_NAMES = {vr: vr.decode() for vr in _VRS}
@@ -51,8 +54,8 @@ LONG_FORM = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 TEXT = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
 OTHER = frozenset(["OB", "OW"])
 # Bytes of one value (PS3.5 table 6.2-1); AT is a pair of 2-byte numbers for the byte order, one value for the length.
-_WIDTHS = {"AT": 4, "FD": 8, "FL": 4, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}
-WORDS = {**_WIDTHS, "AT": 2, "OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2}
+WIDTHS = {"AT": 4, "FD": 8, "FL": 4, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}
+WORDS = {**WIDTHS, "AT": 2, "OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2}
 _ARRAY_CODES = {2: "H", 4: "I", 8: "Q"}
 
 _EXPLICIT = {False: struct.Struct("<HH2sH"), True: struct.Struct(">HH2sH")}
@@ -72,7 +75,7 @@ class _Around(NamedTuple):
     is_signed: bool = False
 
 
-def observed_encoding(data: bytes, pos: int, *, first_group: int = 0x0004) -> tuple[bool, bool] | None:
+def observed_encoding(data: bytes | mmap, pos: int, *, first_group: int = 0x0004) -> tuple[bool, bool] | None:
     """(is_implicit, is_big_endian) that the first element of a data set shows; None when it looks like no element."""
     if len(data) - pos < 8:
         return None
@@ -105,7 +108,7 @@ _raw = partial(tuple.__new__, RawDataElement)
 
 
 class Tokenizer:
-    """Reads one data set out of `data`, once.
+    """Reads one data set out of `data`, once. The value of large pixel data is a view of `data`, all others are bytes.
 
     Parameters
     ----------
@@ -118,8 +121,11 @@ class Tokenizer:
         Deviations that were accepted, without values.
     """
 
-    def __init__(self, data: bytes, *, is_implicit: bool, is_big_endian: bool, stop_after: int | None = None) -> None:
+    def __init__(
+        self, data: bytes | mmap, *, is_implicit: bool, is_big_endian: bool, stop_after: int | None = None
+    ) -> None:
         self.data = data
+        self._view = memoryview(data)
         self.notes: list[str] = []
         self._stop = stop_after or _ITEM_END
         self._is_implicit = is_implicit
@@ -206,13 +212,15 @@ class Tokenizer:
                 pos = value_end
                 if length & 1:
                     self._note("odd length", tag)
-            value = data[value_at:value_end]
-            if len(value) % _WIDTHS.get(vr, 1):
+            # Large pixel data are not read before somebody asks for them: an object may be larger than memory.
+            is_bulk = tag >= _FIRST_PIXELS and value_end - value_at >= _BULK and not depth and not is_big
+            value: bytes = data[value_at:value_end] if not is_bulk else cast(bytes, self._view[value_at:value_end])
+            if len(value) % WIDTHS.get(vr, 1):
                 if not group & 1:
                     self._fail("value_length_invalid", tag, value_at, f"{len(value)} bytes of {vr}")
                 self._note(f"length that is not one of {vr}", tag)
                 vr = self._known_vr(key, elements, is_signed=is_signed)
-                vr = "UN" if vr == "SQ" or len(value) % _WIDTHS.get(vr, 1) else vr
+                vr = "UN" if vr == "SQ" or len(value) % WIDTHS.get(vr, 1) else vr
             if is_big and not is_implicit_value and vr in WORDS:
                 value = swapped(value, 4 if tag == _PIXEL_DATA and _number(elements, _BITS) == 32 else WORDS[vr])
             if vr in OTHER:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import struct
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -24,7 +24,15 @@ from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, is_uid, transfer_synta
 from radlake.dicom.values import first_text, texts
 from radlake.errors import QuarantineError
 
-__all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "encode_located"]
+__all__ = [
+    "IMPLEMENTATION_CLASS_UID",
+    "IMPLEMENTATION_VERSION_NAME",
+    "Encoded",
+    "encode_ascii",
+    "encode_element",
+    "encode_meta",
+    "encode_parts",
+]
 
 # They name this canonical form, not a release of the software: new releases must write the same bytes.
 IMPLEMENTATION_CLASS_UID = "2.25.113948027188662995620911127581547830503"
@@ -46,8 +54,19 @@ _NUMBERS = frozenset(["AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"])
 _STRIPPED = {"DS": bytes.strip, "IS": bytes.strip, "LO": bytes.rstrip, "SH": bytes.rstrip, "UC": bytes.rstrip}
 
 
-def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
-    """Canonical Part 10 bytes, and the offset in them of the value of Pixel Data (or Float, Double Float Pixel Data).
+class Encoded(NamedTuple):
+    """Canonical Part 10 bytes in three parts: all up to the value of the pixel data, that value, and what follows.
+
+    The value is a view when that of the data set is one. Without pixel data everything is `head`.
+    """
+
+    head: bytes
+    pixels: bytes | memoryview = b""
+    tail: bytes = b""
+
+
+def encode_parts(ds: Dataset) -> Encoded:
+    """Canonical Part 10 bytes; the pixel data are Pixel Data, Float or Double Float Pixel Data.
 
     The transfer syntax is that of `ds.file_meta` when it encapsulates pixel data. Implicit VR, big endian and deflated
     data sets are written as Explicit VR Little Endian: no value changes by that, and one form less has to be read.
@@ -71,32 +90,48 @@ def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
         writer = _Writer(**options, is_utf8=True)
         pieces = writer.elements(ds)
     meta = _meta(ds, syntax.uid if syntax.is_encapsulated else EXPLICIT_VR_LITTLE_ENDIAN)
-    offset = len(meta) + sum(map(len, pieces[: writer.pixel_piece])) if writer.pixel_piece else None
-    return b"".join((meta, *pieces)), offset
+    at = writer.pixel_piece
+    if not at:
+        return Encoded(b"".join((meta, *pieces)))
+    return Encoded(b"".join((meta, *pieces[:at])), pieces[at], b"".join(pieces[at + 1 :]))
 
 
 def _meta(ds: Dataset, syntax_uid: str) -> bytes:
-    """Preamble and file meta information (PS3.10 7.1)."""
     uids = ["\\".join(texts(ds, tag)) for tag in (0x00080016, 0x00080018)]
     if not all(uids):
         raise QuarantineError(reason="uid_missing", detail="SOPClassUID or SOPInstanceUID")
     if not all(map(is_uid, uids)):
         raise QuarantineError(reason="uid_invalid", detail="SOPClassUID or SOPInstanceUID")
+    return encode_meta(sop_class_uid=uids[0], sop_instance_uid=uids[1], transfer_syntax_uid=syntax_uid)
+
+
+def encode_meta(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Preamble and file meta information (PS3.10 7.1)."""
     body = b"".join(
         (
-            _element(0x00020001, "OB", b"\0\1"),
-            _element(0x00020002, "UI", uids[0].encode("ascii")),
-            _element(0x00020003, "UI", uids[1].encode("ascii")),
-            _element(0x00020010, "UI", syntax_uid.encode("ascii")),
-            _element(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-            _element(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+            encode_element(0x00020001, "OB", b"\0\1"),
+            encode_element(0x00020002, "UI", sop_class_uid.encode("ascii")),
+            encode_element(0x00020003, "UI", sop_instance_uid.encode("ascii")),
+            encode_element(0x00020010, "UI", transfer_syntax_uid.encode("ascii")),
+            encode_element(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
+            encode_element(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
         )
     )
-    return b"\0" * 128 + b"DICM" + _element(0x00020000, "UL", struct.pack("<L", len(body))) + body
+    return b"\0" * 128 + b"DICM" + encode_element(0x00020000, "UL", struct.pack("<L", len(body))) + body
 
 
-def _element(tag: int, vr: str, value: bytes) -> bytes:
+def encode_element(tag: int, vr: str, value: bytes) -> bytes:
+    """One element with a value that is not a sequence, as the canonical form has it."""
+    if vr not in _BYTES and vr not in _NUMBERS:
+        value = _stripped(vr, value)
     return _header(tag, vr, len(value) + len(value) % 2) + value + _padding(vr, value)
+
+
+def encode_ascii(ds: Dataset) -> bytes | None:
+    """The elements of a data set alone; None when any text of it is not ASCII."""
+    writer = _Writer(is_encapsulated=False, is_big_endian=False, is_utf8=False)
+    pieces = writer.elements(ds)
+    return None if writer.has_foreign_text else b"".join(pieces)
 
 
 def _header(tag: int, vr: str, length: int) -> bytes:
@@ -160,7 +195,7 @@ class _Writer:
             value = _UTF8.encode("ascii")
         if vr in _BYTES:
             if tag == _PIXEL_DATA and depth == 0:
-                is_fragmented = value.startswith(_ITEM_TAG) if self._is_encapsulated else is_undefined
+                is_fragmented = value[:4] == _ITEM_TAG if self._is_encapsulated else is_undefined
                 if is_fragmented != self._is_encapsulated:
                     raise QuarantineError(reason="transfer_syntax_mismatch", detail="native or encapsulated Pixel Data")
                 is_undefined = is_fragmented

@@ -42,6 +42,7 @@ _SAMPLES = {
 _VIDEO = tuple(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG, _JPEG_2000 = (b"\xff\xd8",), (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")
+_LONGEST_SIGNATURE = 8
 _SIGNATURES = {
     **{f"1.2.840.10008.1.2.4.{n}": _JPEG for n in (*range(50, 67), 70, 80, 81)},
     **{f"1.2.840.10008.1.2.4.{n}": _JPEG_2000 for n in (90, 91, 92, 93, 201, 202, 203)},
@@ -87,8 +88,8 @@ def check_pixels(ds: Dataset, *, syntax: TransferSyntax, is_image: bool) -> list
     return notes + _check_native(data, shape)
 
 
-def _value(ds: Dataset, tag: int) -> bytes:
-    return bytes(ds.get_item(tag).value)  # pyright: ignore
+def _value(ds: Dataset, tag: int) -> bytes | memoryview:
+    return ds.get_item(tag).value  # pyright: ignore
 
 
 def _shape(ds: Dataset) -> tuple[_Shape, list[str]]:
@@ -131,7 +132,7 @@ def _number(ds: Dataset, tag: int, keyword: str) -> int | None:
         raise QuarantineError(reason="value_length_invalid", detail=f"{keyword} is {exc}") from exc
 
 
-def _check_native(data: bytes, shape: _Shape) -> list[str]:
+def _check_native(data: bytes | memoryview, shape: _Shape) -> list[str]:
     """Native pixels: all of them, and no further frame behind them (PS3.5 8.1.1)."""
     lengths = [shape.n_bytes()]
     if shape.photometric in ("YBR_FULL_422", "YBR_PARTIAL_422"):  # two chrominance samples for two pixels (C.7.6.3.1.2)
@@ -143,7 +144,7 @@ def _check_native(data: bytes, shape: _Shape) -> list[str]:
     return [f"{excess} bytes behind the pixels"] if excess > expected % 2 else []
 
 
-def _check_encapsulated(ds: Dataset, data: bytes, shape: _Shape, syntax: TransferSyntax) -> list[str]:
+def _check_encapsulated(ds: Dataset, data: bytes | memoryview, shape: _Shape, syntax: TransferSyntax) -> list[str]:
     """Compressed pixels: the fragments of every frame, where the offset tables say (PS3.5 A.4)."""
     notes = []
     table, *fragments = _fragments(data)
@@ -167,14 +168,14 @@ def _check_encapsulated(ds: Dataset, data: bytes, shape: _Shape, syntax: Transfe
         notes.append("an offset table that does not lead to the frames")
     signatures = _SIGNATURES.get(syntax.uid)
     first = filled[0][0]
-    if signatures and not data.startswith(signatures, first):
+    if signatures and not bytes(data[first : first + _LONGEST_SIGNATURE]).startswith(signatures):
         raise QuarantineError(reason="pixel_data_corrupt", detail="no compressed image where the first frame begins")
     if syntax.uid == _RLE:
         _check_rle(data, filled, shape)
     return notes
 
 
-def _fragments(data: bytes) -> Iterator[tuple[int, int]]:
+def _fragments(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
     """Offset and length of the value of each item; the first is the basic offset table."""
     pos = 0
     while pos < len(data):
@@ -185,7 +186,7 @@ def _fragments(data: bytes) -> Iterator[tuple[int, int]]:
         pos += 8 + length
 
 
-def _check_rle(data: bytes, fragments: list[tuple[int, int]], shape: _Shape) -> None:
+def _check_rle(data: bytes | memoryview, fragments: list[tuple[int, int]], shape: _Shape) -> None:
     """One segment for each byte of a pixel (PS3.5 G.3)."""
     for offset, length in fragments:
         n_segments = int.from_bytes(data[offset : offset + 4], "little")

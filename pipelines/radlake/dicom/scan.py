@@ -1,0 +1,105 @@
+"""Where the elements of a header lie: offsets only; nothing is decoded and nothing is judged (PS3.5 section 7.1).
+
+For bytes that the strict reader accepted, or will: a scan alone says nothing about a file.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from radlake.dicom.reader import LONG_FORM
+
+__all__ = ["FILE_META", "FIRST_PIXELS", "Span", "file_spans", "sequence_end", "spans"]
+
+FIRST_PIXELS = 0x7FE00008  # Float Pixel Data; Double Float and Pixel Data follow
+
+FILE_META = 132  # behind preamble and prefix
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
+_ITEM_END = (0xFFFE, 0xE00D)
+_EXPLICIT, _IMPLICIT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<HHL"), struct.Struct("<L")
+
+
+class Span(NamedTuple):
+    """One top-level element: header from `start`, value from `value` to `end`.
+
+    `vr` is empty in implicit VR. Of pixel data, `end` is `value`: what follows is not looked at.
+    """
+
+    tag: int
+    vr: bytes
+    start: int
+    value: int
+    end: int
+
+
+def spans(data: bytes, pos: int, *, is_implicit: bool = False) -> list[Span]:
+    """Top-level elements from `pos`, little endian, up to and with the first pixel data.
+
+    Raises
+    ------
+    ValueError, struct.error
+        If the bytes end before.
+    """
+    found: list[Span] = []
+    while pos < len(data):
+        span, length = _element(data, pos, is_implicit=is_implicit)
+        if span.tag >= FIRST_PIXELS:
+            found.append(span)
+            return found
+        pos = _end(data, span, length, is_implicit=is_implicit)
+        found.append(span._replace(end=pos))
+    if pos > len(data):
+        raise ValueError("an element is longer than the bytes")
+    return found
+
+
+def _element(data: bytes, pos: int, *, is_implicit: bool) -> tuple[Span, int]:
+    if is_implicit:
+        group, element, length = _IMPLICIT.unpack_from(data, pos)
+        return Span(group << 16 | element, b"", pos, pos + 8, pos + 8), length
+    group, element, vr, length = _EXPLICIT.unpack_from(data, pos)
+    value = pos + 8
+    if vr in LONG_FORM:
+        (length,) = _LENGTH.unpack_from(data, value)
+        value += 4
+    return Span(group << 16 | element, vr, pos, value, value), length
+
+
+def _end(data: bytes, span: Span, length: int, *, is_implicit: bool) -> int:
+    if length != _UNDEFINED:
+        return span.value + length
+    return sequence_end(data, span.value, is_implicit=is_implicit or span.vr == b"UN")
+
+
+def sequence_end(data: bytes, pos: int, *, is_implicit: bool) -> int:
+    """Behind the delimiter of a sequence of undefined length whose value begins at `pos`."""
+    while True:
+        group, element, length = _IMPLICIT.unpack_from(data, pos)
+        tag = group << 16 | element
+        pos += 8
+        if tag == _SEQUENCE_END:
+            return pos
+        if tag != _ITEM:
+            raise ValueError("no item")
+        if length != _UNDEFINED:
+            pos += length
+            continue
+        while True:
+            if _IMPLICIT.unpack_from(data, pos)[:2] == _ITEM_END:
+                pos += 8
+                break
+            span, inner = _element(data, pos, is_implicit=is_implicit)
+            pos = _end(data, span, inner, is_implicit=is_implicit)
+
+
+def file_spans(data: bytes, *, is_implicit: bool) -> list[Span]:
+    """`spans` of a Part 10 file: file meta information, which is always explicit VR (PS3.10 7.1), then the data set."""
+    found: list[Span] = []
+    pos = FILE_META
+    while data[pos : pos + 2] == b"\x02\x00":
+        span, length = _element(data, pos, is_implicit=False)
+        pos = span.value + length
+        found.append(span._replace(end=pos))
+    return found + spans(data, pos, is_implicit=is_implicit)

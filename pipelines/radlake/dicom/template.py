@@ -1,0 +1,200 @@
+"""What the headers of a series have in common: constant bytes, and between them the elements that vary.
+
+Two instances that the strict reader accepted show which elements vary. The header of a third matches when all constant
+bytes are equal, which is a comparison of memory, and when the varying elements have the tag and VR that they had. One
+element more or less, another order or another length of the pixels, and it does not match and is read in full.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from pydicom import Dataset
+
+from radlake.dicom.reader import LAYOUT, LONG_FORM
+from radlake.dicom.scan import Span, file_spans, sequence_end
+from radlake.dicom.uids import transfer_syntax
+from radlake.dicom.values import first_text
+
+__all__ = ["Exemplar", "HeaderTemplate", "Match", "exemplar_of", "read_start", "varying_tags"]
+
+_PIXEL_DATA = 0x7FE00010
+_UNDEFINED = 0xFFFFFFFF
+_HEADER_BYTES = 32 * 1024
+_ROOM = 1024  # by which a header may be longer than that of the exemplar
+# File meta information that may vary: its length, and the SOP Instance UID, which is written anew.
+_FREE_META = frozenset({0x00020000, 0x00020003})
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """The header of an instance that was read in full: all bytes up to the value of its Pixel Data."""
+
+    ds: Dataset
+    header: bytes
+    spans: tuple[Span, ...]
+    n_bytes: int
+    is_implicit: bool
+    is_encapsulated: bool
+
+    @cached_property
+    def elements(self) -> dict[int, Span]:
+        """All but Pixel Data."""
+        return {span.tag: span for span in self.spans[:-1]}
+
+    def whole(self, tag: int) -> bytes:
+        """The bytes of an element."""
+        span = self.elements[tag]
+        return self.header[span.start : span.end]
+
+    def value(self, tag: int) -> bytes:
+        span = self.elements[tag]
+        return self.header[span.value : span.end]
+
+    def vr(self, tag: int) -> str:
+        """As the reader understood it."""
+        elem = self.ds.get_item(tag)
+        return str(elem.VR) if elem is not None else "UN"
+
+
+class Match(NamedTuple):
+    """The varying elements of a matching header (the value, or the whole element), and where the pixels begin."""
+
+    values: tuple[bytes, ...]
+    pixels_at: int
+
+
+class _Part(NamedTuple):
+    """Constant bytes up to and with tag and VR of a varying element."""
+
+    tag: int
+    lead: bytes
+    n_head: int  # bytes of them that are tag and VR
+    is_long: bool
+    is_whole: bool
+
+
+def read_start(path: Path, *, n_bytes: int = _HEADER_BYTES) -> tuple[bytes, int]:
+    """The first bytes of a file, and its size."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(file, n_bytes, 0), os.fstat(file).st_size
+    finally:
+        os.close(file)
+
+
+def exemplar_of(path: Path, ds: Dataset, *, is_implicit: bool) -> Exemplar | None:
+    """The exemplar of a file that was read as `ds`; None when a template would not pay or not be safe.
+
+    Only little endian files that end with their Pixel Data, and whose header is not excessively long.
+    """
+    syntax = transfer_syntax(first_text(ds.file_meta, 0x00020010))
+    start, n_bytes = read_start(path)
+    try:
+        found = file_spans(start, is_implicit=is_implicit)
+    except (ValueError, struct.error):
+        return None
+    if syntax is None or not found or found[-1].tag != _PIXEL_DATA:
+        return None
+    pixels = found[-1]
+    header = start[: pixels.value]
+    n_pixels = int.from_bytes(header[-4:], "little")
+    is_encapsulated = n_pixels == _UNDEFINED
+    if not is_encapsulated and (n_pixels & 1 or pixels.value + n_pixels != n_bytes):
+        return None
+    kept = {span.tag for span in found if span.tag >> 16 != 2 and span.tag & 0xFFFF and span.tag not in LAYOUT}
+    if kept - {0x00080005} != set(map(int, ds.keys())) - {0x00080005}:  # the reader may add the character set
+        return None
+    return Exemplar(ds, header, tuple(found), n_bytes, is_implicit, is_encapsulated)
+
+
+class HeaderTemplate:
+    """Matches headers that differ from an exemplar in the elements `varying` only.
+
+    Attributes
+    ----------
+    tags : tuple of int
+        The varying elements, in the order of `Match.values`.
+    own_values : tuple of bytes
+        What `match` gives for the exemplar.
+    """
+
+    def __init__(self, exemplar: Exemplar, varying: Iterable[int], *, whole: frozenset[int]) -> None:
+        self.exemplar = exemplar
+        self.varying = frozenset(varying)
+        parts: list[_Part] = []
+        constant_from = 0
+        for span in exemplar.spans[:-1]:
+            if span.tag not in self.varying:
+                continue
+            is_explicit = bool(span.vr)
+            n_head = 6 if is_explicit else 4
+            lead = exemplar.header[constant_from : span.start + n_head]
+            is_long = span.vr in LONG_FORM
+            parts.append(_Part(span.tag, lead, n_head, is_long, span.tag in whole))
+            constant_from = span.end
+        self.tags = tuple(part.tag for part in parts)
+        self._parts = tuple(parts)
+        self._rest = exemplar.header[constant_from:]
+        self._n_pixels = exemplar.n_bytes - len(exemplar.header)
+        self.own_values = tuple(exemplar.whole(tag) if tag in whole else exemplar.value(tag) for tag in self.tags)
+
+    @property
+    def n_bytes(self) -> int:
+        """How much of a file to read for `match`."""
+        return len(self.exemplar.header) + _ROOM
+
+    def match(self, start: bytes, n_bytes: int) -> Match | None:
+        """Match the first bytes of a file of `n_bytes`; of encapsulated pixel data, nothing is known yet then."""
+        is_implicit = self.exemplar.is_implicit
+        pos = 0
+        values: list[bytes] = []
+        for tag, lead, n_head, is_long, is_whole in self._parts:
+            if not start.startswith(lead, pos):
+                return None
+            pos += len(lead)
+            begin = pos - n_head
+            if is_long:
+                length = int.from_bytes(start[pos + 2 : pos + 6], "little")
+                pos += 6
+            elif is_implicit and tag >> 16 != 2:
+                length = int.from_bytes(start[pos : pos + 4], "little")
+                pos += 4
+            else:
+                length = int.from_bytes(start[pos : pos + 2], "little")
+                pos += 2
+            value_at = pos
+            if length == _UNDEFINED:
+                try:
+                    pos = sequence_end(start, pos, is_implicit=is_implicit)
+                except (ValueError, struct.error):
+                    return None
+            else:
+                pos += length
+            values.append(start[begin if is_whole else value_at : pos])
+        if not start.startswith(self._rest, pos):
+            return None
+        pos += len(self._rest)
+        if not self.exemplar.is_encapsulated and n_bytes - pos != self._n_pixels:
+            return None
+        return Match(tuple(values), pos)
+
+
+def varying_tags(one: Exemplar, other: Exemplar) -> frozenset[int] | None:
+    """Elements whose bytes differ; None when the headers have not the same elements in the same form."""
+    if (one.is_implicit, one.is_encapsulated) != (other.is_implicit, other.is_encapsulated):
+        return None
+    if [span[:2] for span in one.spans] != [span[:2] for span in other.spans]:
+        return None
+    if one.header[:132] != other.header[:132] or one.header[-8:] != other.header[-8:]:
+        return None
+    differing = {tag for tag in one.elements if one.whole(tag) != other.whole(tag)}
+    if any(tag >> 16 == 2 and tag not in _FREE_META for tag in differing):
+        return None
+    return frozenset(differing)
