@@ -3,9 +3,9 @@
     RadlakeError
     ├── TransientError     the orchestrator retries
     │   ├── NodeUnavailable, AssociationRejected, QueryFailed, RetrieveFailed, SlowDown, StoreFull, LedgerBusy,
-    │   │   StoreUnavailable, WorkersLost
+    │   │   PortBusy, StoreUnavailable, WorkersLost
     ├── PermanentError     it stops, no retry
-    │   ├── ConfigInvalid, ContractBroken, KeyMissing, CommitRefused, QueryInvalid, SourceMissing
+    │   ├── ConfigInvalid, ContractBroken, KeyMismatch, KeyMissing, CommitRefused, QueryInvalid, SourceMissing
     ├── QuarantineError    this object is set aside with a reason code, the run goes on
     └── PrivacyError       stop everything
         ├── IdentifierLeak
@@ -25,10 +25,12 @@ __all__ = [
     "ConfigInvalid",
     "ContractBroken",
     "IdentifierLeak",
+    "KeyMismatch",
     "KeyMissing",
     "LedgerBusy",
     "NodeUnavailable",
     "PermanentError",
+    "PortBusy",
     "PrivacyError",
     "QuarantineError",
     "QueryFailed",
@@ -120,6 +122,10 @@ class LedgerBusy(TransientError):
     sentence = "Another harvest of {hospital} is running. Wait for it or stop it; two would ask for the same studies."
 
 
+class PortBusy(TransientError):
+    sentence = "Port {port} of this machine cannot be opened ({reason}). Stop what has it, or choose another port."
+
+
 class StoreUnavailable(TransientError):
     sentence = "The store {path} does not answer ({reason}). Nothing was lost; the run goes on where it stopped."
 
@@ -145,6 +151,14 @@ class ContractBroken(PermanentError):
 
 class KeyMissing(PermanentError):
     sentence = "The key {ref} is missing. Create it once with `radlake init`, or point RADLAKE_KEY at the existing one."
+
+
+class KeyMismatch(PermanentError):
+    sentence = (
+        "The key {key} is not the key of {place} (check value {given}…, and {expected}… is the right one). "
+        "With it every person would get a second pseudonym.\n"
+        "Point RADLAKE_KEY at the key of this lake; `radlake key import-backup FILE` brings it back from a safe."
+    )
 
 
 class CommitRefused(PermanentError):

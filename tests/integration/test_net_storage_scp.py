@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from radlake.errors import StoreFull
+from radlake.errors import PortBusy, StoreFull
 from radlake.net.delivery import Delivery
 from radlake.net.instance_files import InstanceFolder
 from radlake.net.node import Tls
 from radlake.net.reach import server_context
-from radlake.net.storage_scp import PortBusy, receiving
+from radlake.net.storage_scp import receiving
 from support import need
 from support.certificates import certificates
 from support.dicom import uid

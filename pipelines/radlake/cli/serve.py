@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from radlake.config import Settings
-from radlake.errors import ConfigInvalid
-from radlake.web import PortBusy, serve
+from radlake.errors import ConfigInvalid, PortBusy
+from radlake.web import serve
 
 app = typer.Typer(help="Show the numbers in a browser.")
 
@@ -25,7 +25,8 @@ def run(
     try:
         serve(ctx.obj, host, port, announce=_announce)
     except PortBusy as exc:
-        hint = f"; try --port {exc.next_free}" if exc.next_free else ""
+        next_free = exc.facts["next_free"]
+        hint = f"; try --port {next_free}" if next_free else ""
         raise ConfigInvalid(path="--port", problems=[f"{port} of {host} is in use by another program{hint}"]) from exc
     except OSError as exc:
         raise ConfigInvalid(path="--host", problems=[f"cannot listen on {host}:{port}: {exc.strerror or exc}"]) from exc
@@ -36,7 +37,7 @@ def serve_anywhere(settings: Settings, *, port: int) -> None:
     try:
         serve(settings, "127.0.0.1", port, announce=_announce)
     except PortBusy as exc:
-        serve(settings, "127.0.0.1", exc.next_free or 0, announce=_announce)
+        serve(settings, "127.0.0.1", exc.facts["next_free"] or 0, announce=_announce)
 
 
 def _announce(url: str) -> None:

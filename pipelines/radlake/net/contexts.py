@@ -17,7 +17,7 @@ from radlake.dicom.uids import (
     is_storage_class,
     transfer_syntax,
 )
-from radlake.net.upper_layer import MAX_CONTEXTS, Proposal
+from radlake.net.pdu import MAX_CONTEXTS, Proposal, Refusal
 
 __all__ = ["VERIFICATION", "choose_transfer_syntax", "plan_contexts"]
 
@@ -110,13 +110,13 @@ def _likely_classes(modalities: list[str]) -> list[str]:
     return [f"1.2.840.10008.5.1.4.1.1.{suffix}" for suffix in dict.fromkeys(itertools.chain(*ranks)) if suffix]
 
 
-def choose_transfer_syntax(abstract_syntax: str, offered: Sequence[str]) -> str | None:
+def choose_transfer_syntax(abstract_syntax: str, offered: Sequence[str]) -> str | Refusal:
     """Our storage SCP's answer to one proposed context: the sender's first choice that the standard names.
 
     Every storage class is welcome, private ones too: what is of no use is set aside later, with a reason.
     """
     is_private = not abstract_syntax.startswith("1.2.840.10008.")
     if not (is_private or is_storage_class(abstract_syntax) or abstract_syntax == VERIFICATION):
-        return None
+        return Refusal.ABSTRACT_SYNTAX
     known = [uid for uid in offered if transfer_syntax(uid) is not None]
-    return next((uid for uid in known if uid != EXPLICIT_VR_BIG_ENDIAN), next(iter(known), None))
+    return next((uid for uid in known if uid != EXPLICIT_VR_BIG_ENDIAN), next(iter(known), Refusal.TRANSFER_SYNTAXES))

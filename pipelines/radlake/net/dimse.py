@@ -1,7 +1,7 @@
 """A node that speaks DIMSE: C-ECHO, C-FIND, C-GET and C-MOVE (PS3.4 Annex C), as their user.
 
 One association per call. A status is read, never believed: what counts is what lies in the folder. The words of the
-protocol are in `message`, its connection in `upper_layer`, what arrives in `delivery` and `storage_scp`.
+protocol are in `message`, their way in `upper_layer`, what arrives in `delivery` and `storage_scp`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import tenacity
 
 from radlake.dicom.uids import IMPLICIT_VR_LITTLE_ENDIAN
-from radlake.errors import AssociationRejected, ConfigInvalid, NodeUnavailable, QueryFailed
+from radlake.errors import AssociationRejected, ConfigInvalid, NodeUnavailable, PortBusy, QueryFailed
 from radlake.net.client import StudyFound, Window
+from radlake.net.connection import AssociationLost, open_socket
 from radlake.net.contexts import VERIFICATION, plan_contexts
 from radlake.net.delivery import Delivery
 from radlake.net.inventory import Inventory, Keys, int_from_text, plan_requests, studies_within, study_from_text
@@ -38,17 +39,11 @@ from radlake.net.message import (
     status_text,
 )
 from radlake.net.node import DimseNode
+from radlake.net.pdu import Proposal
 from radlake.net.reach import client_context, server_context, why_unreachable
-from radlake.net.storage_scp import PortBusy, receiving
+from radlake.net.storage_scp import receiving
 from radlake.net.study_client import StudyClient
-from radlake.net.upper_layer import (
-    Association,
-    AssociationLost,
-    AssociationRefused,
-    AssociationReleased,
-    Proposal,
-    open_socket,
-)
+from radlake.net.upper_layer import Association, AssociationRefused, AssociationReleased
 
 __all__ = ["DimseClient"]
 
@@ -168,7 +163,7 @@ class DimseClient(StudyClient):
                             lambda: delivery.n_missing() <= delivery.n_said_failed, silence=_LATE_SECONDS
                         )
             except PortBusy as exc:
-                reason = f"our storage SCP cannot listen on port {self._scp_port}: {exc}"
+                reason = f"our storage SCP cannot listen on port {self._scp_port}: {exc.facts['reason']}"
                 raise NodeUnavailable(node=self._node.name, reason=reason) from exc
 
     def _move_response(self, assoc: Association, delivery: Delivery) -> _Message:

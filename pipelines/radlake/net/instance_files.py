@@ -5,18 +5,19 @@ A file that bears its final name is whole and survives a power cut; whatever is 
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import struct
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from radlake.errors import StoreFull
 from radlake.net.message import MessageBroken, elements
-from radlake.net.upper_layer import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from radlake.net.pdu import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 __all__ = ["Draft", "Fragment", "InstanceFolder", "is_file_name", "part10_header"]
 
@@ -33,20 +34,25 @@ def is_file_name(uid: str) -> bool:
 
 def part10_header(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> bytes:
     """Preamble, prefix and file meta information for a data set that came over DIMSE (PS3.10 7.1)."""
-    values = (
-        (0x0001, b"OB", b"\0\1"),
-        (0x0002, b"UI", sop_class_uid),
-        (0x0003, b"UI", sop_instance_uid),
-        (0x0010, b"UI", transfer_syntax),
-        (0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
-        (0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
-    )
-    meta = b"".join(_meta_element(element, vr, value) for element, vr, value in values)
+    before, after = _meta_of_a_kind(sop_class_uid, transfer_syntax)
+    meta = before + _meta_element(0x0003, b"UI", sop_instance_uid) + after
     return b"\0" * 128 + b"DICM" + _meta_element(0x0000, b"UL", struct.pack("<L", len(meta))) + meta
 
 
+@lru_cache(maxsize=64)
+def _meta_of_a_kind(sop_class_uid: str, transfer_syntax: str) -> tuple[bytes, bytes]:
+    """What stands before and after the SOP Instance UID."""
+    before = _meta_element(0x0001, b"OB", b"\0\1") + _meta_element(0x0002, b"UI", sop_class_uid)
+    after = (
+        _meta_element(0x0010, b"UI", transfer_syntax)
+        + _meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID)
+        + _meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME)
+    )
+    return before, after
+
+
 def _meta_element(element: int, vr: bytes, value: bytes | str) -> bytes:
-    raw = value if isinstance(value, bytes) else value.encode("ascii")
+    raw = value if isinstance(value, bytes) else value.encode("latin-1")
     raw += b"" if len(raw) % 2 == 0 else b" " if vr == b"SH" else b"\0"
     length = struct.pack("<HL", 0, len(raw)) if vr == b"OB" else struct.pack("<H", len(raw))
     return struct.pack("<HH", 0x0002, element) + vr + length + raw
@@ -61,11 +67,15 @@ class InstanceFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._naming, self._committing = threading.Lock(), threading.Lock()
+        self._n_named = self._n_durable = 0
         try:
             path.mkdir(parents=True, exist_ok=True)
             for stale in path.glob(".*.part"):
                 stale.unlink()
+            _sync_folder(path.parent)
+            _sync_folder(path)
         except OSError as exc:
             raise self._full(exc) from exc
 
@@ -74,7 +84,11 @@ class InstanceFolder:
         return {path.stem for path in self.path.glob("*.dcm")}
 
     def has(self, uid: str) -> bool:
-        return (self.path / f"{uid}.dcm").exists()
+        """Whether the file is there to stay."""
+        is_there = self._path(uid).exists()
+        if is_there:
+            self._make_names_durable()
+        return is_there
 
     @contextmanager
     def draft(self) -> Iterator[Draft]:
@@ -86,8 +100,7 @@ class InstanceFolder:
             If the disk does not take it.
         """
         try:
-            handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self.path)
-            draft = Draft(self, handle, Path(name))
+            draft = Draft(self, self.path / f".{next(self._numbers)}.part")
         except OSError as exc:
             raise self._full(exc) from exc
         try:
@@ -97,6 +110,28 @@ class InstanceFolder:
         finally:
             draft.close()
 
+    def _give_name(self, draft: Path, uid: str) -> bool:
+        final = self._path(uid)
+        with self._naming:
+            is_new = not final.exists()
+            if is_new:
+                draft.rename(final)
+                self._n_named += 1
+        self._make_names_durable()
+        return is_new
+
+    def _make_names_durable(self) -> None:
+        """Group commit: one sync of the folder serves every thread that came while another one was going on."""
+        mine = self._n_named
+        with self._committing:
+            if self._n_durable < mine:
+                n_named = self._n_named
+                _sync_folder(self.path)
+                self._n_durable = n_named
+
+    def _path(self, uid: str) -> Path:
+        return self.path / f"{uid}.dcm"
+
     def _full(self, exc: OSError) -> StoreFull:
         # The folder's own name may tell the study.
         return StoreFull(path=self.path.parent, reason=exc.strerror or type(exc).__name__)
@@ -105,19 +140,19 @@ class InstanceFolder:
 class Draft:
     """A file being received."""
 
-    def __init__(self, folder: InstanceFolder, handle: int, path: Path) -> None:
+    def __init__(self, folder: InstanceFolder, path: Path) -> None:
         self._folder = folder
-        self._file = os.fdopen(handle, "r+b", buffering=0)
         self._path = path
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._is_kept = False
 
     def write(self, data: Fragment) -> None:
         while data:
-            data = memoryview(data)[self._file.write(data) or 0 :]
+            data = memoryview(data)[os.write(self._handle, data) :]
 
     def sop_instance_uid(self) -> str | None:
         """Media Storage SOP Instance UID of a Part-10 file just written; None when its head cannot be read."""
-        self._file.seek(0)
-        head = self._file.read(_META_BYTES) or b""
+        head = os.pread(self._handle, _META_BYTES, 0)
         if head[128:132] != b"DICM":
             return None
         with suppress(MessageBroken):
@@ -130,19 +165,19 @@ class Draft:
 
     def keep_as(self, uid: str) -> bool:
         """Make it durable under its name; False when the instance was there already (the older one stays)."""
-        os.fsync(self._file.fileno())
-        final = self._folder.path / f"{uid}.dcm"
-        with self._folder._lock:
-            if final.exists():
-                return False
-            self._path.rename(final)
-        folder = os.open(self._folder.path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return True
+        os.fsync(self._handle)
+        self._is_kept = self._folder._give_name(self._path, uid)
+        return self._is_kept
 
     def close(self) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        os.close(self._handle)
+        if not self._is_kept:
+            self._path.unlink(missing_ok=True)
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -40,6 +40,9 @@ _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _DEEPEST = 64
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_LAYOUTS = {  # by byte order: tag and length; tag, VR and length; a length of 32 bits
+    order: (struct.Struct(order + "HHL"), struct.Struct(order + "HH2sH"), struct.Struct(order + "L")) for order in "<>"
+}
 
 
 class MessageBroken(ValueError):
@@ -219,16 +222,14 @@ class _Encoding:
 
     def header(self, data: bytes, at: int) -> tuple[int, bytes, int, int]:
         """Tag, VR, value length, and where the value begins (PS3.5 7.1)."""
-        order = ">" if self.is_big_endian else "<"
+        implicit, explicit, long_length = _LAYOUTS[">" if self.is_big_endian else "<"]
         try:
-            group, element = struct.unpack_from(order + "HH", data, at)
-            tag = group << 16 | element
+            group, element, vr, length = explicit.unpack_from(data, at)
             if self.is_implicit or group == 0xFFFE:
-                return tag, b"", struct.unpack_from(order + "L", data, at + 4)[0], at + 8
-            vr = bytes(data[at + 4 : at + 6])
+                return group << 16 | element, b"", implicit.unpack_from(data, at)[2], at + 8
             if vr in _LONG_VRS:
-                return tag, vr, struct.unpack_from(order + "L", data, at + 8)[0], at + 12
-            return tag, vr, struct.unpack_from(order + "H", data, at + 6)[0], at + 8
+                return group << 16 | element, vr, long_length.unpack_from(data, at + 8)[0], at + 12
+            return group << 16 | element, vr, length, at + 8
         except struct.error as exc:
             raise MessageBroken("the data set ends inside an element") from exc
 

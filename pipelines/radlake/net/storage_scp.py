@@ -16,9 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from radlake.dicom.uids import transfer_syntax
+from radlake.errors import PortBusy
 from radlake.log import get_logger
+from radlake.net.connection import AssociationLost
 from radlake.net.contexts import choose_transfer_syntax
 from radlake.net.delivery import Delivery
+from radlake.net.instance_files import Fragment
 from radlake.net.message import (
     SUCCESS,
     Command,
@@ -29,20 +32,20 @@ from radlake.net.message import (
     encode_response,
     has_data_set,
 )
-from radlake.net.upper_layer import Association, AssociationLost, AssociationReleased, Context
+from radlake.net.pdu import Context
+from radlake.net.upper_layer import Association, AssociationReleased
 
-__all__ = ["PortBusy", "receiving"]
+__all__ = ["receiving"]
 
+_MOST_ASSOCIATIONS = 64  # at one port; the next is asked to come again
+_MOST_CONNECTIONS = 4 * _MOST_ASSOCIATIONS  # also those that have not said who they are
+_OPENING_SECONDS = 30.0  # to say so (ARTIM timer, PS3.8 9.1.5)
 _PARTING_SECONDS = 5.0
 _NOT_AUTHORIZED = 0x0124
 _STUDY_INSTANCE_UID = 0x0020000D
 _HEAD_BYTES = 256 * 1024  # where the Study Instance UID is looked for
 
 log = get_logger()
-
-
-class PortBusy(Exception):
-    """Our port cannot be opened; most often another harvest has it."""
 
 
 @contextmanager
@@ -63,6 +66,7 @@ def receiving(
     Raises
     ------
     PortBusy
+        Most often another harvest has our port.
     """
     key = (ae_title, host, port)
     with _lock:
@@ -70,7 +74,7 @@ def receiving(
         if server is None:
             server = _servers[key] = _Server(ae_title, host, port, timeout=timeout, tls=tls)
         if study_uid in server.awaited:
-            raise PortBusy("the study is awaited already")
+            raise PortBusy(port=port, reason="the study is awaited already")
         server.awaited[study_uid] = delivery
     try:
         yield
@@ -103,7 +107,7 @@ class _Server:
             else:
                 self._socket = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
         except OSError as exc:
-            raise PortBusy(exc.strerror or str(exc)) from exc
+            raise PortBusy(port=port, reason=exc.strerror or str(exc)) from exc
         self._is_stopped = False
         threading.Thread(target=self._listen, name="storage-scp", daemon=True).start()
 
@@ -124,29 +128,50 @@ class _Server:
             except OSError:
                 time.sleep(0.05)  # stopped, or no file handle left for a while
                 continue
-            threading.Thread(target=self._serve, args=(sock,), name="storage-scp-association", daemon=True).start()
+            if len(self._sockets) >= _MOST_CONNECTIONS:
+                sock.close()
+                continue
+            self._sockets.add(sock)
+            thread = threading.Thread(target=self._serve, args=(sock,), name="storage-scp-association", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread left for a while
+                self._forget(sock)
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            sock.settimeout(self._timeout)
+            sock.settimeout(min(self._timeout, _OPENING_SECONDS))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
+                self._sockets.discard(sock)
                 sock = self._tls.wrap_socket(sock, server_side=True)
-            self._sockets.add(sock)
+                self._sockets.add(sock)
             assoc = Association.accept(
-                sock, ae_title=self._ae_title, choose=choose_transfer_syntax, timeout=self._timeout
+                sock,
+                ae_title=self._ae_title,
+                choose=choose_transfer_syntax,
+                timeout=min(self._timeout, _OPENING_SECONDS),
+                has_room=len(self._sockets) <= _MOST_ASSOCIATIONS,
             )
-            while True:
-                context_id, command = assoc.receive()
-                self._answer(assoc, context_id, decode_command(command))
+            assoc.timeout = self._timeout
+            try:
+                while True:
+                    context_id, command = assoc.receive()
+                    self._answer(assoc, context_id, decode_command(command))
+            except MessageBroken:
+                assoc.abort()
+                raise
         except AssociationReleased:
             pass
         except (AssociationLost, MessageBroken, OSError) as exc:
             if not self._is_stopped:
                 log.warning("storage_association_lost", reason=str(exc))
         finally:
-            sock.close()
-            self._sockets.discard(sock)
+            self._forget(sock)
+
+    def _forget(self, sock: socket.socket) -> None:
+        sock.close()
+        self._sockets.discard(sock)
 
     def _answer(self, assoc: Association, context_id: int, command: Command) -> None:
         context = assoc.contexts.get(context_id)
@@ -160,18 +185,13 @@ class _Server:
             raise AssociationLost("it sent something that is no instance")
 
     def _store(self, assoc: Association, context: Context, command: Command) -> int:
-        fragments = assoc.data_set()
-        head = bytearray()
-        for fragment in fragments:
-            head += fragment
-            if len(head) >= _HEAD_BYTES:
-                break
-        study_uid = _study_uid(bytes(head), context=context)
+        pieces = assoc.data_set()
+        head, study_uid = _begin(pieces, context=context)
         with _lock:
             delivery = self.awaited.get(study_uid)
             if delivery:
                 delivery.begin()
-        data = itertools.chain([head], fragments)
+        data = itertools.chain([head], pieces)
         if delivery:
             return delivery.store(command, data, transfer_syntax=context.transfer_syntax)
         for _ in data:
@@ -185,8 +205,23 @@ def _shut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _study_uid(head: bytes, *, context: Context) -> str:
-    """Study Instance UID of the beginning of a data set; empty when it is not there."""
+def _begin(pieces: Iterator[memoryview], *, context: Context) -> tuple[Fragment, str]:
+    """The first piece of a data set, or more where that is short, and the Study Instance UID that stands in it."""
+    head: Fragment = b""
+    n_tried = 0
+    for piece in pieces:
+        head = head + piece if head else piece
+        if len(head) >= 2 * n_tried:
+            n_tried = len(head)
+            study_uid = _study_uid(bytes(head), context=context)
+            if study_uid is not None or n_tried >= _HEAD_BYTES:
+                return head, study_uid or ""
+        head = bytes(head)
+    return head, _study_uid(bytes(head), context=context) or ""
+
+
+def _study_uid(head: bytes, *, context: Context) -> str | None:
+    """Study Instance UID of the beginning of a data set; empty when there is none, None when it does not go so far."""
     encoding = transfer_syntax(context.transfer_syntax)
     if encoding is None:
         return ""
@@ -196,4 +231,4 @@ def _study_uid(head: bytes, *, context: Context) -> str:
         for tag, value in elements(head, is_implicit=encoding.is_implicit, is_big_endian=encoding.is_big_endian):
             if tag >= _STUDY_INSTANCE_UID:
                 return value.decode("latin-1").strip(" \0") if tag == _STUDY_INSTANCE_UID else ""
-    return ""
+    return None

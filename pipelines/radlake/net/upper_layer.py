@@ -1,44 +1,46 @@
 """DICOM Upper Layer over TCP (PS3.8): one association on a blocking socket.
 
-Negotiation, fragments, release, abort and silence belong here. What a message says is in `message`; what to do with
-it is in `dimse`, `c_store` and `storage_scp`. There are no threads: the caller sends and receives in turn, and a data
-set passes through as fragments, so that memory does not grow with the size of an instance.
+Negotiation, fragments, release and abort belong here; their bytes are in `pdu`, the socket and its silence in
+`connection`. What a message says is in `message`; what to do with it is in `dimse` and `storage_scp`. There are no
+threads: the caller sends and receives in turn, and a data set passes through in pieces as they arrive, so that memory
+does not grow with the size of an instance, nor with that of a PDU.
 """
 
 from __future__ import annotations
 
-import select
 import socket
-import ssl
 import struct
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
-__all__ = [
-    "Association",
-    "AssociationLost",
-    "AssociationRefused",
-    "AssociationReleased",
-    "Context",
-    "Proposal",
-    "open_socket",
-]
+from radlake.net.connection import AssociationLost, Connection
+from radlake.net.pdu import (
+    MAX_CONTEXTS,
+    MAX_PDU,
+    RELEASE_RP,
+    RELEASE_RQ,
+    Context,
+    Kind,
+    Negotiation,
+    PduBroken,
+    Proposal,
+    Reason,
+    Refusal,
+    Rejection,
+    abort,
+    associate_ac,
+    associate_rj,
+    associate_rq,
+    p_data,
+    parse_associate,
+)
 
-IMPLEMENTATION_CLASS_UID = "2.25.138850976236616442973440399222674701542"
-IMPLEMENTATION_VERSION_NAME = "RADLAKE"
-MAX_PDU = 131_072  # what we are ready to receive; DCMTK sends no more
-MAX_CONTEXTS = 128  # odd numbers of one byte (PS3.8 9.3.2.2)
+__all__ = ["Association", "AssociationRefused", "AssociationReleased"]
 
-_ASSOCIATE_RQ, _ASSOCIATE_AC, _ASSOCIATE_RJ, _P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(1, 8)
-_APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
-_IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_COMMAND, _LAST = 1, 2  # of a fragment, PS3.8 E.2
 _LARGEST_COMMAND = 64 * 1024
+_LARGEST_ASSOCIATE = 256 * 1024
 _LARGEST_PDU = 64 * 1024 * 1024  # a length beyond this is not a PDU of a DICOM peer
-_CLOSING_SECONDS = 5.0
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 _REASONS = {  # (source, reason) of A-ASSOCIATE-RJ, PS3.8 9.3.4
     (1, 1): "no reason given",
@@ -50,10 +52,12 @@ _REASONS = {  # (source, reason) of A-ASSOCIATE-RJ, PS3.8 9.3.4
     (3, 1): "temporary congestion",
     (3, 2): "local limit exceeded: it has no association left for us",
 }
-
-
-class AssociationLost(Exception):
-    """The association ended before the exchange did: aborted, closed, silent or not DICOM."""
+_REJECTED = {
+    Rejection.APPLICATION_CONTEXT: "it does not speak DICOM as we know it (application context)",
+    Rejection.CALLED_AE_TITLE: "it called another AE title than ours",
+    Rejection.PROTOCOL_VERSION: "it speaks another version of the protocol",
+    Rejection.LOCAL_LIMIT: "we have as many associations as we can serve",
+}
 
 
 class AssociationReleased(Exception):
@@ -77,43 +81,6 @@ class AssociationRefused(Exception):
         super().__init__(_REASONS.get((source, reason), f"source {source}, reason {reason}"))
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A presentation context that we propose; `is_scp` offers to receive, as C-GET needs (PS3.7 D.3.3.4)."""
-
-    abstract_syntax: str
-    transfer_syntaxes: tuple[str, ...]
-    is_scp: bool = False
-
-
-@dataclass(frozen=True)
-class Context:
-    """An accepted presentation context."""
-
-    context_id: int
-    abstract_syntax: str
-    transfer_syntax: str
-
-
-def open_socket(host: str, port: int, *, seconds: float, tls: ssl.SSLContext | None) -> socket.socket:
-    """Connect; every step ends within `seconds`.
-
-    Raises
-    ------
-    OSError
-        Also of its kinds `TimeoutError`, `ssl.SSLError`, `socket.gaierror`.
-    """
-    sock = socket.create_connection((host, port), timeout=seconds)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if tls is None:
-        return sock
-    try:
-        return tls.wrap_socket(sock, server_hostname=host)
-    except BaseException:
-        sock.close()
-        raise
-
-
 class Association:
     """An established association; `request` or `accept` makes one.
 
@@ -121,19 +88,13 @@ class Association:
     ----------
     contexts : dict
         Accepted contexts by their id.
-    peer_ae_title : str
-        The calling AE title, when the peer opened the association.
     """
 
     def __init__(self, sock: socket.socket, *, timeout: float) -> None:
         self.contexts: dict[int, Context] = {}
-        self.peer_ae_title = ""
-        self._sock = sock
-        self.timeout = timeout
+        self._connection = Connection(sock, timeout=timeout, farewell=abort(Reason.USER))
         self._peer_max_pdu = 0
-        self._buffer = bytearray(2 * MAX_PDU)
-        self._begin = self._end = 0  # what is received and not read yet
-        self._pdvs: deque[tuple[int, int, memoryview]] = deque()
+        self._pdu_left = 0  # bytes of the P-DATA PDU at hand that are not read yet
 
     @classmethod
     def request(
@@ -150,28 +111,19 @@ class Association:
         """
         self = cls(sock, timeout=timeout)
         proposed = {2 * n + 1: proposal for n, proposal in enumerate(proposals[:MAX_CONTEXTS])}
-        roles = {proposal.abstract_syntax: b"\0\1" for proposal in proposals if proposal.is_scp}
-        items = [_item(0x10, _APPLICATION_CONTEXT)]
-        for context_id, proposal in proposed.items():
-            syntaxes = b"".join(_item(0x40, uid.encode("ascii")) for uid in proposal.transfer_syntaxes)
-            abstract = _item(0x30, proposal.abstract_syntax.encode("ascii"))
-            items.append(_item(0x20, bytes([context_id, 0, 0, 0]) + abstract + syntaxes))
-        items.append(_item(0x50, _user_information(roles)))
-        self._write(_pdu(_ASSOCIATE_RQ, _associate(called, calling) + b"".join(items)))
-        kind, body = self._read_pdu()
-        if kind == _ASSOCIATE_RJ and len(body) == 4:
-            refused = AssociationRefused(result=body[1], source=body[2], reason=body[3])
-            self._sock.close()
-            raise refused
-        if kind != _ASSOCIATE_AC:
-            self._fail(kind, body)
-        for item, value in self._items(body[68:]):
-            if item == 0x21 and len(value) > 4 and value[2] == 0 and value[0] in proposed:
-                chosen = dict(self._items(value[4:])).get(0x40, b"")
-                context = Context(value[0], proposed[value[0]].abstract_syntax, _text(chosen))
-                self.contexts[context.context_id] = context
-            elif item == 0x50:
-                self._peer_max_pdu = _max_length(dict(self._items(value)))
+        self._connection.write(associate_rq(called=called, calling=calling, proposed=proposed))
+        kind, length = self._next_pdu()
+        if kind == Kind.ASSOCIATE_RJ and length == 4:
+            _, result, source, reason = self._connection.take(4)
+            self._connection.close()
+            raise AssociationRefused(result=result, source=source, reason=reason)
+        if kind != Kind.ASSOCIATE_AC:
+            self._unexpected(kind, length)
+        negotiation, _ = self._read_associate(length)
+        for context_id, result, _, syntaxes in negotiation.contexts:
+            if result == 0 and context_id in proposed:
+                abstract_syntax = proposed[context_id].abstract_syntax
+                self.contexts[context_id] = Context(context_id, abstract_syntax, (*syntaxes, "")[0])
         return self
 
     @classmethod
@@ -180,57 +132,42 @@ class Association:
         sock: socket.socket,
         *,
         ae_title: str,
-        choose: Callable[[str, Sequence[str]], str | None],
+        choose: Callable[[str, Sequence[str]], str | Refusal],
         timeout: float,
+        has_room: bool = True,
     ) -> Association:
         """Answer a proposal: accept each context for which `choose` names one of its transfer syntaxes.
 
         Raises
         ------
         AssociationLost
-            If the peer calls another AE title (it is told so) or does not speak DICOM.
+            If the peer calls another AE title or there is no room for it (it is told so), or it does not speak DICOM.
         """
         self = cls(sock, timeout=timeout)
-        kind, body = self._read_pdu()
-        if kind != _ASSOCIATE_RQ or len(body) < 68:
-            self._fail(kind, body)
-        body = bytes(body)
-        self.peer_ae_title = _text(body[20:36])
-        if _text(body[4:20]) != ae_title:
-            self._write(_pdu(_ASSOCIATE_RJ, b"\0\1\1\7"))
-            self._close_in_order()
-            raise AssociationLost("it called another AE title than ours")
-        answers = [_item(0x10, _APPLICATION_CONTEXT)]
-        for item, value in self._items(memoryview(body)[68:]):
-            if item == 0x20 and len(value) > 4:
-                parts = list(self._items(value[4:]))
-                abstract = next((_text(uid) for part, uid in parts if part == 0x30), "")
-                offered = [_text(uid) for part, uid in parts if part == 0x40]
-                chosen = choose(abstract, offered)
-                result = 3 if chosen is None else 0  # 3: abstract syntax not supported
-                syntax = _item(0x40, (chosen or _IMPLICIT_VR_LITTLE_ENDIAN).encode("ascii"))
-                answers.append(_item(0x21, bytes([value[0], 0, result, 0]) + syntax))
-                if chosen is not None:
-                    self.contexts[value[0]] = Context(value[0], abstract, chosen)
-            elif item == 0x50:
-                self._peer_max_pdu = _max_length(dict(self._items(value)))
-        answers.append(_item(0x50, _user_information({})))
-        self._write(_pdu(_ASSOCIATE_AC, body[:68] + b"".join(answers)))
+        kind, length = self._next_pdu()
+        if kind != Kind.ASSOCIATE_RQ:
+            self._unexpected(kind, length)
+        negotiation, raw = self._read_associate(length)
+        rejection = negotiation.rejection(ae_title=ae_title) or (None if has_room else Rejection.LOCAL_LIMIT)
+        if rejection is not None:
+            self._connection.fail(_REJECTED[rejection], associate_rj(rejection))
+        answers = negotiation.answers(choose)
+        self.contexts = {key: answer for key, answer in answers.items() if isinstance(answer, Context)}
+        self._connection.write(associate_ac(raw, answers=answers, window=negotiation.window))
         return self
 
     @property
     def timeout(self) -> float:
         """Seconds of silence that end the association."""
-        return self._timeout
+        return self._connection.timeout
 
     @timeout.setter
     def timeout(self, seconds: float) -> None:
-        self._timeout = seconds
-        self._sock.settimeout(seconds)
+        self._connection.timeout = seconds
 
     @property
     def peer_host(self) -> str:
-        return str(self._sock.getpeername()[0])
+        return self._connection.peer_host
 
     def context_for(self, abstract_syntax: str) -> int | None:
         """Id of an accepted context of an abstract syntax; None when the peer accepted none."""
@@ -240,13 +177,11 @@ class Association:
         """Send a message: a command set and, unless empty, a data set."""
         largest = max(min(self._peer_max_pdu or MAX_PDU, MAX_PDU), 128) - 6
         pdus = []
-        for content, is_command in ((command, 1), (data, 0)):
+        for content, is_command in ((command, _COMMAND), (data, 0)):
             for begin in range(0, len(content), largest):
-                fragment = content[begin : begin + largest]
-                is_last = 2 if begin + largest >= len(content) else 0
-                pdv = struct.pack(">LBB", len(fragment) + 2, context_id, is_command | is_last) + fragment
-                pdus.append(_pdu(_P_DATA, pdv))
-        self._write(b"".join(pdus))
+                is_last = _LAST if begin + largest >= len(content) else 0
+                pdus.append(p_data(context_id, is_command | is_last, content[begin : begin + largest]))
+        self._connection.write(b"".join(pdus))
 
     def receive(self) -> tuple[int, bytes]:
         """Wait for the command set of the next message: context id and bytes.
@@ -255,189 +190,114 @@ class Association:
         ------
         AssociationReleased, AssociationLost
         """
-        command = b""
-        while True:
-            context_id, control, fragment = self._next_pdv()
-            if not control & 1:
-                self._give_up("a data set came where a command was due")
-            command += fragment
-            if len(command) > _LARGEST_COMMAND:
-                self._give_up("a command that does not end")
-            if control & 2:
-                return context_id, command
+        self._connection.restart_clock()
+        command, is_last, context_id = b"", 0, 0
+        while not is_last:
+            context_id, control, length = self._next_fragment()
+            if not control & _COMMAND:
+                self._give_up("a data set came where a command was due", Reason.UNEXPECTED_PDU)
+            if len(command) + length > _LARGEST_COMMAND:
+                self._give_up("a command that does not end", Reason.INVALID_PARAMETER)
+            command += self._connection.take(length)
+            is_last = control & _LAST
+        self._connection.restart_clock()
+        return context_id, command
 
     def data_set(self) -> Iterator[memoryview]:
-        """Fragments of the data set that belongs to the command just received; use each before you take the next.
+        """The data set that belongs to the command just received, in pieces as they arrive.
 
-        It must be read to its end before the next message.
+        Use each piece before you take the next: they share one buffer. It must be read to its end before the next
+        message.
         """
-        while True:
-            _, control, fragment = self._next_pdv()
-            if control & 1:
-                self._give_up("a command came where a data set was due")
-            yield fragment
-            if control & 2:
-                return
+        some, is_last = self._connection.some, 0
+        while not is_last:
+            _, control, length = self._next_fragment()
+            if control & _COMMAND:
+                self._give_up("a command came where a data set was due", Reason.UNEXPECTED_PDU)
+            while length:
+                piece = some(length)
+                length -= len(piece)
+                yield piece
+            is_last = control & _LAST
 
     def whole_data_set(self) -> bytes:
         """The same in one piece, for what is small."""
         data = bytearray()
-        for fragment in self.data_set():
-            data += fragment
+        for piece in self.data_set():
+            data += piece
         return bytes(data)
 
     def is_readable(self, *, seconds: float) -> bool:
         """Whether something arrives within `seconds`."""
-        if self._pdvs or self._begin < self._end:
-            return True
-        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
-            return True
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return self._connection.is_readable(seconds=seconds)
 
     def release(self) -> None:
         """End in good order; never raises."""
         try:
-            self._sock.settimeout(min(self._timeout, _CLOSING_SECONDS))
-            self._write(_pdu(_RELEASE_RQ, b"\0\0\0\0"))
-            while (kind := self._read_pdu()[0]) != _RELEASE_RP:
-                if kind == _RELEASE_RQ:  # both sides at once (PS3.8 7.2.2.7)
-                    self._write(_pdu(_RELEASE_RP, b"\0\0\0\0"))
-                elif kind != _P_DATA:
+            self._connection.hurry()
+            self._connection.write(RELEASE_RQ)
+            self._connection.restart_clock()
+            while (pdu := self._next_pdu())[0] != Kind.RELEASE_RP:
+                kind, length = pdu
+                if kind == Kind.RELEASE_RQ:  # both sides at once (PS3.8 7.2.2.7)
+                    self._connection.write(RELEASE_RP)
+                elif kind != Kind.P_DATA:
                     break
-        except (AssociationLost, OSError):
+                while length:
+                    length -= len(self._connection.some(length))
+        except AssociationLost:
             pass
-        self._sock.close()
+        self._connection.close()
 
     def abort(self) -> None:
         """End at once; never raises."""
         try:
-            self._sock.settimeout(min(self._timeout, _CLOSING_SECONDS))
-            self._sock.sendall(_pdu(_ABORT, b"\0\0\0\0"))
-        except OSError:
+            self._connection.hurry()
+            self._connection.write(abort(Reason.USER))
+        except AssociationLost:
             pass
-        self._sock.close()
+        self._connection.close()
 
-    def _next_pdv(self) -> tuple[int, int, memoryview]:
-        while not self._pdvs:
-            kind, body = self._read_pdu()
-            if kind == _RELEASE_RQ:
-                self._write(_pdu(_RELEASE_RP, b"\0\0\0\0"))
-                self._close_in_order()
+    def _next_fragment(self) -> tuple[int, int, int]:
+        """Context id, control header and length of the next presentation data value (PS3.8 9.3.5.1)."""
+        while not self._pdu_left:
+            kind, length = self._next_pdu()
+            if kind == Kind.RELEASE_RQ:
+                self._connection.close(RELEASE_RP)
                 raise AssociationReleased
-            if kind != _P_DATA:
-                self._fail(kind, body)
-            while body:
-                if len(body) < 6 or (length := int.from_bytes(body[:4], "big")) < 2 or len(body) < 4 + length:
-                    self._give_up("a presentation data value has a wrong length")
-                self._pdvs.append((body[4], body[5], body[6 : 4 + length]))
-                body = body[4 + length :]
-        return self._pdvs.popleft()
+            if kind != Kind.P_DATA:
+                self._unexpected(kind, length)
+            self._pdu_left = length
+        head = self._connection.take(min(6, self._pdu_left))
+        length = int.from_bytes(head[:4], "big")
+        self._pdu_left -= 4 + length
+        if len(head) < 6 or length < 2 or self._pdu_left < 0:
+            self._give_up("a presentation data value has a wrong length", Reason.INVALID_PARAMETER)
+        return head[4], head[5], length - 2
 
-    def _read_pdu(self) -> tuple[int, memoryview]:
-        """Type and body of the next PDU; the body is valid until the next call."""
-        kind, length = struct.unpack(">BxL", self._take(6))
-        if not _ASSOCIATE_RQ <= kind <= _ABORT or length > _LARGEST_PDU:
-            self._give_up("it does not speak DICOM")
-        return kind, self._take(length)
+    def _next_pdu(self) -> tuple[int, int]:
+        """Type of the next PDU, and length of its body, which is left to read."""
+        kind, length = struct.unpack(">BxL", self._connection.take(6))
+        if not Kind.ASSOCIATE_RQ <= kind <= Kind.ABORT or length > _LARGEST_PDU:
+            self._give_up("it does not speak DICOM", Reason.UNRECOGNIZED_PDU)
+        return kind, length
 
-    def _take(self, n: int) -> memoryview:
-        """The next n bytes, received in reads as large as the buffer allows."""
-        if n > len(self._buffer):
-            larger = bytearray(n)
-            larger[: self._end - self._begin] = self._buffer[self._begin : self._end]
-            self._buffer, self._begin, self._end = larger, 0, self._end - self._begin
-        view = memoryview(self._buffer)
-        if self._begin + n > len(view):
-            view[: self._end - self._begin] = view[self._begin : self._end]
-            self._begin, self._end = 0, self._end - self._begin
-        while self._end - self._begin < n:
-            try:
-                received = self._sock.recv_into(view[self._end :])
-            except TimeoutError:
-                self._give_up(f"silent for {self._sock.gettimeout():g} s")
-            except OSError as exc:
-                self._sock.close()
-                raise AssociationLost(f"connection lost: {exc.strerror or exc}") from exc
-            if not received:
-                self._sock.close()
-                raise AssociationLost("connection closed by the peer")
-            self._end += received
-            if _QUICKACK is not None:
-                # A sender with Nagle's algorithm waits 40 ms for this at every instance.
-                with suppress(OSError):
-                    self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        taken = view[self._begin : self._begin + n]
-        self._begin += n
-        return taken
-
-    def _items(self, body: memoryview) -> Iterator[tuple[int, memoryview]]:
-        while body:
-            if len(body) < 4 or len(body) < 4 + (length := int.from_bytes(body[2:4], "big")):
-                self._give_up("an item of the negotiation has a wrong length")
-            yield body[0], body[4 : 4 + length]
-            body = body[4 + length :]
-
-    def _write(self, data: bytes) -> None:
+    def _read_associate(self, length: int) -> tuple[Negotiation, bytes]:
+        if length > _LARGEST_ASSOCIATE:
+            self._give_up("a negotiation that does not end", Reason.INVALID_PARAMETER)
+        body = bytes(self._connection.take(length))
         try:
-            self._sock.sendall(data)
-        except TimeoutError:
-            self._give_up(f"takes nothing for {self._sock.gettimeout():g} s")
-        except OSError as exc:
-            self._sock.close()
-            raise AssociationLost(f"connection lost: {exc.strerror or exc}") from exc
+            negotiation = parse_associate(memoryview(body))
+        except PduBroken as exc:
+            self._give_up(str(exc), Reason.INVALID_PARAMETER)
+        self._peer_max_pdu = negotiation.max_pdu
+        return negotiation, body
 
-    def _close_in_order(self) -> None:
-        """Let the peer read our last word and close first; a few seconds at most."""
-        try:
-            self._sock.settimeout(_CLOSING_SECONDS)
-            while self._sock.recv(4096):
-                pass
-        except OSError:
-            pass
-        self._sock.close()
+    def _unexpected(self, kind: int, length: int) -> NoReturn:
+        if kind == Kind.ABORT:
+            is_provider = length == 4 and self._connection.take(4)[2] == 2
+            self._connection.fail(f"aborted by {'its upper layer' if is_provider else 'the peer'}")
+        self._give_up(f"an unexpected PDU of type {kind}", Reason.UNEXPECTED_PDU)
 
-    def _fail(self, kind: int, body: memoryview) -> NoReturn:
-        if kind == _ABORT:
-            self._sock.close()
-            by = "its upper layer" if len(body) > 2 and body[2] == 2 else "the peer"
-            raise AssociationLost(f"aborted by {by}")
-        self._give_up(f"an unexpected PDU of type {kind}")
-
-    def _give_up(self, why: str) -> NoReturn:
-        self.abort()
-        raise AssociationLost(why)
-
-
-def _pdu(kind: int, body: bytes) -> bytes:
-    return struct.pack(">BxL", kind, len(body)) + body
-
-
-def _item(kind: int, body: bytes) -> bytes:
-    return struct.pack(">BxH", kind, len(body)) + body
-
-
-def _associate(called: str, calling: str) -> bytes:
-    return struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode("ascii"), calling.ljust(16).encode("ascii"))
-
-
-def _user_information(roles: dict[str, bytes]) -> bytes:
-    """Maximum length, implementation, and the roles that we offer (PS3.8 Annex D, PS3.7 D.3.3)."""
-    selections = b"".join(
-        _item(0x54, struct.pack(">H", len(uid)) + uid.encode("ascii") + role) for uid, role in roles.items()
-    )
-    return (
-        _item(0x51, struct.pack(">L", MAX_PDU))
-        + _item(0x52, IMPLEMENTATION_CLASS_UID.encode("ascii"))
-        + selections
-        + _item(0x55, IMPLEMENTATION_VERSION_NAME.encode("ascii"))
-    )
-
-
-def _max_length(items: dict[int, memoryview]) -> int:
-    return int.from_bytes(items.get(0x51, b""), "big")
-
-
-def _text(raw: memoryview | bytes) -> str:
-    return bytes(raw).decode("ascii", "replace").strip(" \0")
+    def _give_up(self, why: str, reason: Reason) -> NoReturn:
+        self._connection.fail(why, abort(reason))

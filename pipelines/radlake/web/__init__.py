@@ -7,6 +7,6 @@ shown was published before: no page sees the restricted zone.
 from __future__ import annotations
 
 from radlake.web.app import create_app
-from radlake.web.server import PortBusy, serve
+from radlake.web.server import serve
 
-__all__ = ["PortBusy", "create_app", "serve"]
+__all__ = ["create_app", "serve"]

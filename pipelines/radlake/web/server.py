@@ -11,19 +11,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from radlake.config import Settings
+from radlake.errors import PortBusy
 from radlake.lake import Lake, duck
 from radlake.web.app import create_app
 from radlake.web.snapshot import TABLES
 
-__all__ = ["PortBusy", "app_of", "listen", "serve"]
-
-
-class PortBusy(OSError):
-    """Another program listens there; `next_free` is the first port above that is free, if any of the next 50 is."""
-
-    def __init__(self, host: str, port: int, next_free: int | None) -> None:
-        super().__init__(errno.EADDRINUSE, f"port {port} of {host} is busy")
-        self.host, self.port, self.next_free = host, port, next_free
+__all__ = ["app_of", "listen", "serve"]
 
 
 def app_of(settings: Settings) -> FastAPI:
@@ -42,14 +35,14 @@ def listen(host: str, port: int) -> socket.socket:
     Raises
     ------
     PortBusy
-        When another program listens there.
+        When another program listens there; its fact `next_free` is the first free one of the next 50 ports, or None.
     """
     try:
         return _bound(host, port)
     except OSError as exc:
         if exc.errno != errno.EADDRINUSE:
             raise
-        raise PortBusy(host, port, _next_free(host, port)) from exc
+        raise PortBusy(port=port, reason=exc.strerror, next_free=_next_free(host, port)) from exc
 
 
 def serve(

@@ -24,6 +24,7 @@ from radlake.net import DimseNode, FolderNode, StudyFound, Window, connect
 from radlake.net.contexts import VERIFICATION, choose_transfer_syntax, plan_contexts
 from radlake.net.inventory import Inventory, plan_requests, studies_within, study_from_text
 from radlake.net.node import Tls
+from radlake.net.pdu import Refusal
 
 SERIES = {"1.1": "S1", "1.2": "S1", "1.3": "S1", "2.1": "S2", "2.2": "S2"}
 STUDY = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1"}
@@ -109,15 +110,15 @@ def test_an_association_has_room_for_127_and_every_class_gets_a_plain_one(n: int
         (CTImageStorage, [ExplicitVRBigEndian, ImplicitVRLittleEndian], ImplicitVRLittleEndian),
         (CTImageStorage, [ExplicitVRBigEndian], ExplicitVRBigEndian),
         (CTImageStorage, [DeflatedExplicitVRLittleEndian], DeflatedExplicitVRLittleEndian),
-        (CTImageStorage, ["1.2.840.113619.5.2"], None),
+        (CTImageStorage, ["1.2.840.113619.5.2"], Refusal.TRANSFER_SYNTAXES),
         ("1.3.12.2.1107.5.9.1", [ImplicitVRLittleEndian], ImplicitVRLittleEndian),
         (VERIFICATION, [ImplicitVRLittleEndian], ImplicitVRLittleEndian),
-        ("1.2.840.10008.5.1.4.1.2.2.1", [ImplicitVRLittleEndian], None),
+        ("1.2.840.10008.5.1.4.1.2.2.1", [ImplicitVRLittleEndian], Refusal.ABSTRACT_SYNTAX),
     ],
     ids=["first", "compressed", "not big endian", "big endian alone", "deflated", "private syntax", "private class",
          "echo", "a query is not storage"],
 )  # fmt: skip
-def test_what_our_storage_scp_accepts(abstract_syntax: str, offered: list[str], chosen: str | None) -> None:
+def test_what_our_storage_scp_accepts(abstract_syntax: str, offered: list[str], chosen: str | Refusal) -> None:
     assert choose_transfer_syntax(abstract_syntax, offered) == chosen
 
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radlake.net.upper_layer import (
-    MAX_PDU,
-    Association,
-    AssociationLost,
-    AssociationRefused,
-    AssociationReleased,
-    Proposal,
-    open_socket,
-)
+from radlake.net.connection import AssociationLost, open_socket
+from radlake.net.pdu import MAX_PDU, Proposal, Refusal
+from radlake.net.upper_layer import Association, AssociationRefused, AssociationReleased
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 EXPLICIT, IMPLICIT, J2K = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.90"
@@ -63,8 +57,10 @@ def request(sock: socket.socket, *, timeout: float = 5) -> Association:
 
 
 def accept(sock: socket.socket, ae_title: str = "PACS") -> Association:
-    def choose(abstract_syntax: str, offered: object) -> str | None:
-        return {CT: EXPLICIT, MR: None}[abstract_syntax] if EXPLICIT in list(offered) else None
+    def choose(abstract_syntax: str, offered: Sequence[str]) -> str | Refusal:
+        if abstract_syntax != CT:
+            return Refusal.ABSTRACT_SYNTAX
+        return EXPLICIT if EXPLICIT in offered else Refusal.TRANSFER_SYNTAXES
 
     return Association.accept(sock, ae_title=ae_title, choose=choose, timeout=5)
 
@@ -72,7 +68,6 @@ def accept(sock: socket.socket, ae_title: str = "PACS") -> Association:
 def echoing(sock: socket.socket) -> None:
     """Sends every message back until the release."""
     assoc = accept(sock)
-    assert assoc.peer_ae_title == "RADLAKE"
     with suppress(AssociationReleased):
         while True:
             context_id, command = assoc.receive()

@@ -1,0 +1,167 @@
+"""A TCP connection under an association: bytes in and out, with an end to every wait.
+
+One buffer of fixed size serves the whole connection: what arrives is handed on as a view of it. What the bytes mean is
+in `upper_layer`.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+__all__ = ["AssociationLost", "Connection", "open_socket"]
+
+_BUFFER = 262_144
+_PACE = 131_072  # bytes that must arrive within the time limit, unless the exchange goes on
+_CLOSING_SECONDS = 5.0
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+
+
+class AssociationLost(Exception):
+    """The association ended before the exchange did: aborted, closed, silent or not DICOM."""
+
+
+def open_socket(host: str, port: int, *, seconds: float, tls: ssl.SSLContext | None) -> socket.socket:
+    """Connect; every step ends within `seconds`.
+
+    Raises
+    ------
+    OSError
+        Also of its kinds `TimeoutError`, `ssl.SSLError`, `socket.gaierror`.
+    """
+    sock = socket.create_connection((host, port), timeout=seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if tls is None:
+        return sock
+    try:
+        return tls.wrap_socket(sock, server_hostname=host)
+    except BaseException:
+        sock.close()
+        raise
+
+
+class Connection:
+    """Reads and writes on one socket by one thread; whatever fails closes it and raises `AssociationLost`.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds within which something must arrive; and 128 KiB, unless `restart_clock` is called before. So neither a
+        silent peer nor one that sends a byte now and then holds the connection.
+    farewell : bytes
+        Said to a peer that exceeds it.
+    """
+
+    def __init__(self, sock: socket.socket, *, timeout: float, farewell: bytes) -> None:
+        self._sock = sock
+        self.timeout = timeout
+        self._farewell = farewell
+        self._view = memoryview(bytearray(_BUFFER))
+        self._begin = self._end = 0  # what arrived and is not taken yet
+        self.restart_clock()
+
+    @property
+    def timeout(self) -> float:
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._timeout = seconds
+        self._sock.settimeout(seconds)
+
+    @property
+    def peer_host(self) -> str:
+        return str(self._sock.getpeername()[0])
+
+    def restart_clock(self) -> None:
+        """The exchange goes on: the peer gets its full time again."""
+        self._n_in_pace, self._pace_began = 0, time.monotonic()
+
+    def take(self, n: int) -> memoryview:
+        """The next n bytes, at most 256 KiB; valid until the next call."""
+        if self._begin + n > _BUFFER:
+            left = self._end - self._begin
+            self._view[:left] = self._view[self._begin : self._end]
+            self._begin, self._end = 0, left
+        while self._end - self._begin < n:
+            self._receive()
+        self._begin += n
+        return self._view[self._begin - n : self._begin]
+
+    def some(self, most: int) -> memoryview:
+        """What has arrived of the next bytes: one at least, `most` at most; valid until the next call."""
+        if self._begin == self._end:
+            self._receive()
+        begin = self._begin
+        self._begin = min(self._end, begin + most)
+        return self._view[begin : self._begin]
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._sock.sendall(data)
+        except TimeoutError:
+            self.fail(f"takes nothing for {self._timeout:g} s", self._farewell)
+        except OSError as exc:
+            raise self._lost(exc) from exc
+
+    def is_readable(self, *, seconds: float) -> bool:
+        """Whether something arrives within `seconds`."""
+        if self._begin < self._end or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+            return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def hurry(self) -> None:
+        """What is left to say is said within seconds."""
+        with suppress(OSError):  # closed already
+            self.timeout = min(self._timeout, _CLOSING_SECONDS)
+
+    def close(self, last_words: bytes = b"") -> None:
+        """Close; never raises. Last words are read by the peer, unless it takes more than seconds to do so."""
+        with suppress(OSError):
+            if last_words:
+                # Closing while bytes are unread would reset the connection and drop what was just sent.
+                self.hurry()
+                self._sock.sendall(last_words)
+                self._sock.shutdown(socket.SHUT_WR)
+                until = time.monotonic() + self._timeout
+                while time.monotonic() < until and self._sock.recv_into(self._view):
+                    pass
+        self._sock.close()
+
+    def fail(self, why: str, last_words: bytes = b"") -> NoReturn:
+        self.close(last_words)
+        raise AssociationLost(why)
+
+    def _receive(self) -> None:
+        """Append to the buffer what has arrived, or the first that does."""
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        try:
+            received = self._sock.recv_into(self._view[self._end :])
+        except TimeoutError as exc:
+            self.close(self._farewell)
+            raise AssociationLost(f"silent for {self._timeout:g} s") from exc
+        except OSError as exc:
+            raise self._lost(exc) from exc
+        if not received:
+            self.fail("connection closed by the peer")
+        self._end += received
+        self._n_in_pace += received
+        if self._n_in_pace >= _PACE:
+            self.restart_clock()
+        elif time.monotonic() - self._pace_began > self._timeout:
+            self.fail(f"sent only {self._n_in_pace} bytes in {self._timeout:g} s", self._farewell)
+        if _QUICKACK is not None:
+            # A sender with Nagle's algorithm waits 40 ms for this at every instance; the kernel forgets it each time.
+            with suppress(OSError):
+                self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+    def _lost(self, exc: OSError) -> AssociationLost:
+        self._sock.close()
+        return AssociationLost(f"connection lost: {exc.strerror or exc}")
