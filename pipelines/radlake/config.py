@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     Attributes
     ----------
     lake : str
-        Folder or fsspec URL (`s3://bucket/prefix`) of the de-identified zone: objects and tables.
+        Folder or `s3://bucket/prefix` of the de-identified zone: objects and tables.
     restricted : Path
         Local folder of the restricted zone: spool, quarantine, ledger, key. Default `<lake>/restricted`;
         must be set when the lake is not local.
@@ -65,8 +65,12 @@ class Settings(BaseSettings):
     @field_validator("lake")
     @classmethod
     def _absolute(cls, value: str) -> str:
-        if value.startswith("file://"):
-            value = value.removeprefix("file://")
+        value = value.removeprefix("file://")
+        scheme, is_url, _ = value.partition("://")
+        if is_url and scheme != "s3":
+            raise ConfigInvalid(
+                path="The lake", problems=[f"{scheme}:// is no store of a lake; name a folder or s3://"]
+            )
         return value.rstrip("/") if "://" in value else str(Path(value).expanduser().resolve())
 
     @model_validator(mode="before")

@@ -150,7 +150,21 @@ class ContractBroken(PermanentError):
 
 
 class KeyMissing(PermanentError):
-    sentence = "The key {ref} is missing. Create it once with `radlake init`, or point RADLAKE_KEY at the existing one."
+    """A secret is not where its reference `ref` says: `env:NAME` or `file:PATH`."""
+
+    sentence = "The secret {ref} is missing or empty. {remedy}"
+    _REMEDIES: ClassVar = {
+        "env": "Set the environment variable {name}.",
+        "file": (
+            "If it is the root key, `radlake init` creates it once, and RADLAKE_KEY points at one that exists. "
+            "Otherwise write it to that file, readable by its owner only."
+        ),
+    }
+
+    def __str__(self) -> str:
+        kind, _, name = str(self.facts["ref"]).partition(":")
+        remedy = self._REMEDIES.get(kind, "Write where it is: env:NAME or file:PATH.").format(name=name)
+        return self.sentence.format(ref=self.facts["ref"], remedy=remedy)
 
 
 class KeyMismatch(PermanentError):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from radlake.cli._lake import LakeEmpty, filled_lake
+from radlake.config import Settings
 from radlake.errors import QueryInvalid, SourceMissing, StoreUnavailable
 from radlake.lake import Lake, S3Options, duck
 from radlake.lake.store import S3Store
@@ -198,3 +200,10 @@ def test_a_store_that_refuses_us_is_not_asked_again(
 
 def key(exam: str) -> pa.Table:
     return pa.table({"exam_pseudo_id": [exam]})
+
+
+def test_a_lake_without_a_table_is_told_to_who_reads_it(rgw: Rgw, tmp_path: Path):
+    given = {f"s3_{name}": getattr(rgw.options, name) for name in ("endpoint_url", "access_key", "secret_key")}
+    settings = Settings(lake=f"{rgw.bucket()}/provinze", restricted=tmp_path, **given)
+    with pytest.raises(LakeEmpty, match="check the name and the bucket"):
+        filled_lake(settings)

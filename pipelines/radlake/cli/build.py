@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from radlake.cli._lake import existing_lake
 from radlake.ingest.build import build_lake
 from radlake.machine import utc_now
 from radlake.sqlrun import load_queries
@@ -25,6 +26,7 @@ def build_command(
     known = {query.table.layer for query in load_queries()}
     if unknown := sorted(set(chosen or ()) - known):
         raise typer.BadParameter(f"no layer {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    existing_lake(ctx.obj)
     built = build_lake(ctx.obj, now=utc_now(), layers=chosen)
     table = Table(title="Build")
     for name in ("table", "rows", "withheld", "version", ""):

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from radlake.cli._lake import existing_lake
 from radlake.cli._stop import stoppable
 from radlake.cli.hospitals import chosen_hospitals, hospital_of_files
-from radlake.cli.init import ensure_key
 from radlake.cli.tables import summary_table
 from radlake.config import Settings
 from radlake.errors import RadlakeError
@@ -72,7 +72,7 @@ def folder(
 ) -> None:
     """Harvest a folder: every DICOM file ends stored, as a resend of a stored one, or in quarantine with a reason."""
     settings: Settings = ctx.obj
-    ensure_key(settings)
+    existing_lake(settings)
     known = hospital_of_files(settings, hospital)
     if known.region_code == "UNKNOWN":
         typer.echo(f"note: {hospital} has no region in {settings.hospitals}; it is counted as UNKNOWN", err=True)
@@ -97,7 +97,7 @@ def node(
 ) -> None:
     """Harvest the studies of a window of study dates from hospital nodes; run it again to fetch what is missing."""
     settings: Settings = ctx.obj
-    ensure_key(settings)
+    existing_lake(settings)
     today = date.today()
     first, last = since.date() if since else today - timedelta(days=1), until.date() if until else today
     if last < first:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from radlake.cli._lake import make_lake
 from radlake.config import Settings
 
 app = typer.Typer(help="Create a lake: its restricted zone and root key.")
@@ -34,12 +35,11 @@ def ensure_key(settings: Settings) -> bool:
 
 @app.command()
 def init(ctx: typer.Context) -> None:
-    """Create the restricted zone (mode 0700) and its root key (mode 0600). Existing ones are left alone.
+    """Create a lake: its restricted zone (mode 0700) and root key (mode 0600). Existing ones are left alone.
 
     Keep a copy of the key in a safe: without it, later studies of the same person get another pseudonym.
     """
     settings: Settings = ctx.obj
-    if ensure_key(settings):
-        typer.echo(f"created {settings.key}; keep a copy in a safe")
-    else:
-        typer.echo(f"{settings.key} exists and was left alone")
+    is_new = ensure_key(settings)
+    make_lake(settings)
+    typer.echo(f"created {settings.key}; keep a copy in a safe" if is_new else f"{settings.key} is there, left alone")

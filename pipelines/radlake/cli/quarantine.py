@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from radlake.cli._lake import existing_lake
 from radlake.cli.hospitals import hospital_of_files
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
@@ -25,7 +26,8 @@ ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only this re
 
 
 def _quarantine(settings: Settings) -> Quarantine:
-    return Quarantine(Ledger(settings.ledger), settings.prepare_restricted() / "quarantine")
+    lake = existing_lake(settings)
+    return Quarantine(Ledger(settings.ledger), lake.quarantine)
 
 
 @app.command("list")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from radlake.cli._lake import filled_lake
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, PortBusy
 from radlake.web import serve
@@ -22,6 +23,7 @@ def run(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8765,
 ) -> None:
     """Serve the lake's pages until Ctrl+C. Only published tables are read, and nothing is written."""
+    filled_lake(ctx.obj)
     try:
         serve(ctx.obj, host, port, announce=_announce)
     except PortBusy as exc:

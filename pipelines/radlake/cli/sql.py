@@ -13,6 +13,7 @@ import duckdb
 import typer
 
 from radlake.cli import _answers
+from radlake.cli._lake import filled_lake
 from radlake.contracts import Table, load_tables
 from radlake.errors import QueryInvalid, SourceMissing
 from radlake.lake import Lake, duck
@@ -66,7 +67,7 @@ def sql(
     if query is not None and file is not None:
         raise typer.BadParameter("give a query or --file, not both")
     kind = _format(format_, output)
-    lake = Lake.from_settings(ctx.obj)
+    lake = filled_lake(ctx.obj)
     if query is None and file is None and sys.stdin.isatty():
         _shell(lake, zone=zone)
         return

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from radlake.cli import _answers
-from radlake.lake import Lake
+from radlake.cli._lake import existing_lake
 from radlake.lake.tables import LONGEST_BATCH
 from radlake.lake.upkeep import tidy as tidy_lake
 
@@ -29,7 +29,7 @@ def tidy(
 
     It may run while others write and read. A reader that has been open for longer than --keep-days loses its files.
     """
-    done = tidy_lake(Lake.from_settings(ctx.obj), retention=timedelta(days=keep_days))
+    done = tidy_lake(existing_lake(ctx.obj), retention=timedelta(days=keep_days))
     if not done:
         typer.echo("nothing to tidy")
         return

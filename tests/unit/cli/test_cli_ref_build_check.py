@@ -69,6 +69,7 @@ def test_a_file_with_problems_loads_nothing(run, lake: Lake, tmp_path: Path) -> 
 
 
 def test_defaults_and_list(run) -> None:
+    run("init")
     assert "loaded ref.price, ref.region" in run("ref", "defaults")[1]
     assert "left alone" in run("ref", "defaults")[1]
     assert "ref.region (14 rows)" in run("ref", "list")[1]
@@ -80,7 +81,9 @@ def test_a_layer_that_does_not_exist(run) -> None:
     assert "no layer gold; there are core, stats" in said
 
 
-def test_build_without_a_key_says_how_to_make_one(run) -> None:
+def test_build_without_a_key_says_how_to_make_one(run, lake: Lake) -> None:
+    run("init")
+    (lake.restricted / "root.key").unlink()
     code, said = run("build")
     assert code == 1
     assert "radlake init" in said

@@ -41,6 +41,7 @@ def refusal(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_a_misspelt_setting_is_refused_and_a_secret_of_any_name_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    (tmp_path / "lake" / "tables").mkdir(parents=True)
     arguments = ["--lake", str(tmp_path / "lake"), "quarantine", "show", "0"]
     monkeypatch.setenv("RADLAKE_H1_PASSWORD", "x")
     assert "nothing is held as 0" in refusal(arguments, monkeypatch, capsys)

@@ -49,5 +49,5 @@ def test_a_lake_on_s3_keeps_references_to_its_keys_and_never_the_keys(tmp_path: 
 def test_a_key_that_is_missing_is_told_when_it_is_needed(tmp_path: Path):
     settings = Settings(lake="s3://bucket/lake", restricted=tmp_path, s3_access_key="env:NO_SUCH_VARIABLE")
     lake = Lake.from_settings(settings)
-    with pytest.raises(KeyMissing, match="env:NO_SUCH_VARIABLE"):
+    with pytest.raises(KeyMissing, match="Set the environment variable NO_SUCH_VARIABLE"):
         lake.tables.version("core.exam")
