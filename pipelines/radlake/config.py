@@ -34,6 +34,8 @@ class Settings(BaseSettings):
         YAML file (or folder of them) of hospitals and nodes. Default `<lake>/hospitals.yaml`.
     key : str
         Reference to the root key of pseudonyms. Default `file:<restricted>/root.key`.
+    key_wrap : str
+        Reference to the key-encryption key that the root key is wrapped with; empty: it lies in plain.
     profile : str
         De-identification profile: a name in schemas/profiles/ or a path.
     ae_title, scp_port : str, int
@@ -53,6 +55,7 @@ class Settings(BaseSettings):
     ledger: str = ""
     hospitals: Path = Path()
     key: str = ""
+    key_wrap: str = ""
     profile: str = "default"
     ae_title: str = Field(default="RADLAKE", min_length=1, max_length=16)
     scp_port: int = Field(default=0, ge=0, le=65535)

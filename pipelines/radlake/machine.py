@@ -1,16 +1,17 @@
-"""What a program asks of its own machine: the time, a free port, and an end together with its parent."""
+"""What a program asks of its own machine: the time, a free port, an end with its parent, no core dump."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import signal
 import socket
 import sys
 from datetime import UTC, datetime
 
-__all__ = ["die_with_parent", "free_port", "is_free", "utc_now"]
+__all__ = ["die_with_parent", "free_port", "is_free", "leave_no_core_dump", "utc_now"]
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # prctl(2)
 
 
 def utc_now() -> datetime:
@@ -40,3 +41,11 @@ def die_with_parent(number: signal.Signals) -> None:
     """Let this process get a signal as soon as its parent is gone, however that ended; only Linux can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def leave_no_core_dump() -> None:
+    """Keep the memory of this process from disks and debuggers: it holds a secret from here on."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    if sys.platform == "linux":  # a limit does not stop a core that is piped to a program (core(5)); this does
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)

@@ -9,35 +9,34 @@ import typer
 
 from radlake.cli._lake import make_lake
 from radlake.config import Settings
+from radlake.deidentify.keyfile import write_key_file
+from radlake.vault import refuse_new_key
 
 app = typer.Typer(help="Create a lake: its restricted zone and root key.")
 
 
 def ensure_key(settings: Settings) -> bool:
-    """Create the root key file, readable by its owner only, unless the key exists or is kept elsewhere."""
+    """Create the root key file, readable by its owner only, unless the key exists or is kept elsewhere.
+
+    Raises
+    ------
+    LakeKeyMissing
+        If something was stored with a key that is missing now.
+    """
     settings.prepare_restricted()
     kind, _, name = settings.key.partition(":")
     if kind != "file" or Path(name).exists():
         return False
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
-    fresh.touch(mode=0o600)
-    fresh.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-    try:
-        path.hardlink_to(fresh)  # an existing key is never overwritten, even by a twin
-    except FileExistsError:
-        return False
-    finally:
-        fresh.unlink()
-    return True
+    refuse_new_key(settings)
+    return write_key_file(Path(name), secrets.token_bytes(32), wrap=settings.key_wrap)
 
 
 @app.command()
 def init(ctx: typer.Context) -> None:
     """Create a lake: its restricted zone (mode 0700) and root key (mode 0600). Existing ones are left alone.
 
-    Keep a copy of the key in a safe: without it, later studies of the same person get another pseudonym.
+    Keep a copy of the key in a safe (`radlake key export-backup`): without it, later studies of the same person get
+    another pseudonym. With RADLAKE_KEY_WRAP the key is wrapped from the beginning.
     """
     settings: Settings = ctx.obj
     is_new = ensure_key(settings)

@@ -7,8 +7,9 @@ A profile is compiled from the reference table of the standard (schemas/deid/) a
 from __future__ import annotations
 
 from radlake.deidentify.deidentifier import Deidentifier
+from radlake.deidentify.keyfile import key_ring
 from radlake.deidentify.keys import KeyRing
 from radlake.deidentify.person import Person, identify_person
 from radlake.deidentify.profile import Profile, load_profile
 
-__all__ = ["Deidentifier", "KeyRing", "Person", "Profile", "identify_person", "load_profile"]
+__all__ = ["Deidentifier", "KeyRing", "Person", "Profile", "identify_person", "key_ring", "load_profile"]

@@ -8,12 +8,14 @@ from datetime import datetime
 
 import numpy as np
 
-from radlake.config import Settings, resolve_secret
-from radlake.deidentify import KeyRing
+from radlake.config import Settings
+from radlake.deidentify import key_ring
 from radlake.lake import Lake
+from radlake.lake.ledger import Ledger
 from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
 from radlake.stats.release import mask
+from radlake.vault import check_key
 
 __all__ = ["build_lake"]
 
@@ -25,9 +27,14 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
 
     Raises
     ------
-    KeyMissing, ContractBroken
+    KeyMissing, KeyMismatch, ContractBroken
     """
-    keys = KeyRing.from_secret(resolve_secret(settings.key))
+    keys = key_ring(settings)
+    ledger = Ledger(settings.ledger)
+    try:
+        check_key(keys, settings, ledger=ledger)
+    finally:
+        ledger.close()
 
     def date_offsets(patient_keys: np.ndarray) -> np.ndarray:
         seconds = (keys.offset(int(key)).total_seconds() for key in patient_keys)

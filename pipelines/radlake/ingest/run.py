@@ -19,6 +19,7 @@ from typing import Any
 
 from radlake import log
 from radlake.config import Settings
+from radlake.deidentify import key_ring
 from radlake.dicom.part10 import read_header
 from radlake.errors import (
     ConfigInvalid,
@@ -41,9 +42,11 @@ from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.reviews import Reviews
+from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
 from radlake.net import Hospital, Window, connect
 from radlake.review import decision_from_review
+from radlake.vault import claim_key
 
 __all__ = ["Progress", "harvest_folder", "harvest_hospital", "replay_quarantine"]
 
@@ -220,6 +223,8 @@ class _Run:
     quarantine: Quarantine
     executor: Executor
     summary: HarvestSummary
+    key_check: str
+    vault_version: int
     running: dict[Future[StudyOutcome], str] = field(default_factory=dict)
     outcomes: list[StudyOutcome] = field(default_factory=list)
     troubles: dict[str, str] = field(default_factory=dict)
@@ -248,6 +253,8 @@ class _Run:
             stored=entry.stored,
             rejected=frozenset(a.quarantine_id for a in entry.set_aside if a.reason == "rejected_by_reviewer"),
             patient_key=entry.patient_key,
+            vault_version=self.vault_version,
+            key_check=self.key_check,
         )
         self.running[self.executor.submit(ingest_study, job)] = entry.study_uid
         self._collect(at_most=2 * max(self.settings.workers, 1))
@@ -324,7 +331,9 @@ def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executo
     try:
         with ledger.lock(hospital.hospital_id), workers(settings, given=executor) as pool:
             quarantine = Quarantine(ledger, lake.quarantine)
-            run = _Run(settings, hospital, lake, ledger, quarantine, pool, summary)
+            key_check = claim_key(key_ring(settings), settings, ledger=ledger)
+            version = VaultRows(ledger).version
+            run = _Run(settings, hospital, lake, ledger, quarantine, pool, summary, key_check, version)
             roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=utc_now())
             error: BaseException | None = None
             try:

@@ -18,11 +18,12 @@ import xxhash
 from pydicom import Dataset
 
 from radlake import log
-from radlake.config import Settings, resolve_secret
-from radlake.deidentify import Deidentifier, KeyRing, Person, identify_person, load_profile
+from radlake.config import Settings
+from radlake.deidentify import Deidentifier, KeyRing, Person, identify_person, key_ring, load_profile
 from radlake.dicom.part10 import encode_located, read_instance
 from radlake.errors import (
     IdentifierLeak,
+    KeyMismatch,
     PermanentError,
     PrivacyError,
     QuarantineError,
@@ -70,6 +71,8 @@ class IngestJob:
         The person that the study was stored under before, when it was.
     vault_version : int
         Of the key that the vault's record is sealed with.
+    key_check : str
+        Check value of the lake's key: a worker on another machine may have been given another one.
     """
 
     settings: Settings
@@ -80,6 +83,7 @@ class IngestJob:
     rejected: frozenset[str] = frozenset()
     patient_key: int | None = None
     vault_version: int = 1
+    key_check: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class _Workshop:
 
 @lru_cache(maxsize=4)
 def _workshop(settings: Settings) -> _Workshop:  # a frozen model is hashable
-    keys = KeyRing.from_secret(resolve_secret(settings.key))
+    keys = key_ring(settings)
     profile = load_profile(settings.profile)
     return _Workshop(Lake.from_settings(settings), keys, Deidentifier(profile, keys), profile.label)
 
@@ -147,6 +151,9 @@ def ingest_study(job: IngestJob) -> StudyOutcome:
         When the store is full, an identifier would leak or the settings are wrong. Everything else ends in `refused`.
     """
     shop = _workshop(job.settings)  # pyright: ignore[reportArgumentType]
+    if job.key_check and shop.keys.check_value() != job.key_check:
+        given, place = shop.keys.check_value()[:8], "the harvest that this worker belongs to"
+        raise KeyMismatch(key=job.settings.key, place=place, expected=job.key_check[:8], given=given)
     try:
         return _ingested(job, shop)
     except (TransientError, PrivacyError, PermanentError):

@@ -4,6 +4,7 @@ A worker seals one record per stored study (`record`); the batch enters it in th
 study (`radlake.lake.ledger`).
 """
 
+from radlake.vault.lake_key import check_key, claim_key, is_in_use, refuse_new_key
 from radlake.vault.record import (
     Identity,
     StudyRecord,
@@ -14,4 +15,16 @@ from radlake.vault.record import (
     seal,
 )
 
-__all__ = ["Identity", "StudyRecord", "VaultRecordDamaged", "identity_of", "open_record", "patient_alias", "seal"]
+__all__ = [
+    "Identity",
+    "StudyRecord",
+    "VaultRecordDamaged",
+    "check_key",
+    "claim_key",
+    "identity_of",
+    "is_in_use",
+    "open_record",
+    "patient_alias",
+    "refuse_new_key",
+    "seal",
+]
