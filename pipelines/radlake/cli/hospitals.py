@@ -13,7 +13,21 @@ from radlake.config import Settings
 from radlake.errors import ConfigInvalid
 from radlake.net import FolderNode, Hospital, load_hospitals
 
-__all__ = ["chosen_hospitals", "hospital_of_files"]
+__all__ = ["NO_HOSPITAL", "chosen_hospitals", "hospital_of_files", "write_template"]
+
+NO_HOSPITAL = "no hospital is registered yet; make one of its examples yours, see docs/how-to/register-a-node.md"
+_TEMPLATE = Path(__file__).with_name("hospitals.template.yaml")
+
+
+def write_template(path: Path) -> bool:
+    """Write a hospitals file of explained examples, unless there is one already."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_TEMPLATE.read_text(encoding="utf-8"))
+    except FileExistsError:
+        return False
+    return True
 
 
 def chosen_hospitals(settings: Settings, names: Sequence[str] | None) -> list[Hospital]:
@@ -23,8 +37,12 @@ def chosen_hospitals(settings: Settings, names: Sequence[str] | None) -> list[Ho
     ------
     BadParameter
         If a name is not registered.
+    ConfigInvalid
+        If no hospital is.
     """
     registered = load_hospitals(settings.hospitals)
+    if not registered:
+        raise ConfigInvalid(path=str(settings.hospitals), problems=[NO_HOSPITAL])
     for name in names or ():
         if name not in registered:
             near = difflib.get_close_matches(name, registered, n=1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from radlake.cli._lake import make_lake
+from radlake.cli.hospitals import write_template
 from radlake.config import Settings
 from radlake.deidentify.keyfile import write_key_file
 from radlake.vault import refuse_new_key
@@ -41,4 +42,6 @@ def init(ctx: typer.Context) -> None:
     settings: Settings = ctx.obj
     is_new = ensure_key(settings)
     make_lake(settings)
+    if write_template(settings.hospitals):
+        typer.echo(f"created {settings.hospitals}: write your hospitals there, then `radlake node echo`")
     typer.echo(f"created {settings.key}; keep a copy in a safe" if is_new else f"{settings.key} is there, left alone")

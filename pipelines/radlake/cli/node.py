@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from radlake.cli.hospitals import chosen_hospitals
+from radlake.cli.hospitals import NO_HOSPITAL, chosen_hospitals
 from radlake.cli.tables import plain_table, wide_console
 from radlake.config import Settings
 from radlake.errors import RadlakeError, SourceMissing
@@ -22,8 +22,12 @@ _AT_ONCE = 16  # a province has more nodes than patience
 def list_nodes(ctx: typer.Context) -> None:
     """Show every hospital of the hospitals file and how its images are reached."""
     settings: Settings = ctx.obj
+    hospitals = load_hospitals(settings.hospitals)
+    if not hospitals:
+        typer.echo(f"{settings.hospitals}: {NO_HOSPITAL}")
+        return
     table = plain_table("hospital", "name", "region", "level", "storage", "retrieve", "address")
-    for hospital in load_hospitals(settings.hospitals).values():
+    for hospital in hospitals.values():
         table.add_row(
             hospital.hospital_id,
             f"{hospital.name_zh}\n{hospital.name_en}",

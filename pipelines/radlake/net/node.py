@@ -216,7 +216,7 @@ class Hospital(_Model):
 
 
 class _File(_Model):
-    hospitals: list[Hospital]
+    hospitals: Annotated[list[Hospital], BeforeValidator(lambda given: [] if given is None else given)]
 
 
 def load_hospitals(path: Path) -> dict[str, Hospital]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from radlake import cli, log
+from radlake.net import load_hospitals
 
 Run = Callable[..., tuple[int, str]]
 
@@ -73,3 +75,22 @@ def test_a_store_that_is_none_is_refused(run: Run, tmp_path: Path) -> None:
     assert code == 1
     assert "ftp:// is no store of a lake; name a folder or s3://" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_init_leaves_examples_of_hospitals_and_no_hospital(run: Run, tmp_path: Path) -> None:
+    assert "write your hospitals there" in run("--lake", "province", "init")[1]
+    file = tmp_path / "province" / "hospitals.yaml"
+    assert load_hospitals(file) == {}
+    assert "no hospital is registered yet" in run("--lake", "province", "node", "list")[1]
+    assert "no hospital is registered yet" in run("--lake", "province", "harvest", "node")[1]
+    file.write_text("hospitals: []\n")
+    run("--lake", "province", "init")
+    assert file.read_text() == "hospitals: []\n"
+
+
+def test_the_examples_are_valid_as_soon_as_they_are_uncommented(run: Run, tmp_path: Path) -> None:
+    run("--lake", "province", "init")
+    file = tmp_path / "province" / "hospitals.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(re.sub("^#  ", "  ", text, flags=re.MULTILINE), encoding="utf-8")
+    assert [hospital.node.kind for hospital in load_hospitals(file).values()] == ["dimse", "dicomweb", "folder"]
