@@ -1,0 +1,154 @@
+"""The referee at work: judges objects, files and names one after the other and keeps the report."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable
+from typing import BinaryIO
+
+import xxhash
+
+from radlake.referee.files import archive_members, archive_rest, is_object, parts_of
+from radlake.referee.finding import Finding, Report
+from radlake.referee.instance import Instance, Unreadable, read
+from radlake.referee.judge import find_identifiers, judge_alone, policy_for
+from radlake.referee.originals import Originals
+from radlake.referee.pairs import Comparison
+from radlake.referee.search import ALL, Searcher, telltales_in
+from radlake.referee.standard import Policy
+
+__all__ = ["Referee", "check_written"]
+
+_MAX_NESTING = 3
+_NAMES_OF_HOSPITALS = ("ref/", "ops/")  # tables that name a hospital on purpose
+
+
+def check_written(original: bytes, written: bytes, *, policy: Policy | None = None, where: str = "") -> list[Finding]:
+    """All rules on one object and its original.
+
+    Parameters
+    ----------
+    original, written : bytes
+        Part-10 files. An original that pydicom cannot read tells nothing: the object is then judged alone.
+    policy : Policy or None
+        What the profile allows; without it what the object claims.
+    where : str
+        Name of the object for the findings.
+    """
+    originals = Originals()
+    report = Report()
+    try:
+        before = read(original)
+    except Unreadable:
+        before = None
+    if before is not None:
+        originals.add(before)
+    referee = Referee(originals, policy=policy, report=report)
+    referee.judge_object(written, where=where, original=before)
+    referee.conclude()
+    return report.findings
+
+
+class Referee:
+    """Judges what was written; `report` has the outcome after `conclude`."""
+
+    def __init__(self, originals: Originals, *, policy: Policy | None = None, report: Report | None = None) -> None:
+        self.report = report if report is not None else Report()
+        self._policy = policy
+        self._searcher = Searcher(originals.identifiers)
+        self._comparison = Comparison(policy)
+        self._withheld: dict[str, str] = {}
+
+    def judge_object(self, data: bytes, *, where: str, original: Instance | None = None, owner: str = "") -> None:
+        """One Part-10 file.
+
+        Parameters
+        ----------
+        original : Instance or None
+            What it was made from, where that is known.
+        owner : str
+            The original study, where only that is known: its weak identifiers are searched for too.
+        """
+        self.report.looked_at["objects"] += 1
+        self.report.looked_at["bytes"] += len(data)
+        try:
+            written = read(data)
+        except Unreadable:
+            self.report.add([Finding("unreadable", self._named(where))])
+            return
+        owner = original.text(0x0020000D) if original is not None else owner
+        findings = [*find_identifiers(written, self._searcher, owner=owner)]
+        findings += judge_alone(written, policy_for(written, self._policy))
+        self._add(findings, where)
+        if original is not None:
+            self.report.looked_at["pairs"] += 1
+            self._add(self._comparison.compare(original, written, where=where), where)
+
+    def judge_file(self, file: BinaryIO, *, where: str, nesting: int = 0) -> None:
+        """One file of any other kind; an archive with everything in it."""
+        self.report.looked_at["files"] += 1
+        if zipfile.is_zipfile(file):
+            self._judge_archive(file, where=where, nesting=nesting)
+            return
+        file.seek(0)
+        rule = "identifier-in-table" if where.endswith(".parquet") else "identifier-in-file"
+        try:
+            for path, vr, data in parts_of(file, where):
+                self.report.looked_at["bytes"] += len(data)
+                self._add(self._searched(data, rule=rule, path=path, vr=vr, where=where), where)
+        except (OSError, ValueError, EOFError):
+            self.report.add([Finding("unreadable", self._named(where))])
+
+    def judge_name(self, name: str) -> None:
+        """The name of a file or object, below the root of what is verified."""
+        hits = self._searcher.hits(name.encode("utf-8", "surrogateescape"), vr="text", owner=ALL)
+        kinds = {(hit.kind, hit.encoding) for hit in hits}
+        kinds |= {(kind, "telltale") for kind in telltales_in(name.encode("utf-8", "replace"), vr="text")}
+        if kinds:
+            self._withheld[name] = f"name withheld, XXH3 {xxhash.xxh3_64_hexdigest(name.encode('utf-8', 'replace'))}"
+            self.report.add(Finding("identifier-in-name", self._named(name), "", *kind) for kind in sorted(kinds))
+
+    def judge_bytes(self, data: bytes, *, where: str, path: str) -> None:
+        """Bytes between things: the directory of an object, gaps."""
+        self._add(self._searched(data, rule="identifier-in-archive", path=path, vr="bulk", where=where), where)
+
+    def conclude(self) -> Report:
+        """Add what only all pairs together show."""
+        self._add(self._comparison.conclude(), "")
+        self.report.looked_at.update({f"pixels {word}": n for word, n in self._comparison.pixels_compared.items()})
+        return self.report
+
+    def _judge_archive(self, file: BinaryIO, *, where: str, nesting: int) -> None:
+        if nesting >= _MAX_NESTING:
+            self.report.add([Finding("unreadable", self._named(where), "archives in archives")])
+            return
+        try:
+            with zipfile.ZipFile(file) as archive:
+                self.judge_bytes(archive_rest(file, archive), where=where, path="names and comments")
+                for name, data in archive_members(archive):
+                    inner = f"{where}!{name}"
+                    self.judge_name(inner)
+                    if is_object(data[:132], name):
+                        self.judge_object(data, where=inner)
+                    else:
+                        self.judge_file(io.BytesIO(data), where=inner, nesting=nesting + 1)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError):
+            self.report.add([Finding("unreadable", self._named(where))])
+
+    def _searched(self, data: bytes, *, rule: str, path: str, vr: str, where: str) -> Iterable[Finding]:
+        names_hospitals = any(f"/{part}" in f"/{where}" for part in _NAMES_OF_HOSPITALS)
+        for hit in self._searcher.hits(data, vr=vr, owner=ALL):
+            if not (names_hospitals and hit.kind == "institution"):
+                yield Finding(rule, "", path, hit.kind, hit.encoding)
+        for kind in telltales_in(data, vr=vr) - {"institution"}:
+            yield Finding("telltale", "", path, kind)
+
+    def _add(self, findings: Iterable[Finding], where: str) -> None:
+        self.report.add(
+            Finding(found.rule, self._named(found.where or where), found.path, found.kind, found.encoding)
+            for found in findings
+        )
+
+    def _named(self, where: str) -> str:
+        return self._withheld.get(where, where)
