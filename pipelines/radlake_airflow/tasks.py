@@ -52,10 +52,15 @@ def build() -> dict[str, int]:
 
 def tidy() -> dict[str, int]:
     """Lay small files out anew and delete what nobody needs; months and files in all."""
+    from contextlib import closing
+
     from radlake.lake import Lake
+    from radlake.lake.ledger import Ledger
     from radlake.lake.upkeep import tidy as tidy_lake
 
-    done = tidy_lake(Lake.from_settings(Settings()))
+    settings = Settings()
+    with closing(Ledger(settings.ledger)) as ledger:
+        done = tidy_lake(Lake.from_settings(settings), ledger=ledger)
     return {"n_months": sum(item.n_months for item in done), "n_files": sum(item.n_files for item in done)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from radlake.cli import _answers
 from radlake.cli._lake import existing_lake
+from radlake.lake.ledger import Ledger
 from radlake.lake.tables import LONGEST_BATCH
 from radlake.lake.upkeep import tidy as tidy_lake
 
@@ -27,9 +29,13 @@ def tidy(
 ) -> None:
     """Make few large files of many small ones, and delete files that no version in use and no pin needs.
 
+    Series objects go with the last row that named them: those that were recompressed, those of who opted out.
+
     It may run while others write and read. A reader that has been open for longer than --keep-days loses its files.
     """
-    done = tidy_lake(existing_lake(ctx.obj), retention=timedelta(days=keep_days))
+    lake = existing_lake(ctx.obj)
+    with closing(Ledger(ctx.obj.ledger)) as ledger:
+        done = tidy_lake(lake, ledger=ledger, retention=timedelta(days=keep_days))
     if not done:
         typer.echo("nothing to tidy")
         return

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -231,21 +231,32 @@ class TableStore:
             found[path.removeprefix(f"{_PINS}/").removesuffix(".json")] = json.loads(content)
         return found
 
-    def vacuum(self, table: Table | str, *, retention: timedelta = LONGEST_BATCH) -> int:
-        """Delete the files that were removed longer ago than `retention` and that no pin keeps; returns how many.
+    def unneeded(self, table: Table | str, *, retention: timedelta = LONGEST_BATCH) -> list[str]:
+        """Files, by their names below the table's folder, that were removed longer ago than `retention` and that no
+        pin keeps.
 
-        Files that are not in the log are deleted only when they are older than the longest batch may take: a younger
-        one may belong to a writer who has not committed yet. To erase a person physically: `commit_batch` with
-        `replace`, let go of the pins that hold the rows, vacuum with no retention.
+        Files that are not in the log are among them only when they are older than the longest batch may take: a younger
+        one may belong to a writer who has not committed yet.
         """
         table = _contract(table)
         snapshot = self.snapshot(table)
         if snapshot is None:
-            return 0
+            return []
         kept = sorted({pinned[table.full_name] for pinned in self.pins().values() if table.full_name in pinned})
-        unneeded = snapshot.unneeded(retention=retention, keep_versions=kept, orphans=False)
-        unneeded |= snapshot.unneeded(retention=max(retention, LONGEST_BATCH), keep_versions=kept, orphans=True)
-        there = unneeded & {name.removeprefix(f"{_folder(table)}/") for name in self.store.list(f"{_folder(table)}/")}
+        found = snapshot.unneeded(retention=retention, keep_versions=kept, orphans=False)
+        found |= snapshot.unneeded(retention=max(retention, LONGEST_BATCH), keep_versions=kept, orphans=True)
+        return sorted(
+            found & {name.removeprefix(f"{_folder(table)}/") for name in self.store.list(f"{_folder(table)}/")}
+        )
+
+    def vacuum(self, table: Table | str, *, retention: timedelta = LONGEST_BATCH, spared: Collection[str] = ()) -> int:
+        """Delete the files that are `unneeded`, but for `spared` ones; returns how many.
+
+        To erase a person physically: `commit_batch` with `replace`, let go of the pins that hold the rows, vacuum with
+        no retention.
+        """
+        table = _contract(table)
+        there = set(self.unneeded(table, retention=retention)) - set(spared)
         for path in there:
             self.store.delete(f"{_folder(table)}/{path}")
         sweep(self._staging_root, older_than=LONGEST_BATCH, pattern="tables-*")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from radlake.lake import Lake, duck
+from radlake.lake.ledger import Ledger
 from radlake.lake.upkeep import Tidied, tidy
 from support.rows import rows
 
@@ -24,13 +25,17 @@ def test_both_zones_are_tidied(tmp_path: Path):
         file.write_bytes(b"half")
     os.utime(old, (time.time() - 8 * 86400,) * 2)
 
-    assert tidy(lake) == [Tidied(zone="lake", table="core.exam_v1", n_months=1, n_files=0)], "too young to be deleted"
-    assert tidy(lake, retention=timedelta(0)) == [
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    assert tidy(lake, ledger=ledger) == [Tidied(zone="lake", table="core.exam_v1", n_months=1, n_files=0)], (
+        "too young to be deleted"
+    )
+    assert tidy(lake, ledger=ledger, retention=timedelta(0)) == [
         Tidied(zone="lake", table="core.exam_v1", n_months=0, n_files=3),
         Tidied(zone="restricted", table="stats.exam_volume_v1", n_months=0, n_files=2),
     ]
-    assert tidy(lake, retention=timedelta(0)) == []
+    assert tidy(lake, ledger=ledger, retention=timedelta(0)) == []
     assert (old.exists(), young.exists()) == (False, True)
+    ledger.close()
     with duck.connect(lake, zone="restricted") as connection:
         assert connection.execute("SELECT count(*) FROM core.exam").fetchall() == [(3,)]
         assert connection.execute("SELECT n_exams FROM stats.exam_volume").fetchall() == [(2,)]
