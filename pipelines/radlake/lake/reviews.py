@@ -24,6 +24,8 @@ _AT_ONCE = 500  # parameters of one statement
 
 
 class ReviewRefused(PermanentError):
+    """A decision that cannot be entered or undone; `code` names why, for the pages."""
+
     sentence = "{what}: {reason}."
 
 
@@ -87,9 +89,11 @@ class Reviews:
             for name in quarantine_ids:
                 review = in_force.get(name)
                 if review is None:
-                    raise ReviewRefused(what=name, reason="there is no decision to undo")
+                    raise ReviewRefused(code="none", what=name, reason="there is no decision to undo")
                 if review.replayed_at:
-                    raise ReviewRefused(what=name, reason="its decision was replayed; decide again to change it")
+                    raise ReviewRefused(
+                        code="replayed", what=name, reason="its decision was replayed; decide again to change it"
+                    )
                 where = REVIEW.c.review_id == review.review_id
                 connection.execute(REVIEW.update().where(where).values(undone_at=now, undone_by=by))
 

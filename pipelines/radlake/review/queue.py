@@ -101,7 +101,7 @@ class Queue:
             reason = (
                 "more than one object has an id that begins so" if found else "nothing of this id is to be reviewed"
             )
-            raise ReviewRefused(what=prefix or "id", reason=f"{reason}; see `radlake review list`")
+            raise ReviewRefused(code="unknown", what=prefix or "id", reason=f"{reason}; see `radlake review list`")
         return found[0]
 
     def alike(self, item: Item) -> list[Item]:
@@ -127,10 +127,12 @@ class Queue:
         try:
             PixelDecision(kind, regions)
         except ValueError as exc:
-            raise ReviewRefused(what="This decision", reason=str(exc)) from exc
+            raise ReviewRefused(code="invalid", what="This decision", reason=str(exc)) from exc
         for name, text, most in (("by", by, _BY), ("why", why, _WHY)):
             if not 0 < len(text) <= most:
-                raise ReviewRefused(what=name, reason=f"write 1 to {most} characters: who decides and why is kept")
+                raise ReviewRefused(
+                    code="sign", what=name, reason=f"write 1 to {most} characters: who decides and why is kept"
+                )
         for item in items:
             self._refuse(item, kind, regions)
         self._reviews.record(
@@ -154,17 +156,19 @@ class Queue:
         facts = item.facts
         if kind not in item.choices:
             reason = "it is not a picture, so it can only be rejected; a profile that cleans it takes it by a replay"
-            raise ReviewRefused(what=item.quarantine_id, reason=reason)
+            raise ReviewRefused(code="choice", what=item.quarantine_id, reason=reason)
         if kind is not DecisionKind.REJECT and not self._can_show(item.path):
             reason = "its picture cannot be shown, so nobody has judged it: only reject is possible"
-            raise ReviewRefused(what=item.quarantine_id, reason=reason)
+            raise ReviewRefused(code="hidden", what=item.quarantine_id, reason=reason)
         for region in regions:
             if (
                 region.clipped(rows=facts.rows, columns=facts.columns) != region
                 or max(region.first_frame, region.last_frame or 1) > facts.n_frames
             ):
                 size = f"{facts.columns} x {facts.rows} pixels, {facts.n_frames} frames"
-                raise ReviewRefused(what=item.quarantine_id, reason=f"a region lies outside of the image ({size})")
+                raise ReviewRefused(
+                    code="outside", what=item.quarantine_id, reason=f"a region lies outside of the image ({size})"
+                )
 
     def _item(self, record: dict[str, Any], review: Review | None) -> Item:
         names = ("quarantine_id", "hospital_id", "reason", "detail", "n_bytes", "held_at", "study_uid")

@@ -26,7 +26,7 @@ from radlake.web.view import ViewInvalid
 
 __all__ = ["create_app"]
 
-_HERE = Path(__file__).parent
+STATIC = Path(__file__).parent / "static"
 HEADERS = {
     "content-security-policy": (
         "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -60,7 +60,7 @@ def create_app(
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     reader = LakeReader(open_lake, version=version, clock=clock, check_seconds=check_seconds)
-    show = Renderer(static=f"/static/{_digest(_HERE / 'static')}")
+    show = Renderer(static=f"/static/{_digest(STATIC)}")
 
     def add_page(page: Page) -> None:
         @app.api_route(page.path, methods=["GET", "HEAD"], name=page.name)
@@ -103,7 +103,7 @@ def create_app(
         response.headers.update(HEADERS)  # this handler answers outside of every middleware
         return response
 
-    app.mount(show.static, _Static(directory=_HERE / "static"), name="static")
+    app.mount(show.static, _Static(directory=STATIC), name="static")
     app.add_middleware(_Headers)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)
     return app

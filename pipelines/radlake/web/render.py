@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,23 @@ from radlake.web.pages import DEFINITIONS, PAGES, Page, why_empty
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import PARAMETERS, WINDOWS, View
 
-__all__ = ["Renderer"]
+__all__ = ["Renderer", "templates"]
 
 ROWS_SHOWN = 40
+
+
+@cache
+def templates() -> jinja2.Environment:
+    """The templates of this package; what a template does not know is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["withheld"] = lambda cell: cell is MASKED
+    return environment
 
 
 class Renderer:
@@ -28,14 +43,6 @@ class Renderer:
 
     def __init__(self, *, static: str) -> None:
         self.static = static
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.tests["withheld"] = lambda cell: cell is MASKED
 
     def page(self, request: Request, page: Page, snapshot: Snapshot) -> Response:
         view = View.from_query(request.query_params, snapshot=snapshot)
@@ -93,19 +100,23 @@ class Renderer:
             query = view.query(**{"lang": asked, **changes})
             return f"{root}{path}?{query}" if query else f"{root}{path}"
 
-        text = self._templates.get_template(template).render(
-            t=words,
-            link=link,
-            root=root,
-            path=path,
-            reset=f"{root}{path}?lang={asked}" if asked else f"{root}{path}",
-            static=root + self.static,
-            asked_language=asked,
-            languages=LANGUAGES,
-            pages=PAGES,
-            view=view,
-            status=status,
-            **context,
+        text = (
+            templates()
+            .get_template(template)
+            .render(
+                t=words,
+                link=link,
+                root=root,
+                path=path,
+                reset=f"{root}{path}?lang={asked}" if asked else f"{root}{path}",
+                static=root + self.static,
+                asked_language=asked,
+                languages=LANGUAGES,
+                pages=PAGES,
+                view=view,
+                status=status,
+                **context,
+            )
         )
         headers = {"content-language": words.language, "vary": "Accept-Language", "cache-control": "no-cache"}
         return HTMLResponse(text, status_code=status, headers=headers)
