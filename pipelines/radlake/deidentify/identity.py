@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydicom.datadict import tag_for_keyword
 
-from radlake.deidentify.pinyin import romanised
+from radlake.deidentify.pinyin import romanised, spelled
 from radlake.errors import ConfigInvalid
 from radlake.resources import schemas_root
 from radlake.vocab import clean_description, manufacturer_group
@@ -26,7 +26,27 @@ __all__ = ["Identities", "identifying_concepts", "identifying_tags", "identities
 _MIN_LATIN = 4
 _MIN_DIGITS = 5
 _MIN_CHINESE = 2
-_LONG_NAME = 9  # letters; a shorter name may stand within a word by chance
+_LONG = 6  # characters; a shorter identifier may stand within a word by chance
+_LONG_PART = 9  # letters of a part of a name
+_SHORT_NUMBER = 5  # digits of a number that has letters too
+_SHORTEST_WHOLE = 3  # characters
+_MIN_INITIALS = 3
+_MIN_RAW = 4  # bytes
+_SPELT = frozenset(["name", "id", "text"])
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
 # Marks and spaces say nothing: Wang^Xiulan, WANG XIULAN and wangxiulan are one name, 1964-02-24 and 19640224 one day.
 _MARKS = " \t\r\n\f^=,._-/()[]{}:;'\"·"
 _FOLD = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
@@ -48,10 +68,6 @@ _NOBODY = frozenset(
         "unknown",
     ]
 )
-# A Chinese identity number, a mobile number and the word hospital tell something wherever they stand.
-_TELLTALES = re.compile(
-    rb"(?<![0-9])(?:[1-9][0-9]{5}(?:19|20)[0-9]{9}[0-9Xx]|1[3-9][0-9]{9})(?![0-9])|(?i:hospital|yiyuan|\bclinic\b)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,68 +79,148 @@ class Identities:
     needles : tuple of bytes
         Names, numbers and places that may stand anywhere in a text.
     words : tuple of bytes
-        Parts of names, that count as a word of their own only.
+        Parts of names, short forms and short numbers, that count as a word of their own only.
+    wholes : frozenset of bytes
+        Numbers so short that only a whole value counts.
     numbers : frozenset of bytes
         Numbers that a numeric value may equal.
+    raw : tuple of bytes
+        What was told, in the encodings of Chinese archives: for values that are no text.
     """
 
     needles: tuple[bytes, ...]
     words: tuple[bytes, ...]
+    wholes: frozenset[bytes]
     numbers: frozenset[bytes]
+    raw: tuple[bytes, ...]
 
     def may_be_in(self, text: bytes) -> bool:
         """Quick look at many values at once, joined by newlines; True may be wrong."""
         folded = _fold_bytes(text)
         return (
-            _TELLTALES.search(text) is not None
-            or any(needle in folded for needle in self.needles)
+            any(needle in folded for needle in self.needles)
             or any(word in folded for word in self.words)
+            or not self.wholes.isdisjoint(folded.replace(b"\\", b"\n").split(b"\n"))
         )
 
     def is_in(self, value: bytes) -> bool:
         """Whether one value names somebody."""
-        if _TELLTALES.search(value):
-            return True
         folded = _fold_bytes(value)
-        for needle in self.needles:
-            if needle in folded and not (len(needle) < 8 and needle.isdigit() and not _stands_alone(needle, value)):
-                return True
-        return any(word in folded and _stands_alone(word, value) for word in self.words)
+        return (
+            not self.wholes.isdisjoint(folded.split(b"\\"))
+            or any(needle in folded for needle in self.needles)
+            or any(word in folded and _stands_alone(word, value) for word in self.words)
+        )
+
+    def is_in_bytes(self, value: bytes) -> bool:
+        """Whether bytes that are no text spell a name or a number."""
+        lower = value.lower()
+        return any(told in lower for told in self.raw)
 
     def is_number(self, value: bytes) -> bool:
         """Whether a numeric value is an identifier: as a whole, because parts of numbers coincide by chance."""
         return value.strip() in self.numbers
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def identities_from(values: frozenset[tuple[str, str]]) -> Identities:
     """Identifiers from (kind, text); the kinds are name, id, date, text. Vocabulary words and vendors name nobody."""
-    needles: set[str] = set()
-    words: set[str] = set()
+    found: set[str] = set()
+    parts: set[str] = set()
     for kind, text in values:
-        if kind != "name":
-            needles |= _telling(text)
-            continue
-        for group in text.split("="):
-            parts = [part for part in re.split(r"[\^\s,]+", group) if part]
-            for order in (parts, parts[:2], parts[1::-1]):
-                needles |= _telling(" ".join(order))
-            if len(parts) > 1:
-                words.update(*map(_telling, parts))
-            for written in romanised("".join(parts)):
-                (needles if len(written) >= _LONG_NAME else words).update(_telling(written))
+        match kind:
+            case "name":
+                found |= _forms_of_name(text)
+                parts |= _parts_of_name(text)
+            case "date":
+                found |= _forms_of_date(text)
+            case "id":
+                found |= _forms_of_number(text)
+            case "time":
+                found |= _telling(text[:6]) if len(text) >= 6 else set()
+            case _:
+                found |= _forms_of_place(text)
+    needles = {form for form in found if not form.isascii() or len(form) >= (8 if form.isdigit() else _LONG)}
+    needles |= {form for form in parts if not form.isascii() or len(form) >= _LONG_PART}
+    found |= parts
+    # A short identifier is found as a word of its own, a shorter one as a whole value.
+    words = {form for form in found - needles if len(form) >= (_MIN_DIGITS if form.isdigit() else _MIN_LATIN)}
     return Identities(
-        needles=tuple(sorted(needle.encode() for needle in needles)),
-        words=tuple(sorted(word.encode() for word in words - needles if word.isascii())),
-        numbers=frozenset(n.encode() for n in needles if n.isascii() and n.isdigit() and len(n) > _MIN_DIGITS),
+        needles=tuple(sorted(form.encode() for form in needles)),
+        words=tuple(sorted(form.encode() for form in words)),
+        wholes=frozenset(form.encode() for form in found - needles - words),
+        numbers=frozenset(n.encode() for n in needles | words if n.isascii() and n.isdigit() and len(n) > _MIN_DIGITS),
+        raw=tuple(sorted({form for kind, text in values if kind in _SPELT for form in _encoded(text)})),
     )
 
 
-def _telling(text: str) -> set[str]:
+def _forms_of_name(text: str) -> set[str]:
+    """A person's name in any order of its parts."""
+    forms: set[str] = set()
+    for parts in _groups_of_name(text):
+        for order in (parts, parts[:2], parts[1::-1], parts[::-1]):
+            forms |= _telling(" ".join(order))
+    return forms
+
+
+def _parts_of_name(text: str) -> set[str]:
+    """The longer parts of a name, and a Chinese one in letters."""
+    forms: set[str] = set()
+    for parts in _groups_of_name(text):
+        if len(parts) > 1:
+            forms.update(*map(_telling, parts))
+        forms.update(*map(_telling, romanised("".join(parts))))
+    return forms
+
+
+def _groups_of_name(text: str) -> Iterator[list[str]]:
+    """The parts of each component group of a PN (PS3.5 6.2.1)."""
+    for group in text.split("="):
+        yield [part for part in re.split(r"[\^\s,]+", group) if part]
+
+
+def _forms_of_number(text: str) -> set[str]:
+    """A number as it stands, without its letters, and without leading zeros."""
+    forms = _telling(text, shortest=_SHORTEST_WHOLE)
+    for digits in re.findall(r"\d+", text):
+        forms |= _telling(digits, shortest=_SHORT_NUMBER) | _telling(digits.lstrip("0"), shortest=_SHORT_NUMBER)
+    return forms
+
+
+def _forms_of_date(text: str) -> set[str]:
+    """A day as people write it: 20240305, 2024-3-5, 05-MAR-2024, Mar 5 2024, 03/05/2024, 05/03/2024."""
+    if not (found := re.match(r"(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})", text)):
+        return _telling(text)
+    year, month, day = found.groups()
+    if not "01" <= month <= "12":
+        return set()
+    name = _MONTHS[int(month) - 1]
+    short = f"{int(day)}", f"{int(month)}"
+    forms = {year + month + day, month + day + year, day + month + year, f"{year}{short[1]}{short[0]}"}
+    forms |= {f"{d}{month_name}{year}" for d in (day, short[0]) for month_name in (name, name[:3])}
+    forms |= {f"{month_name}{d}{year}" for d in (day, short[0]) for month_name in (name, name[:3])}
+    return {form for form in forms if len(form) > _MIN_DIGITS}
+
+
+def _forms_of_place(text: str) -> set[str]:
+    """A hospital, department, station, address or telephone; a hospital also in pinyin and by its initials."""
+    forms = _telling(text)
+    for written in spelled("".join(re.findall(r"[\u4e00-\u9fff]+", text))):
+        forms |= _telling(written)
+    words = re.findall(r"[A-Za-z]+", text)
+    if len(words) >= _MIN_INITIALS:
+        forms |= _telling("".join(word[0] for word in words), shortest=_MIN_INITIALS)
+    digits = "".join(re.findall(r"\d+", text))
+    if len(digits) >= 10 and len(digits) > len(re.findall(r"\w", text)) / 2:
+        forms |= _telling(digits) | _telling(digits[-8:])
+    return forms
+
+
+def _telling(text: str, *, shortest: int = 0) -> set[str]:
     """The folded text as a set of one; none when it is too short or too common to identify anybody."""
     folded = _fold(text)
-    shortest = _MIN_DIGITS if folded.isdigit() else _MIN_LATIN if folded.isascii() else _MIN_CHINESE
-    if len(folded) < shortest or len(set(folded)) == 1 or folded.rstrip("0123456789") in _NOBODY:
+    usual = _MIN_DIGITS if folded.isdigit() else _MIN_LATIN if folded.isascii() else _MIN_CHINESE
+    if len(folded) < (shortest or usual) or len(set(folded)) == 1 or folded.rstrip("0123456789") in _NOBODY:
         return set()
     if folded.isascii() and not folded.isdigit():
         is_common = manufacturer_group(text) != "OTHER" or _fold(clean_description(text) or "") == folded
@@ -132,8 +228,29 @@ def _telling(text: str) -> set[str]:
     return {folded}
 
 
+def _encoded(text: str) -> set[bytes]:
+    """A name or number as bytes, in lower case, whole and in its groups."""
+    forms: set[bytes] = set()
+    for group in text.split("="):
+        spelt = {group, group.replace("^", " "), group.replace("^", "")}
+        for form in spelt:
+            if _telling(form):
+                for codec in ("utf-8", "gb18030", "utf-16-le", "utf-16-be"):
+                    forms.add(form.lower().encode(codec, "replace"))
+    return {form for form in forms if len(form) >= _MIN_RAW}
+
+
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().translate(_MARK_TABLE)
+    return _plain(text).casefold().translate(_MARK_TABLE)
+
+
+def _plain(text: str) -> str:
+    """Without the accents that a console may not have: Müller is Muller."""
+    text = unicodedata.normalize("NFKC", text)
+    if text.isascii():
+        return text
+    letters = unicodedata.normalize("NFD", text)
+    return unicodedata.normalize("NFC", "".join(c for c in letters if not "\u0300" <= c <= "\u036f"))
 
 
 def _fold_bytes(text: bytes) -> bytes:
@@ -143,10 +260,14 @@ def _fold_bytes(text: bytes) -> bytes:
 
 
 def _stands_alone(folded: bytes, value: bytes) -> bool:
-    """Whether the folded word stands in the value between marks or at its ends, perhaps with marks inside: Li-Na."""
-    text = unicodedata.normalize("NFKC", value.decode("utf-8", "replace")).casefold()
+    """Whether the folded word stands in the value between marks or at its ends, perhaps with marks inside: Li-Na.
+
+    Digits end where digits end: 512345 stands in CT512345.
+    """
+    text = _plain(value.decode("utf-8", "replace")).casefold()
     word = r"[\W_]*".join(map(re.escape, folded.decode()))
-    return re.search(rf"(?<![^\W_]){word}(?![^\W_])", text) is not None
+    beside = r"\d" if folded.isdigit() else r"[^\W_]"
+    return re.search(rf"(?<!{beside}){word}(?!{beside})", text) is not None
 
 
 @cache
@@ -154,7 +275,7 @@ def identifying_tags() -> Mapping[int, str]:
     """Kind of identifier by attribute (schemas/deid/identity.yaml); names are known by their VR."""
     kinds: dict[int, str] = {}
     problems = []
-    for kind in ("id", "date", "text", "uid"):
+    for kind in ("id", "date", "time", "text", "uid"):
         for keyword in _spec()[kind]:
             tag = tag_for_keyword(keyword)
             if tag is None:

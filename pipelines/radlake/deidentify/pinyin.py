@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from itertools import islice, product
+from typing import Any
 
 import yaml
 
 from radlake.resources import schemas_root
 
-__all__ = ["romanised"]
+__all__ = ["romanised", "spelled", "surnames", "syllables"]
 
 _MAX_READINGS = 16
 
@@ -39,10 +40,41 @@ def romanised(name: str) -> frozenset[str]:
     return frozenset(written)
 
 
+@lru_cache(maxsize=1024)
+def spelled(text: str) -> frozenset[str]:
+    """A Chinese text in letters, and its initials: a hospital is often a word like SZSLDYYY on its consoles.
+
+    >>> sorted(spelled("样例医院"))
+    ['ylyy', 'yangliyiyuan']
+    """
+    readings = [_readings().get(char, ()) for char in text]
+    if not text or not all(readings):
+        return frozenset()
+    first = [forms[0] for forms in readings]
+    return frozenset(["".join(first), "".join(syllable[0] for syllable in first)])
+
+
+@cache
+def surnames() -> frozenset[str]:
+    """Surnames in letters."""
+    return frozenset(_spec()["surnames"].split())
+
+
+@cache
+def syllables() -> frozenset[str]:
+    """All syllables of Hanyu Pinyin, ü in its three ways."""
+    return frozenset(form for forms in _readings().values() for form in forms)
+
+
+@cache
+def _spec() -> Mapping[str, Any]:
+    return yaml.safe_load((schemas_root() / "deid" / "pinyin.yaml").read_text(encoding="utf-8"))
+
+
 @cache
 def _readings() -> Mapping[str, tuple[str, ...]]:
     """Readings of a character; ü is written v, u or yu."""
-    spec = yaml.safe_load((schemas_root() / "deid" / "pinyin.yaml").read_text(encoding="utf-8"))
+    spec = _spec()
     starts = [(entry[-1].encode("gb2312"), entry[:-1]) for entry in spec["first_of_syllable"].split()]
     readings: dict[str, list[str]] = {}
     for (start, syllable), (end, _) in zip(starts, [*starts[1:], (b"\xd7\xfa", "")], strict=True):

@@ -1,123 +1,48 @@
-"""Profiles: what happens to every attribute, compiled from the reference table, options and overrides.
+"""Profiles: the bases that they extend, the options that they choose, and what they decide beyond the table.
 
 A profile is YAML that an ethics board can read and sign (schemas/profiles/). It is compiled once into one rule per
-attribute; the de-identifier then only looks rules up. An attribute without a rule does not survive.
+attribute (`rules`); the de-identifier then only looks rules up. An attribute without a rule does not survive.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import tag_for_keyword
 
-from radlake.deidentify.elements import TEXT_VRS, dictionary_vr
-from radlake.deidentify.reference_table import OPTIONS, Row, reference_rows
+from radlake.deidentify.elements import TEXT_VRS
+from radlake.deidentify.reference_table import OPTIONS, reference_rows
+from radlake.deidentify.rules import Action, Rule, SafePrivate, rules_by_vr, rules_of_table
+from radlake.deidentify.terms import VOCABULARIES
 from radlake.errors import ConfigInvalid
 from radlake.resources import schemas_root
 
-__all__ = ["CLEAN_PIXEL_DATA", "OPTION_CODES", "Action", "Profile", "Rule", "SafePrivate", "load_profile"]
+__all__ = [
+    "CLEAN_PIXEL_DATA",
+    "DOCUMENT_POLICIES",
+    "OPTION_CODES",
+    "Action",
+    "Profile",
+    "Rule",
+    "SafePrivate",
+    "load_profile",
+    "profile_names",
+    "read_profile",
+]
 
-REMOVED = "REMOVED"
 CLEAN_PIXEL_DATA = "clean_pixel_data"  # PS3.15 E.3.1; no column of the table, what it does is in radlake.pixels
-_DUMMIES = {
-    "PN": REMOVED,
-    "AE": REMOVED,
-    "CS": "OTHER",
-    "DA": "19000101",
-    "TM": "000000",
-    "DT": "19000101000000",
-    "AS": "000Y",
-    "DS": "0",
-    "IS": "0",
-    "UR": "urn:removed",
+# Kinds of encapsulated documents, and what a profile may do with each: a PDF is a picture, no text can be taken out.
+DOCUMENT_POLICIES = {
+    "pdf": ("quarantine",),
+    "cda": ("quarantine", "text_removed"),
+    "model": ("quarantine", "text_removed"),
 }
-
-
-class Action(StrEnum):
-    """What happens to the value of an attribute."""
-
-    KEEP = "keep"  # as it is, unless it holds an identifier; of a sequence: treat every item
-    REMOVE = "remove"
-    EMPTY = "empty"
-    DUMMY = "dummy"
-    UID = "uid"  # keyed replacement
-    SHIFT = "shift"  # by the person's constant
-    CLEAN = "clean"  # only words of the vocabulary stay
-    AGE = "age"  # ages above 90 years told as 90
-    PATIENT = "patient"  # the person's pseudonym
-    PSEUDONYM = "pseudonym"  # keyed replacement, the same value always gives the same
-    CODE = "code"  # one code that says: removed
-
-
-_ACTION_OF_CODE = {
-    "K": Action.KEEP,
-    "X": Action.REMOVE,
-    "Z": Action.EMPTY,
-    "D": Action.DUMMY,
-    "U": Action.UID,
-    "X/Z/U*": Action.KEEP,  # sequences of references: kept, the UIDs in their items are replaced
-}
-_CLEANING = {
-    "retain_modified_dates": Action.SHIFT,
-    "clean_descriptors": Action.CLEAN,
-    "clean_structured_content": Action.KEEP,
-    "clean_graphics": Action.KEEP,
-    "retain_patient_characteristics": Action.CLEAN,
-    "retain_device_identity": Action.DUMMY,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What happens to one attribute, and why.
-
-    Attributes
-    ----------
-    otherwise : Action
-        What happens to a value that `action` cannot treat: no vocabulary word in it, not a date.
-    vr : str
-        From PS3.6; empty when unknown.
-    dummy : str
-        The value that DUMMY writes.
-    values : frozenset of str
-        The only values that KEEP lets pass; empty means any.
-    terms : str
-        Instead of `values`, the vocabulary whose terms KEEP lets pass: `body_part`.
-    code : str
-        Action of the Basic Profile in Table E.1-1; empty when the table does not list the attribute.
-    origin : str
-        `basic`, the name of an option, `unlisted` (rule of its VR), or the name of the profile that overrides.
-    why : mapping of str to str
-        Reason for people, by language.
-    """
-
-    tag: int
-    action: Action
-    otherwise: Action
-    vr: str
-    dummy: str = REMOVED
-    values: frozenset[str] = frozenset()
-    terms: str = ""
-    code: str = ""
-    origin: str = "basic"
-    why: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SafePrivate:
-    """A private attribute that is known to be safe (PS3.15 E.3.10): group, creator, element within its block."""
-
-    group: int
-    creator: str
-    element: int
-    vr: str
 
 
 @dataclass(frozen=True)
@@ -131,6 +56,7 @@ class Profile:
     options: tuple[str, ...]
     rules: Mapping[int, Rule]
     safe_private: Mapping[tuple[int, str, int], SafePrivate]
+    documents: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -168,13 +94,32 @@ _MEANINGS = {
 }
 OPTION_CODES = {option: code for option, (_, code) in OPTIONS.items()} | {CLEAN_PIXEL_DATA: "113101"}
 _NOT_OFFERED = {
-    "retain_uids": "the lake knows studies by their replaced UIDs",
     "clean_recognizable_visual_features": "faces are not removed; keep photographs and head series out, see ADR 9",
 }
 
 
+def profile_names() -> list[str]:
+    """Names of the profiles that come with radlake."""
+    return sorted(path.stem for path in (schemas_root() / "profiles").glob("*.yaml"))
+
+
 def load_profile(name_or_path: str | Path) -> Profile:
-    """Read and compile a profile: a name in schemas/profiles/, or a path.
+    """Read a profile for the lake: a name in schemas/profiles/, or a path.
+
+    Raises
+    ------
+    ConfigInvalid
+        With all problems of the file, or when the profile keeps what the lake must replace.
+    """
+    profile = read_profile(name_or_path)
+    if "retain_uids" in profile.options:
+        problem = "options: retain_uids is not possible here, the lake knows studies by their replaced UIDs"
+        raise ConfigInvalid(path=str(_path_of(name_or_path)), problems=[problem])
+    return profile
+
+
+def read_profile(name_or_path: str | Path) -> Profile:
+    """Read and compile any profile, also one that the lake cannot be filled with.
 
     Raises
     ------
@@ -197,15 +142,16 @@ def load_profile(name_or_path: str | Path) -> Profile:
         problems.append("options: retain_full_dates and retain_modified_dates exclude each other")
     choices = _actions(layers, "choices", problems)
     by_vr = _actions(layers, "unlisted", problems)
+    documents = _documents(layers, problems)
     if problems:
         raise ConfigInvalid(path=str(path), problems=problems)
 
-    rules = _rules_by_vr(by_vr) | _rules_of_table(options, choices)
-    for layer in layers:
+    rules = rules_by_vr(by_vr, options=options) | rules_of_table(options, choices)
+    for layer, young in zip(layers, _younger_options(layers, options), strict=True):
         for entry in layer.get("attributes", []):
-            rule = _override(entry, rules, origin=layer["name"], problems=problems)
-            if rule is not None:
-                rules[rule.tag] = rule
+            for rule in _overrides(entry, rules, origin=layer["name"], problems=problems):
+                if young.isdisjoint(_options_of(rule.tag)):
+                    rules[rule.tag] = rule
     private = [_safe_private(entry, problems) for layer in layers for entry in layer.get("safe_private", [])]
     if private and "retain_safe_private" not in options:
         problems.append("safe_private: needs the option retain_safe_private")
@@ -219,7 +165,38 @@ def load_profile(name_or_path: str | Path) -> Profile:
         options=tuple(options),
         rules=rules,
         safe_private={(entry.group, entry.creator, entry.element): entry for entry in private if entry},
+        documents=documents,
     )
+
+
+def _younger_options(layers: list[dict[str, Any]], options: list[str]) -> list[set[str]]:
+    """For each layer the options that only a later one chose: they override what the layer says (PS3.15 E.3)."""
+    first: dict[str, int] = {}
+    for n, layer in enumerate(layers):
+        if "options" in layer:
+            first = {option: first.get(option, n) for option in layer["options"]}
+    return [{option for option in options if first[option] > n} for n in range(len(layers))]
+
+
+def _options_of(tag: int) -> frozenset[str]:
+    return _options_by_tag().get(tag, frozenset())
+
+
+@cache
+def _options_by_tag() -> dict[int, frozenset[str]]:
+    return {row.number: frozenset(row.options) for row in reference_rows() if row.number}
+
+
+def _documents(layers: list[dict[str, Any]], problems: list[str]) -> dict[str, str]:
+    """What happens to each kind of encapsulated document; quarantine unless a profile says otherwise."""
+    policies = dict.fromkeys(DOCUMENT_POLICIES, "quarantine")
+    for layer in layers:
+        for kind, policy in layer.get("documents", {}).items():
+            if policy not in DOCUMENT_POLICIES.get(kind, ()):
+                known = "; ".join(f"{name}: {' or '.join(some)}" for name, some in DOCUMENT_POLICIES.items())
+                problems.append(f"documents: {kind}: {policy} is not possible; {known}")
+            policies[kind] = policy
+    return policies
 
 
 def _actions(layers: list[dict[str, Any]], key: str, problems: list[str]) -> dict[str, Action]:
@@ -240,7 +217,10 @@ def _path_of(name_or_path: str | Path) -> Path:
 
 
 _BASE = "basic"
-_KEYS = {"name", "version", "title", "about", "extends", "options", "choices", "unlisted", "attributes", "safe_private"}
+_KEYS = {"name", "version", "title", "about", "extends", "options", "choices", "unlisted", "attributes"} | {
+    "safe_private",
+    "documents",
+}
 
 
 def _layers(path: Path, problems: list[str]) -> list[dict[str, Any]]:
@@ -250,6 +230,8 @@ def _layers(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     while True:
         try:
             spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as exc:
+            raise ConfigInvalid(path=str(path), problems=[_not_there(path)]) from exc
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
             raise ConfigInvalid(path=str(path), problems=[f"cannot be read ({type(exc).__name__})"]) from exc
         if not isinstance(spec, dict) or not {"name", "version", "title"} <= set(spec):
@@ -267,94 +249,72 @@ def _layers(path: Path, problems: list[str]) -> list[dict[str, Any]]:
             raise ConfigInvalid(path=str(path), problems=["a profile extends itself"])
 
 
-def _rules_by_vr(by_vr: Mapping[str, Action]) -> dict[int, Rule]:
-    """Rules of the standard's attributes that the table does not list: by their VR."""
-    rules = {}
-    for tag, (vr, *_) in DicomDictionary.items():
-        if tag >> 16 <= 6 or tag & 0xFFFF == 0:  # command, file meta, directory; group lengths
-            continue
-        action = by_vr.get(vr, Action.KEEP)
-        rules[tag] = Rule(tag, action, _failing_that(action), vr, _DUMMIES.get(vr, REMOVED), origin="unlisted")
-    return rules
+def _not_there(path: Path) -> str:
+    names = profile_names()
+    near = difflib.get_close_matches(path.name.removesuffix(".yaml"), names, n=2, cutoff=0.5)
+    meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"is neither a profile that comes with radlake ({', '.join(names)}) nor a file{meant}"
 
 
-def _rules_of_table(options: list[str], choices: Mapping[str, Action]) -> dict[int, Rule]:
-    return {row.number: _rule_of_row(row, row.number, options, choices) for row in reference_rows() if row.number}
-
-
-def _rule_of_row(row: Row, tag: int, options: list[str], choices: Mapping[str, Action]) -> Rule:
-    vr = dictionary_vr(tag) or row.vr
-    basic = choices.get(row.basic) or _ACTION_OF_CODE[row.basic]
-    given = {option: row.options[option] for option in options if option in row.options}
-    # Where several options speak, cleaning wins over keeping.
-    option = next((option for option, code in given.items() if code == "C"), next(iter(given), None))
-    action, otherwise = basic, basic
-    if option is not None:
-        action = _CLEANING[option] if given[option] == "C" else Action.KEEP
-        if action is Action.CLEAN and vr == "SQ":
-            action = Action.KEEP
-        elif action is Action.SHIFT and vr not in ("DA", "TM", "DT"):
-            action = Action.DUMMY if vr == "OB" else Action.KEEP  # time stamps in bytes; the offset from UTC
-        if action is Action.SHIFT:
-            otherwise = Action.REMOVE if "X" in row.basic else Action.EMPTY
-    if basic is Action.DUMMY and action is Action.DUMMY and vr == "SQ":
-        action = Action.KEEP  # a dummy sequence is its own items, each treated
-    dummy = _DUMMIES.get(vr, REMOVED)
-    return Rule(tag, action, otherwise, vr, dummy, code=row.basic, origin=option or "basic")
-
-
-def _failing_that(action: Action) -> Action:
-    """Of an attribute whose type is not known: text that says removed is valid wherever text is required."""
-    return {Action.REMOVE: Action.REMOVE, Action.DUMMY: Action.DUMMY, Action.CLEAN: Action.DUMMY}.get(
-        action, Action.EMPTY
-    )
-
-
-def _override(
+def _overrides(
     entry: Mapping[str, Any],
     rules: Mapping[int, Rule],
     *,
     origin: str,
     problems: list[str],
-) -> Rule | None:
-    keyword = str(entry.get("attribute", ""))
-    tag = tag_for_keyword(keyword) or next((r.number for r in reference_rows() if r.keyword == keyword), None)
-    if tag is None:
-        problems.append(f"attributes: {keyword} is not an attribute of the standard")
-        return None
+) -> list[Rule]:
+    """Rules of one entry, which may name several attributes."""
+    named = entry.get("attribute", "")
+    keywords = [str(keyword) for keyword in (named if isinstance(named, list) else [named])]
+    told = ", ".join(keywords[:3]) + (", ..." if len(keywords) > 3 else "")
     foreign = set(entry) - {"attribute", "action", "otherwise", "dummy", "values", "terms", "why"}
-    problems += [f"attributes: {keyword}: unknown key {key}" for key in sorted(foreign)]
+    problems += [f"attributes: {told}: unknown key {key}" for key in sorted(foreign)]
     try:
         action = Action(entry["action"])
         otherwise = Action(entry["otherwise"]) if "otherwise" in entry else None
     except (KeyError, ValueError):
-        problems.append(f"attributes: {keyword}: action is not one of {', '.join(Action)}")
-        return None
-    if entry.get("terms", "body_part") != "body_part":
-        problems.append(f"attributes: {keyword}: the vocabulary of terms is body_part")
-    before = rules[tag]
-    if action is Action.CLEAN and before.vr not in TEXT_VRS:
-        problems.append(f"attributes: {keyword}: only text can be cleaned")
-    return replace(
-        before,
-        action=action,
-        otherwise=otherwise or before.otherwise,
-        dummy=str(entry.get("dummy", before.dummy)),
-        values=frozenset(map(str, entry.get("values", ()))),
-        terms=str(entry.get("terms", "")),
-        origin=origin,
-        why=entry.get("why", {}),
-    )
+        problems.append(f"attributes: {told}: action is not one of {', '.join(Action)}")
+        return []
+    if entry.get("terms", "body_part") not in VOCABULARIES:
+        problems.append(f"attributes: {told}: terms is not one of {', '.join(VOCABULARIES)}")
+    made = []
+    for keyword in keywords:
+        tag = tag_for_keyword(keyword) or next((r.number for r in reference_rows() if r.keyword == keyword), None)
+        if tag is None:
+            problems.append(f"attributes: {keyword} is not an attribute of the standard")
+            continue
+        before = rules[tag]
+        if action is Action.CLEAN and before.vr not in TEXT_VRS:
+            problems.append(f"attributes: {keyword}: only text can be cleaned")
+        made.append(
+            replace(
+                before,
+                action=action,
+                otherwise=otherwise or before.otherwise,
+                dummy=str(entry.get("dummy", before.dummy)),
+                values=frozenset(map(str, entry.get("values", ()))),
+                terms=str(entry.get("terms", "")),
+                origin=origin,
+                why=entry.get("why", {}),
+            )
+        )
+    return made
+
+
+# Bytes that only their maker can read (OB, UN) may hold a whole header (PS3.15 E.3.10).
+_PRIVATE_VRS = TEXT_VRS | {"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "OF", "OD", "SQ"}
 
 
 def _safe_private(entry: Mapping[str, Any], problems: list[str]) -> SafePrivate | None:
     try:
         group, element = int(str(entry["group"]), 16), int(str(entry["element"]), 16)
-        if not group % 2 or not 0 <= element <= 0xFF or entry["vr"] in ("SQ", "UN"):
+        if not group % 2 or not 0 <= element <= 0xFF or entry["vr"] not in _PRIVATE_VRS:
             raise ValueError
-        return SafePrivate(group, str(entry["creator"]).strip(), element, str(entry["vr"]))
+        return SafePrivate(
+            group, str(entry["creator"]).strip(), element, str(entry["vr"]), str(entry.get("meaning", ""))
+        )
     except (KeyError, ValueError):
         problems.append(
-            "safe_private: needs an odd group, a creator, an element 00 to FF and a VR other than SQ and UN"
+            "safe_private: needs an odd group, a creator, an element 00 to FF and a VR of text, numbers or SQ"
         )
         return None

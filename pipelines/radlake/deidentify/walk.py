@@ -14,14 +14,14 @@ from pydicom import Dataset
 from pydicom._uid_dict import UID_dictionary
 from pydicom.tag import BaseTag
 
-from radlake.deidentify.codes import clean_meaning
+from radlake.deidentify.bulk import fits, without_text
+from radlake.deidentify.checks import NUMBERS_AS_TEXT, RETAINING, checked, each
 from radlake.deidentify.dates import Shift, cap_age, time_tag_of
 from radlake.deidentify.elements import (
     SINGLE_VALUED,
     TEXT_VRS,
     Element,
     dataset,
-    decoded,
     items_of,
     raw_element,
     sequence_element,
@@ -29,27 +29,27 @@ from radlake.deidentify.elements import (
     text_of,
     unshared,
 )
-from radlake.deidentify.identity import identifying_concepts, identifying_tags, identities_from
+from radlake.deidentify.identity import Identities, identifying_concepts, identifying_tags, identities_from
 from radlake.deidentify.keys import KeyRing
 from radlake.deidentify.person import Person
-from radlake.deidentify.profile import Action, Profile, Rule
-from radlake.dicom.uids import is_uid
-from radlake.vocab import body_part_term, clean_description, manufacturer_group
+from radlake.deidentify.profile import Profile
+from radlake.deidentify.rules import Action, Rule
+from radlake.deidentify.told import Told, kind_of, tell, tell_items
+from radlake.vocab import clean_description
 
-__all__ = ["NUMBER", "NUMBERS_AS_TEXT", "Walk", "is_searched", "treat_bulk", "uid_needle"]
+__all__ = ["Walk", "is_searched", "treat_bulk", "uid_needle", "vr_of_value"]
 
 _CHARSET = 0x00080005
-_MANUFACTURER = 0x00080070
 _CODE_VALUE, _SCHEME, _MEANING, _LONG_CODE_VALUE = map(BaseTag, (0x00080100, 0x00080102, 0x00080104, 0x00080119))
 _CONCEPT_NAME = BaseTag(0x0040A043)
 # Values of a content item (PS3.3 C.17.3): date-time, date, time, person name, text, measured value.
 _CONTENT_VALUES = frozenset([0x0040A120, 0x0040A121, 0x0040A122, 0x0040A123, 0x0040A160, 0x0040A300])
-NUMBER = b"0123456789+-.eE \\"  # all characters of a DS and an IS
-NUMBERS_AS_TEXT = frozenset(["DS", "IS"])
 _DATE_VRS = frozenset(["DA", "DT", "TM"])
 _SEARCHED = frozenset([Action.KEEP, Action.CLEAN])
-_RETAINING = frozenset(["retain_institution_identity", "retain_device_identity"])
 _CLOSED_VRS = _DATE_VRS | {"AS", "UI"}  # checked for what they are, and nothing else fits into them
+_FAMILIES = (_DATE_VRS, NUMBERS_AS_TEXT, frozenset(["AS"]), frozenset(["UI"]))  # one may be sent for another of its own
+_PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010, 0x54001010])  # judged in radlake.pixels; samples of a waveform
+_SHORTEST_BULK = 5  # bytes that could spell somebody
 _MIN_UID = 12  # digits; "1.1" stands in many a text by chance
 _REMOVED_CODE = {_CODE_VALUE: b"REMOVED", _SCHEME: b"99RADLAKE", _MEANING: b"Removed"}
 
@@ -64,9 +64,23 @@ class _Kept(NamedTuple):
 
 
 class Walk:
-    """The walk over one data set."""
+    """The walk over one data set.
 
-    def __init__(self, profile: Profile, keys: KeyRing, *, person: Person, hospital_id: str) -> None:
+    Parameters
+    ----------
+    told : frozenset of (kind, text)
+        What other data sets of the study told (`identifiers_of`); it is searched for here too.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        keys: KeyRing,
+        *,
+        person: Person,
+        hospital_id: str,
+        told: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         self._rules = profile.rules
         self._safe_private = profile.safe_private
         self._keys = keys
@@ -76,9 +90,9 @@ class Walk:
         self._shift = Shift(keys.date_offset_days(patient_key), keys.clock_offset_seconds(patient_key))
         if profile.temporal_information == "UNMODIFIED":
             self._shift = Shift(0, 0)
-        self._kinds = identifying_tags()
-        self._told: set[tuple[str, str]] = set()
+        self._told: Told = set(told)
         self._kept: list[_Kept] = []
+        self._bulk: list[_Kept] = []
         self.identities = identities_from(frozenset())  # what was told, after `drop_identifiers`
 
     def treat(self, ds: Dataset, *, is_item: bool = False) -> dict[BaseTag, Element]:
@@ -98,14 +112,14 @@ class Walk:
                     rule = replace(rule, action=Action.REMOVE)  # Type 2 only in items; empty, it would not be valid
                 self._treat_sequence(elem, rule, out)
                 continue
+            vr = vr_of_value(vr, rule.vr)
             if vr not in TEXT_VRS:
-                if rule.vr not in TEXT_VRS:
-                    treat_bulk(elem, rule, out)
-                    continue
-                vr = rule.vr  # text that was sent as UN or OB
-            kind = "name" if vr == "PN" else self._kinds.get(int(tag))
+                treat_bulk(elem, rule, out)
+                self._remember_bulk(out, rule, vr)
+                continue
+            kind = kind_of(tag, vr)
             if kind is not None and rule.action is not Action.KEEP:
-                self._tell(kind, vr, elem)
+                tell(self._told, kind, vr, elem)
             value = self.text(elem, rule, vr, ds)
             if value is None:
                 continue
@@ -117,11 +131,25 @@ class Walk:
         return out
 
     def rule(self, tag: int) -> Rule | None:
+        """What happens to an attribute of the standard; None when it goes."""
         return self._rules.get(tag)
+
+    @property
+    def has_safe_private(self) -> bool:
+        """Whether a private attribute may stay."""
+        return bool(self._safe_private)
+
+    def new_uid(self, uid: str) -> str:
+        """The replacement of a UID."""
+        return self._uid(uid) or ""
+
+    def tell(self, told: frozenset[tuple[str, str]]) -> None:
+        """Add identifiers, (kind, text), that are known from elsewhere."""
+        self._told |= told
 
     def kind_of(self, tag: int) -> str | None:
         """Kind of identifier that an attribute tells; names are known by their VR."""
-        return self._kinds.get(tag)
+        return identifying_tags().get(tag)
 
     @property
     def kept_text(self) -> bytes:
@@ -141,12 +169,20 @@ class Walk:
         texts = [kept for kept in self._kept if kept.vr not in NUMBERS_AS_TEXT]
         if told.may_be_in(b"\n".join(kept.value for kept in texts)):
             for kept in texts:
-                if told.is_in(kept.value):
-                    _drop(kept, told.is_in)
+                names = self._person_told() if kept.rule.origin in RETAINING else told
+                if names.is_in(kept.value):
+                    _drop(kept, names.is_in)
         if told.numbers:
             for kept in self._kept:
                 if kept.vr in NUMBERS_AS_TEXT and any(map(told.is_number, kept.value.split(b"\\"))):
                     _drop(kept, told.is_number)
+        for kept in self._bulk:
+            if told.is_in_bytes(kept.value):
+                del kept.elements[BaseTag(kept.rule.tag)]
+
+    def _person_told(self) -> Identities:
+        """What names the person, without places: for attributes that a profile keeps because they name a place."""
+        return identities_from(frozenset(told for told in self._told if told[0] not in ("uid", "text")))
 
     def text(self, elem: Element, rule: Rule, vr: str, ds: Dataset) -> bytes | None:
         """The text that stays; None removes the attribute."""
@@ -176,47 +212,24 @@ class Walk:
             action = Action.SHIFT  # also a date that was sent where the standard has none
         match action:
             case Action.KEEP:
-                return self._checked(value, rule, vr, ds)
+                return checked(value, rule, vr, ds, keyed_uid=self._keys.uid)
             case Action.CLEAN:
-                return _each(value, vr, clean_description)
+                return each(value, vr, clean_description)
             case Action.UID:
-                return _each(value, vr, self._uid)
+                return each(value, vr, self._uid)
             case Action.AGE:
-                return _each(value, vr, cap_age)
+                return each(value, vr, cap_age)
             case Action.PSEUDONYM:
                 purpose = f"attribute/{rule.tag:08x}"
-                return _each(value, vr, lambda text: self._keys.pseudo_id(purpose, f"{self._hospital_id}|{text}"))
+                return each(value, vr, lambda text: self._keys.pseudo_id(purpose, f"{self._hospital_id}|{text}"))
             case Action.SHIFT if vr == "DA":
                 times = _times(ds, rule.tag)
-                return _each(value, vr, lambda text: self._shift.of_date(text, time=next(times, "")))
+                return each(value, vr, lambda text: self._shift.of_date(text, time=next(times, "")))
             case Action.SHIFT if vr == "TM":
-                return _each(value, vr, self._shift.of_time)
+                return each(value, vr, self._shift.of_time)
             case Action.SHIFT:
-                return _each(value, vr, self._shift.of_datetime)
+                return each(value, vr, self._shift.of_datetime)
         return None
-
-    def _checked(self, value: bytes, rule: Rule, vr: str, ds: Dataset) -> bytes | None:
-        """A value that may stay as it is, if it is what its VR and its rule say."""
-        if vr in NUMBERS_AS_TEXT:
-            return None if value.translate(None, NUMBER) else value
-        if rule.tag == _MEANING:
-            code = text_of(ds, _CODE_VALUE) or text_of(ds, _LONG_CODE_VALUE)
-            return clean_meaning(decoded(value), value=code, scheme=text_of(ds, _SCHEME)).encode()
-        if rule.values:
-            return value if rule.values.issuperset(decoded(value).split("\\")) else None
-        if rule.terms:
-            return value if body_part_term(decoded(value)) else None
-        if vr == "AS":
-            return _each(value, vr, cap_age)
-        if vr == "UI":
-            return _each(value, vr, lambda uid: uid if is_uid(uid) else self._keys.uid(uid))
-        if vr == "PN" or vr == "AE":
-            return None
-        if (value.isascii() and b"\x1b" not in value) or rule.origin in _RETAINING:
-            return value
-        if rule.tag == _MANUFACTURER:
-            return manufacturer_group(decoded(value)).encode()
-        return _each(value, vr, lambda text: text if text.isascii() else clean_description(text))
 
     def _uid(self, uid: str) -> str | None:
         """A keyed replacement; a UID that the standard registered (a frame of reference, a palette) names nobody."""
@@ -227,7 +240,7 @@ class Walk:
         if rule.action is Action.KEEP and rule.vr == "SQ":
             out[elem.tag] = sequence_element(elem.tag, [dataset(self.treat(item, is_item=True)) for item in items])
             return
-        self._tell_items(items)
+        tell_items(self._told, items)
         if rule.vr != "SQ" or rule.action is Action.REMOVE:
             return
         code = {BaseTag(tag): raw_element(tag, "SH", value) for tag, value in _REMOVED_CODE.items()}
@@ -238,7 +251,7 @@ class Walk:
         """An attribute without a rule goes, unless it is private and the profile names it as safe."""
         tag = elem.tag
         if elem.VR == "SQ":
-            self._tell_items(items_of(elem))
+            tell_items(self._told, items_of(elem))
         if not self._safe_private or not tag.is_private or tag.is_private_creator:
             return
         creator_tag = (tag.group << 16) | (tag.element >> 8)
@@ -246,15 +259,28 @@ class Walk:
         if safe is None:
             return
         rule = Rule(tag, Action.KEEP, Action.REMOVE, safe.vr, origin="safe_private")
-        if safe.vr in TEXT_VRS:
+        if safe.vr == "SQ":
+            out[tag] = sequence_element(tag, [dataset(self.treat(item, is_item=True)) for item in items_of(elem)])
+        elif safe.vr in TEXT_VRS:
             value = self.text(elem, rule, safe.vr, ds)
             if value is None:
                 return
             out[tag] = raw_element(tag, safe.vr, value)
             self._kept.append(_Kept(out, rule, safe.vr, value))
         else:
-            out[tag] = unshared(elem)
+            treat_bulk(elem, rule, out)
+            self._remember_bulk(out, rule, safe.vr)
+            if tag not in out:
+                return
         out[BaseTag(creator_tag)] = raw_element(creator_tag, "LO", safe.creator.encode())
+
+    def _remember_bulk(self, out: dict[BaseTag, Element], rule: Rule, vr: str) -> None:
+        """Bytes that stay are searched, but for pixels and samples, and what is too short to spell anybody."""
+        kept = out.get(BaseTag(rule.tag))
+        if kept is None or rule.tag in _PIXELS:
+            return
+        if isinstance(value := kept.value, bytes) and len(value) >= _SHORTEST_BULK:
+            self._bulk.append(_Kept(out, rule, vr, value))
 
     def _names_somebody(self, item: Dataset) -> bool:
         """Whether a content item's concept is a name or number of somebody; it is told then."""
@@ -264,31 +290,31 @@ class Walk:
                 for tag in _CONTENT_VALUES & set(map(int, item.keys())):
                     elem = cast(Element, item.get_item(tag))
                     if elem.VR != "SQ":
-                        self._tell(kind, elem.VR or "", elem)
+                        tell(self._told, kind, elem.VR or "", elem)
                 return True
         return False
-
-    def _tell(self, kind: str, vr: str, elem: Element) -> None:
-        """Remember an identifier."""
-        text = decoded(text_bytes(elem))
-        for part in [text] if vr in SINGLE_VALUED else text.split("\\"):
-            if part := part.strip():
-                self._told.add((kind, part))
-
-    def _tell_items(self, items: list[Dataset]) -> None:
-        """Remember the identifiers of a sequence that goes."""
-        for item in items:
-            for elem in cast("list[Element]", list(item.values())):
-                vr = elem.VR or ""
-                if vr == "SQ":
-                    self._tell_items(items_of(elem))
-                elif kind := "name" if vr == "PN" else self._kinds.get(int(elem.tag)):
-                    self._tell(kind, vr, elem)
 
 
 def is_searched(rule: Rule, vr: str) -> bool:
     """Whether text that a rule lets stay is searched for identifiers."""
-    return rule.action in _SEARCHED and vr not in _CLOSED_VRS and not (rule.values or rule.terms)
+    return rule.action in _SEARCHED and vr not in _CLOSED_VRS and not rule.values
+
+
+def vr_of_value(sent: str, known: str) -> str:
+    """The VR that a value is treated by: that of the standard where it was sent as something else.
+
+    Text in the place of a number, a date or a UID is judged as that, bytes in the place of text as text.
+
+    >>> vr_of_value("UN", "US"), vr_of_value("LO", "DS"), vr_of_value("LO", "US"), vr_of_value("IS", "DS")
+    ('US', 'DS', 'US', 'IS')
+    """
+    if not known or sent == known:
+        return sent
+    if sent not in TEXT_VRS:
+        return known if known in TEXT_VRS or (sent == "UN" and " " not in known) else sent
+    if known not in TEXT_VRS:
+        return sent if sent in NUMBERS_AS_TEXT else known
+    return known if any(known in family and sent not in family for family in _FAMILIES) else sent
 
 
 def uid_needle(uid: str) -> bytes:
@@ -298,20 +324,19 @@ def uid_needle(uid: str) -> bytes:
 
 
 def treat_bulk(elem: Element, rule: Rule, out: dict[BaseTag, Element]) -> None:
-    """Numbers and bulk data: kept bit-identical, or not at all."""
+    """Numbers and bulk data: kept bit-identical, or not at all; of a colour profile only what computes colours."""
     if rule.action is Action.KEEP:
-        out[elem.tag] = unshared(elem)
+        value = elem.value
+        if not isinstance(value, bytes) or rule.tag in _PIXELS:
+            out[elem.tag] = unshared(elem)
+            return
+        vr = vr_of_value(elem.VR or "", rule.vr)
+        kept = without_text(rule.tag, value) if fits(rule.tag, vr, value) else None
+        if kept is not None:
+            same = kept is value and vr == elem.VR
+            out[elem.tag] = unshared(elem) if same else raw_element(elem.tag, vr, kept)
     elif rule.action is not Action.REMOVE:
         out[elem.tag] = raw_element(elem.tag, elem.VR or rule.vr, b"\0\0" if rule.action is Action.DUMMY else b"")
-
-
-def _each(value: bytes, vr: str, treat: Callable[[str], str | None]) -> bytes | None:
-    """Treat every value of an attribute; None when nothing is left of any."""
-    text = decoded(value)
-    if vr in SINGLE_VALUED or "\\" not in text:
-        return (treat(text.strip()) or "").encode() or None
-    parts = [treat(part.strip()) or "" for part in text.split("\\")]
-    return "\\".join(parts).encode() if any(parts) else None
 
 
 def _times(ds: Dataset, date_tag: int) -> Iterator[str]:
@@ -323,9 +348,7 @@ def _times(ds: Dataset, date_tag: int) -> Iterator[str]:
 def _drop(kept: _Kept, is_identifier: Callable[[bytes], bool]) -> None:
     """Take out the values that name somebody; the others of a multi-valued attribute stay in their place."""
     tag = kept.rule.tag
-    if tag == _MANUFACTURER:
-        value = manufacturer_group(decoded(kept.value)).encode()
-    elif kept.vr in SINGLE_VALUED:
+    if kept.vr in SINGLE_VALUED:
         value = b""
     else:
         parts = kept.value.split(b"\\")

@@ -152,9 +152,9 @@ def test_profile_without_a_base_is_refused(tmp_path: Path) -> None:
         load_profile(_write(tmp_path, "options: []\n"))
 
 
-def test_missing_profile() -> None:
-    with pytest.raises(ConfigInvalid, match="cannot be read"):
-        load_profile("nosuch")
+def test_misspelt_profile_is_told_the_nearest_names() -> None:
+    with pytest.raises(ConfigInvalid, match=r"comes with radlake \(basic, .*did you mean default"):
+        load_profile("defualt")
 
 
 def test_profile_cannot_extend_itself(tmp_path: Path) -> None:
