@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_Name = TypeVar("_Name", bound=Hashable)
 _TMPFS = Path("/dev/shm")
 
 
@@ -54,11 +55,14 @@ class Done:
         Seconds of CPU that were spent for it but are not its own: a sender, the start of a program.
     look : callable
         Looks at the result after the clock has stopped.
+    seconds : float, optional
+        Wall time, where it is not that of the whole run.
     """
 
     n: int
     foreign_cpu: float = 0.0
     look: Callable[[], Hashable] = lambda: None
+    seconds: float | None = None
 
 
 # Gets an empty folder for its output, imports and connects, and returns what is to be measured.
@@ -105,18 +109,20 @@ class Place:
     def __str__(self) -> str:
         load, _, _ = os.getloadavg()
         machine = f"{os.cpu_count()} cores of {_cpu_name()}, load {load:.1f}, Python {platform.python_version()}"
-        return f"{machine}; medians of {self.repetitions} runs in {self.folder}"
+        return f"{machine}; {self.repetitions} runs each in {self.folder}"
 
 
-def compare(contestants: Mapping[str, Prepare], *, place: Place) -> dict[str, Measured]:
-    """Run each contestant `repetitions` times in turn and take the medians.
+def compare(
+    contestants: Mapping[_Name, Prepare], *, place: Place, pick: Callable[[Iterable[float]], float] = median
+) -> dict[_Name, Measured]:
+    """Run each contestant `repetitions` times in turn and take the medians, or what else `pick` takes of each figure.
 
     Raises
     ------
     ValueError
         If the contestants did not do the same number of things, or one gave two answers: there is nothing to compare.
     """
-    runs: dict[str, list[Measured]] = {name: [] for name in contestants}
+    runs: dict[_Name, list[Measured]] = {name: [] for name in contestants}
     for repetition in range(place.repetitions):
         # There and back again, so that nobody always comes after the same one.
         for name in list(contestants)[:: -1 if repetition % 2 else 1]:
@@ -128,7 +134,7 @@ def compare(contestants: Mapping[str, Prepare], *, place: Place) -> dict[str, Me
     for name, measured in runs.items():
         if len({run.answer for run in measured}) > 1:
             raise ValueError(f"{name} did not give the same answer each time")
-    return {name: _medians(measured) for name, measured in runs.items()}
+    return {name: _picked(measured, pick) for name, measured in runs.items()}
 
 
 def same_answer(measured: Mapping[str, Measured]) -> Any:
@@ -170,7 +176,7 @@ def print_table(
     ratio: Literal["cpu", "seconds"] = "cpu",
     answer: str = "",
 ) -> None:
-    """Print the medians.
+    """Print what was picked of the runs.
 
     Parameters
     ----------
@@ -207,16 +213,16 @@ def _run(prepare: Prepare, out: Path) -> Measured:
     done = run()
     seconds, cpu = time.perf_counter() - begin, _cpu() - start_cpu - done.foreign_cpu
     peak_bytes = _peak_bytes()
-    return Measured(done.n, cpu, seconds, start_cpu, peak_bytes, done.look())
+    return Measured(done.n, cpu, seconds if done.seconds is None else done.seconds, start_cpu, peak_bytes, done.look())
 
 
-def _medians(runs: Sequence[Measured]) -> Measured:
+def _picked(runs: Sequence[Measured], pick: Callable[[Iterable[float]], float]) -> Measured:
     return Measured(
         n=runs[0].n,
-        cpu=median(run.cpu for run in runs),
-        seconds=median(run.seconds for run in runs),
-        start_cpu=median(run.start_cpu for run in runs),
-        peak_bytes=median(run.peak_bytes for run in runs),
+        cpu=pick(run.cpu for run in runs),
+        seconds=pick(run.seconds for run in runs),
+        start_cpu=pick(run.start_cpu for run in runs),
+        peak_bytes=pick(run.peak_bytes for run in runs),
         answer=runs[0].answer,
     )
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from radlake.errors import StoreFull
-from radlake.net.message import MessageBroken, elements
+from radlake.net.message import MessageBroken, value_of
 from radlake.net.pdu import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 __all__ = ["Draft", "Fragment", "InstanceFolder", "is_file_name", "part10_header"]
@@ -156,11 +156,7 @@ class Draft:
         if head[128:132] != b"DICM":
             return None
         with suppress(MessageBroken):
-            for tag, value in elements(head[132:], is_implicit=False):
-                if tag == 0x00020003:
-                    return value.decode("latin-1").strip(" \0")
-                if tag > 0x00020003:
-                    break
+            return value_of(head[132:], 0x00020003, is_implicit=False).decode("latin-1").strip(" \0") or None
         return None
 
     def keep_as(self, uid: str) -> bool:

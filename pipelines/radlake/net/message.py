@@ -26,6 +26,7 @@ __all__ = [
     "encode_response",
     "has_data_set",
     "status_text",
+    "value_of",
 ]
 
 Command = dict[str, int | str]
@@ -209,6 +210,27 @@ def elements(data: bytes, *, is_implicit: bool = True, is_big_endian: bool = Fal
             raise MessageBroken("an element is longer than its data set")
         yield tag, data[at : at + length]
         at += length
+
+
+def value_of(data: bytes, wanted: int, *, is_implicit: bool, is_big_endian: bool = False) -> bytes:
+    """Value of a top-level element of a data set; empty when there is none.
+
+    Raises
+    ------
+    MessageBroken
+        Where the data set ends before the element does or could come, or is in another encoding.
+    """
+    encoding = _Encoding(is_implicit, is_big_endian)
+    header = encoding.header
+    tag = at = begin = 0
+    while tag < wanted:
+        tag, vr, length, begin = header(data, at)
+        at = encoding.within(vr).after_sequence(data, begin) if length == _UNDEFINED else begin + length
+    if tag != wanted:
+        return b""
+    if at > len(data):
+        raise MessageBroken("an element is longer than its data set")
+    return data[begin:at]
 
 
 @dataclass(frozen=True)

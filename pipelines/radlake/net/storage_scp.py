@@ -28,9 +28,9 @@ from radlake.net.message import (
     Field,
     MessageBroken,
     decode_command,
-    elements,
     encode_response,
     has_data_set,
+    value_of,
 )
 from radlake.net.pdu import Context
 from radlake.net.upper_layer import Association, AssociationReleased
@@ -228,7 +228,8 @@ def _study_uid(head: bytes, *, context: Context) -> str | None:
     with suppress(MessageBroken, zlib.error):
         if encoding.is_deflated:
             head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, _HEAD_BYTES)
-        for tag, value in elements(head, is_implicit=encoding.is_implicit, is_big_endian=encoding.is_big_endian):
-            if tag >= _STUDY_INSTANCE_UID:
-                return value.decode("latin-1").strip(" \0") if tag == _STUDY_INSTANCE_UID else ""
+        value = value_of(
+            head, _STUDY_INSTANCE_UID, is_implicit=encoding.is_implicit, is_big_endian=encoding.is_big_endian
+        )
+        return value.decode("latin-1").strip(" \0")
     return None

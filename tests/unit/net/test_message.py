@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 
 import pytest
@@ -25,6 +26,7 @@ from radlake.net.message import (
     encode_response,
     has_data_set,
     status_text,
+    value_of,
 )
 from support.samples import COMPRESSED, UNCOMPRESSED
 
@@ -170,6 +172,29 @@ def test_any_bytes_are_read_or_called_broken(data: bytes, is_implicit: bool, is_
     except MessageBroken:
         return
     assert all(0 <= tag <= 0xFFFFFFFF for tag in tags)
+
+
+@given(
+    values=st.dictionaries(st.integers(0x00080000, 0x00400000), st.binary(max_size=6), min_size=1, max_size=5),
+    wanted=st.integers(0x00080000, 0x00400000),
+    cut=st.integers(0, 80),
+)
+def test_one_value_is_found_or_known_to_be_missing(values: dict[int, bytes], wanted: int, cut: int) -> None:
+    def encoded(items: list[tuple[int, bytes]]) -> bytes:
+        return b"".join(struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value for tag, value in items)
+
+    items = sorted(values.items())
+    for tag in (wanted, items[-1][0]):
+        up_to = encoded([item for item in items if item[0] <= tag])
+        is_certain = tag in values or tag < items[-1][0]
+        for data in (encoded(items), encoded(items)[:cut]):
+            try:
+                assert value_of(data, tag, is_implicit=True) == values.get(tag, b"")
+            except MessageBroken:
+                assert not is_certain or len(data) < len(encoded(items))
+            else:
+                assert is_certain
+                assert len(data) >= len(up_to)
 
 
 @pytest.mark.parametrize(
