@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from radlake.cli.harvest import Bars
+from radlake.cli._progress import Bars
 from radlake.config import Settings
 from radlake.ingest import Progress
 from support.dicom import ct_study, write

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -35,11 +36,25 @@ VERBS = {
 _OPTIONS_WITH_VALUE = ("--lake", "--hospitals")  # of _root
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"radlake {importlib.metadata.version('radlake')}")
+        raise typer.Exit
+
+
 def _root(
     ctx: typer.Context,
-    lake: Annotated[str | None, typer.Option(help="Folder or s3:// URL of the lake (RADLAKE_LAKE).")] = None,
-    hospitals: Annotated[str | None, typer.Option(help="YAML of hospitals and nodes (RADLAKE_HOSPITALS).")] = None,
+    lake: Annotated[
+        str | None, typer.Option(help="Folder or s3:// URL of the lake (RADLAKE_LAKE).", show_default="./lake")
+    ] = None,
+    hospitals: Annotated[
+        str | None,
+        typer.Option(
+            help="YAML of hospitals and nodes (RADLAKE_HOSPITALS).", show_default="hospitals.yaml of the lake"
+        ),
+    ] = None,
     verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Log more; -vv logs all.")] = 0,
+    _: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell it.")] = False,
 ) -> None:
     """radlake: hospital images harvested, de-identified, stored, counted."""
     log.configure(level=("warning", "info", "debug")[min(verbose, 2)])

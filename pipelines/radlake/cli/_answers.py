@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from radlake.cli.tables import plain_table
 
 __all__ = ["show", "show_table", "write", "write_file"]
 
@@ -48,9 +48,9 @@ def show_table(rows: Sequence[Sequence[Any]], *, header: Sequence[str], numbers:
     elif needed > console.width and len(header) > 6:
         _show_blocks(console, cells, header=header)
         return
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    for i, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if i < len(numbers) and numbers[i] else "left", overflow="fold")
+    table = plain_table(*map(Text, header))
+    for column, is_number in zip(table.columns, numbers, strict=False):
+        column.justify = "right" if is_number else "left"
     for row in cells:
         table.add_row(*map(Text, row))
     console.print(table)

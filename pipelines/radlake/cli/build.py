@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from radlake.cli._lake import existing_lake
+from radlake.cli.tables import plain_table
 from radlake.ingest.build import build_lake
 from radlake.machine import utc_now
 from radlake.sqlrun import load_queries
@@ -28,9 +28,9 @@ def build_command(
         raise typer.BadParameter(f"no layer {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     existing_lake(ctx.obj)
     built = build_lake(ctx.obj, now=utc_now(), layers=chosen)
-    table = Table(title="Build")
-    for name in ("table", "rows", "withheld", "version", ""):
-        table.add_column(name, justify="left" if name in ("table", "") else "right")
+    table = plain_table("table", "rows", "withheld", "version", "")
+    for column in table.columns[1:4]:
+        column.justify = "right"
     for item in built:
         state = "new" if item.is_new else "unchanged"
         table.add_row(item.name, f"{item.n_rows:,}", f"{item.n_masked:,}", str(item.version), state)

@@ -9,11 +9,13 @@ from time import monotonic
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from radlake.cli._progress import Bars
 from radlake.cli._stop import stoppable
-from radlake.cli.harvest import GO_ON, Bars, JsonFile, write_json
+from radlake.cli.harvest import GO_ON, JsonFile, write_json
 from radlake.cli.init import ensure_key
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
@@ -29,6 +31,10 @@ from radlake.synth.ledgers import film_ledger_table, population_table
 
 app = typer.Typer()
 LAKE = "demo-lake"
+_QUESTION = (
+    "SELECT hospital_id, window_days, n_exams, n_duplicates FROM stats.duplicate_exam"
+    " WHERE scope = 'any' AND exam_month = 'all' AND modality_group = 'all' ORDER BY ALL"
+)
 
 
 @app.command()
@@ -160,18 +166,19 @@ def _result(lake: Lake, summaries: list[HarvestSummary], *, seconds: float) -> d
 def _print(console: Console, summaries: list[HarvestSummary], result: dict[str, Any]) -> None:
     console.print()
     console.print(summary_table(summaries))
-    table = Table(title="The lake", show_header=False)
+    table = Table(
+        title="The whole lake now", title_justify="left", box=box.SIMPLE_HEAD, show_header=False, pad_edge=False
+    )
     studies, objects, instances = (result[name] for name in ("studies_in_lake", "series_objects", "instances_in_lake"))
     table.add_row("studies / series objects / instances", f"{studies:,} / {objects:,} / {instances:,}")
     table.add_row("exams 检查", f"{result['exams']:,}")
     for days in (30, 90):
         table.add_row(f"duplicate exams within {days} days 重复检查", _shown(result[f"duplicates_{days}_days"]))
     table.add_row("net film saving 胶片净节省", f"{_shown(result['net_film_saving_yuan'])} yuan 元")
-    table.add_row("bytes of this run", human_bytes(result["stored_bytes"]))
-    table.add_row("wall time", f"{result['seconds']:.0f} s")
-    named = LAKE if result["lake"] == str(Path(LAKE).resolve()) else result["lake"]
-    table.add_row("ask it", f'radlake --lake {named} sql "SELECT * FROM stats.duplicate_exam"')
     console.print(table)
+    console.print(f"this run: {human_bytes(result['stored_bytes'])} stored in {result['seconds']:.0f} s")
+    named = LAKE if result["lake"] == str(Path(LAKE).resolve()) else result["lake"]
+    console.print(f'ask it: radlake --lake {named} sql "{_QUESTION}"', highlight=False, soft_wrap=True)
 
 
 def _shown(value: float | None) -> str:

@@ -9,16 +9,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from radlake.cli._lake import existing_lake
+from radlake.cli._progress import Bars
 from radlake.cli._stop import stoppable
 from radlake.cli.hospitals import chosen_hospitals, hospital_of_files
 from radlake.cli.tables import summary_table
 from radlake.config import Settings
 from radlake.errors import RadlakeError
 from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total, workers
-from radlake.ingest import Progress as Step
 from radlake.net import Window
 
 app = typer.Typer(help="Fetch studies from a hospital node or a folder into the lake.", no_args_is_help=True)
@@ -26,41 +25,6 @@ app = typer.Typer(help="Fetch studies from a hospital node or a folder into the 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the summary to this file as JSON.")]
 
 GO_ON = "Nothing is lost; the same command goes on where it stopped."
-
-
-class Bars:
-    """Progress bars, one per hospital, on standard error."""
-
-    def __init__(self, console: Console) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description:<18}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("studies"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=not console.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._is_stopped = False
-
-    def __enter__(self) -> Bars:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def stop(self) -> None:
-        """End harvests that run in other threads at their next study: Ctrl-C reaches the main thread only."""
-        self._is_stopped = True
-
-    def __call__(self, step: Step) -> None:
-        if self._is_stopped:
-            raise KeyboardInterrupt
-        if step.hospital_id not in self._tasks:
-            self._tasks[step.hospital_id] = self._bars.add_task(step.hospital_id, total=step.n_total)
-        self._bars.update(self._tasks[step.hospital_id], completed=step.n_done, total=step.n_total)
 
 
 @app.command()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from radlake.cli._lake import existing_lake
 from radlake.cli.hospitals import hospital_of_files
-from radlake.cli.tables import human_bytes, summary_table
+from radlake.cli.tables import human_bytes, plain_table, summary_table, wide_console
 from radlake.config import Settings
 from radlake.dicom.reasons import reasons
 from radlake.ingest import replay_quarantine
@@ -23,6 +24,8 @@ app = typer.Typer(help="See what was set aside and why, and replay it.", no_args
 
 HospitalOption = Annotated[str | None, typer.Option("--hospital", help="Only this hospital.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only this reason code.")]
+
+_WIDE = 120
 
 
 def _quarantine(settings: Settings) -> Quarantine:
@@ -44,27 +47,33 @@ def list_held(
         for record in held:
             typer.echo(json.dumps(record, ensure_ascii=False, default=str))
         return
-    console = Console()
+    console = wide_console()
     if not held:
         console.print("Nothing is held in quarantine.")
         return
-    table = Table(title=f"Quarantine: {len(held):,} held")
-    for name in ("id", "hospital", "reason", "detail", "from", "bytes", "since (UTC)"):
-        table.add_column(name, overflow="fold")
-    for record in held[:limit]:
-        table.add_row(
-            record["quarantine_id"],
-            record["hospital_id"],
-            record["reason"],
-            record["detail"],
-            record["origin"],
-            human_bytes(record["n_bytes"]),
-            f"{record['held_at']:%Y-%m-%d %H:%M}",
-        )
-    counts = Counter(record["reason"] for record in held)
-    more = f"\n({len(held) - limit:,} more; --limit)" if len(held) > limit else ""
-    table.caption = ", ".join(f"{name} {n:,}" for name, n in counts.most_common()) + more
+    columns = {
+        "id": [record["quarantine_id"] for record in held],
+        "hospital": [record["hospital_id"] for record in held],
+        "reason": [record["reason"] for record in held],
+        "from": [record["origin"] for record in held],
+    }
+    if console.width >= _WIDE:
+        columns |= {
+            "detail": [record["detail"] for record in held],
+            "bytes": [human_bytes(record["n_bytes"]) for record in held],
+            "since (UTC)": [f"{record['held_at']:%Y-%m-%d %H:%M}" for record in held],
+        }
+    table = plain_table(*columns)
+    for column in table.columns:
+        column.no_wrap = column.header not in ("from", "detail")
+    for row in islice(zip(*columns.values(), strict=True), limit):
+        table.add_row(*map(Text, row))
     console.print(table)
+    if len(held) > limit:
+        console.print(f"{len(held) - limit:,} more; --limit shows them")
+    counts = Counter(columns["reason"])
+    console.print(f"{len(held):,} held: " + ", ".join(f"{name} {n:,}" for name, n in counts.most_common()))
+    console.print("`radlake quarantine show ID` tells why, what to do, and where the bytes are")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from enum import StrEnum
@@ -26,6 +27,9 @@ _COMMANDS = """\
 .refresh           see what was committed since the shell was started
 .quit              leave (also Ctrl-D)
 Anything else is SQL; a semicolon ends it."""
+
+# DuckDB's own answer is a row with all columns and types of a table in it, and to SHOW TABLES nothing.
+_LIST_OF_TABLES = re.compile(r"SHOW\s+(ALL\s+)?TABLES", re.IGNORECASE)
 
 
 class Format(StrEnum):
@@ -94,7 +98,10 @@ def _read(file: Path | None) -> str:
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, query: str, *, kind: Format, output: Path | None = None) -> None:
-    query = query.strip().rstrip(";")
+    query = query.strip().rstrip(";").rstrip()
+    if kind is Format.TABLE and output is None and _LIST_OF_TABLES.fullmatch(query):
+        _show_tables(_tables())
+        return
     relation = duck.select(connection, query)
     with duck.readable_errors(query):
         if output is None and kind is Format.TABLE:
@@ -111,7 +118,7 @@ def _answer(connection: duckdb.DuckDBPyConnection, query: str, *, kind: Format, 
 
 def _shell(lake: Lake, *, zone: Zone) -> None:
     connection = duck.connect(lake, zone=zone.value)
-    tables = {table.view_name: table for table in load_tables().values()}
+    tables = _tables()
     _line_editing(tables)
     typer.echo(f"{lake.url}\n{_COMMANDS}")
     pending = ""
@@ -144,9 +151,17 @@ def _shell(lake: Lake, *, zone: Zone) -> None:
             typer.echo("interrupted", err=True)
 
 
+def _tables() -> dict[str, Table]:
+    return {table.view_name: table for table in load_tables().values()}
+
+
+def _show_tables(tables: dict[str, Table]) -> None:
+    _answers.show_table([(table.view_name, table.grain) for table in tables.values()], header=("table", "rows are"))
+
+
 def _command(word: str, name: str, tables: dict[str, Table]) -> None:
     if word == ".tables":
-        _answers.show_table([(table.view_name, table.grain) for table in tables.values()], header=("table", "rows are"))
+        _show_tables(tables)
     elif word == ".describe" and name in tables:
         columns = tables[name].columns
         _answers.show_table(

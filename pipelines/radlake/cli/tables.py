@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from radlake.ingest import HarvestSummary
 
@@ -22,9 +23,9 @@ def wide_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
-def plain_table(*columns: str) -> Table:
-    """A table without lines, which folds what is too long."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def plain_table(*columns: str | Text) -> Table:
+    """A table with a line below its header, the one style of every verb; it folds what is too long."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
@@ -41,8 +42,8 @@ def human_bytes(n_bytes: float) -> str:
 
 def summary_table(summaries: Sequence[HarvestSummary]) -> Group:
     """Studies and instances of each run: what was found, stored, set aside and why."""
-    studies = _table("Studies", "found", "complete", "partial", "quarantined")
-    instances = _table("Instances", "stored", "quarantined", "duplicate", "bytes")
+    studies = _table("This run: studies looked at, by their state now", "found", "complete", "partial", "quarantined")
+    instances = _table("This run: instances it brought", "stored", "quarantined", "duplicate", "bytes")
     reasons: Counter[str] = Counter()
     for item in summaries:
         reasons += item.quarantine_by_reason
@@ -51,7 +52,7 @@ def summary_table(summaries: Sequence[HarvestSummary]) -> Group:
         studies.add_row(*run, *(f"{n:,}" for n in counts))
         counts = (item.instances_stored, item.instances_quarantined, item.instances_duplicate)
         instances.add_row(*run, *(f"{n:,}" for n in counts), human_bytes(item.stored_bytes))
-    why = Table("quarantined because", "instances", box=box.SIMPLE_HEAD)
+    why = plain_table("this run: quarantined because", "instances")
     why.columns[1].justify = "right"
     for reason, n in reasons.most_common():
         why.add_row(reason, f"{n:,}")
@@ -61,7 +62,8 @@ def summary_table(summaries: Sequence[HarvestSummary]) -> Group:
 
 
 def _table(title: str, *numbers: str) -> Table:
-    table = Table("hospital", "via", title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = plain_table("hospital", "via", *numbers)
+    table.title, table.title_justify = title, "left"
+    for column in table.columns[2:]:
+        column.justify, column.no_wrap = "right", True
     return table

@@ -86,6 +86,13 @@ def test_a_long_answer_says_that_it_goes_on(radlake):
     assert "the first 100 rows; -o FILE writes all" in done.stdout
 
 
+@pytest.mark.parametrize("question", ["SHOW ALL TABLES", "show tables ;"])
+def test_the_list_of_tables_can_be_read(radlake, question: str):
+    lines = radlake(question).stdout.splitlines()
+    assert max(map(len, lines)) <= 160
+    assert [line for line in lines if line.split()[:1] == ["core.exam"]]
+
+
 def test_csv_is_what_a_spreadsheet_opens(radlake, tmp_path: Path):
     path = tmp_path / "answer.csv"
     question = """SELECT exam_pseudo_id, '胸部, "a"' AS part, study_at, is_patient_known, sum(n_series) AS n

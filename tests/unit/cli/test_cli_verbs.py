@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def test_every_verb_explains_itself(verb: str, monkeypatch: pytest.MonkeyPatch, 
         cli.main()
     assert stopped.value.code == 0
     assert f"radlake {verb}" in capsys.readouterr().out
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("sys.argv", ["radlake", "--version"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code
+    assert re.fullmatch(r"radlake \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 def test_a_lake_may_be_named_like_a_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
