@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -19,14 +20,17 @@ from radlake.deidentify.elements import Element, canonical, dataset, raw_element
 from radlake.deidentify.keys import KeyRing
 from radlake.deidentify.markers import marker_elements
 from radlake.deidentify.person import Person
-from radlake.deidentify.profile import Action, Profile
+from radlake.deidentify.profile import CLEAN_PIXEL_DATA, Action, Profile
 from radlake.deidentify.walk import Walk
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY
 from radlake.dicom.values import date_from_text
 from radlake.errors import QuarantineError
-from radlake.pixels.judge import pixel_risk
+from radlake.pixels import PixelDecision, Verdict, judge
 
-__all__ = ["Deidentifier"]
+if TYPE_CHECKING:
+    from radlake.pixels.clean import Cleaned
+
+__all__ = ["Deidentifier", "Treatment"]
 
 _CHARSET = 0x00080005
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
@@ -43,6 +47,14 @@ _DOCUMENT_CLASSES = "1.2.840.10008.5.1.4.1.1.104."
 _VOICE_CLASSES = frozenset(["1.2.840.10008.5.1.4.1.1.9.4.1", "1.2.840.10008.5.1.4.1.1.9.4.2"])
 
 
+class Treatment(NamedTuple):
+    """A de-identified data set, the walk that made it, and whether its pixels had to be looked at."""
+
+    ds: Dataset
+    walk: Walk
+    are_pixels_cleaned: bool
+
+
 class Deidentifier:
     """Applies one profile with the keys of one deployment."""
 
@@ -50,8 +62,12 @@ class Deidentifier:
         self._profile = profile
         self._keys = keys
 
-    def deidentify(self, ds: Dataset, *, person: Person, hospital_id: str) -> Dataset:
-        """A new data set that names nobody; the transfer syntax stays, pixels are bit-identical.
+    def deidentify(
+        self, ds: Dataset, *, person: Person, hospital_id: str, decision: PixelDecision | None = None
+    ) -> Dataset:
+        """A new data set that names nobody; pixels are bit-identical outside of what had to be masked.
+
+        The transfer syntax stays, unless pixels were masked that cannot be compressed again without loss.
 
         Parameters
         ----------
@@ -59,6 +75,8 @@ class Deidentifier:
             From `read_instance` or built in memory. Its values stay as they are.
         person : Person
             From `identify_person`, of the whole study.
+        decision : PixelDecision, optional
+            Of a person who looked at the pixels: instead of judging them.
 
         Raises
         ------
@@ -66,14 +84,25 @@ class Deidentifier:
             `media_directory`, `document_not_cleanable`, `pixel_risk`, `uid_missing`, `charset_unknown`, or
             `deidentification_failed` with the class of the error: a value is never quoted.
         """
+        return self.treat(ds, person=person, hospital_id=hospital_id, decision=decision).ds
+
+    def walk(self, *, person: Person, hospital_id: str) -> Walk:
+        """A new walk over a data set of this person."""
+        return Walk(self._profile, self._keys, person=person, hospital_id=hospital_id)
+
+    def treat(
+        self, ds: Dataset, *, person: Person, hospital_id: str, decision: PixelDecision | None = None
+    ) -> Treatment:
+        """`deidentify`, with what a series template needs to know about it."""
         try:
             ds = canonical(ds)
             _refuse(ds)
-            walk = Walk(self._profile, self._keys, person=person, hospital_id=hospital_id)
+            walk = self.walk(person=person, hospital_id=hospital_id)
             with _no_garbage():
                 elements = walk.treat(ds)
                 walk.drop_identifiers()
-            self._complete(elements, ds, person)
+            cleaned = self._clean_pixels(ds, decision)
+            self._complete(elements, ds, person, cleaned)
         except QuarantineError:
             raise
         except Exception as exc:
@@ -83,19 +112,42 @@ class Deidentifier:
         out.file_meta.MediaStorageSOPClassUID = UID(text_of(out, _SOP_CLASS))
         out.file_meta.MediaStorageSOPInstanceUID = UID(text_of(out, _SOP_INSTANCE))
         meta = getattr(ds, "file_meta", FileMetaDataset())
-        out.file_meta.TransferSyntaxUID = UID(meta.get("TransferSyntaxUID", EXPLICIT_VR_LITTLE_ENDIAN))
-        return out
+        syntax = cleaned.syntax if cleaned else meta.get("TransferSyntaxUID", EXPLICIT_VR_LITTLE_ENDIAN)
+        out.file_meta.TransferSyntaxUID = UID(syntax)
+        return Treatment(out, walk, are_pixels_cleaned=cleaned is not None)
 
-    def _complete(self, elements: dict[BaseTag, Element], ds: Dataset, person: Person) -> None:
+    def _clean_pixels(self, ds: Dataset, decision: PixelDecision | None) -> Cleaned | None:
+        """What changes in the pixels; None when the header is enough to leave them alone."""
+        if decision is None:
+            judgement = judge(ds)
+            if judgement.verdict is Verdict.CLEAN:
+                return None
+            if judgement.verdict is Verdict.HUMAN or CLEAN_PIXEL_DATA not in self._profile.options:
+                raise QuarantineError(reason="pixel_risk", detail=judgement.reason)
+        from radlake.pixels.clean import NeedsPerson, clean_pixels  # decoders: most processes never need them
+
+        try:
+            return clean_pixels(ds, decision=decision)
+        except NeedsPerson as exc:
+            raise QuarantineError(reason="pixel_risk", detail=str(exc)) from None
+
+    def _complete(self, elements: dict[BaseTag, Element], ds: Dataset, person: Person, cleaned: Cleaned | None) -> None:
         """Add what every de-identified object has: character set, pseudonym, markers, the age at the exam."""
         pseudonym = person.patient_id.encode()
-        added: list[Element] = [raw_element(_CHARSET, "CS", b"ISO_IR 192"), *marker_elements(self._profile)]
+        markers = marker_elements(self._profile, are_pixels_cleaned=cleaned is not None)
+        added: list[Element] = [raw_element(_CHARSET, "CS", b"ISO_IR 192"), *markers]
         for tag, vr in ((_PATIENT_NAME, "PN"), (_PATIENT_ID, "LO")):
             added.append(raw_element(tag, vr, pseudonym))
         age = elements.get(BaseTag(_AGE))
         if self._profile.rules[_AGE].action is Action.AGE and (age is None or not age.value):
             at_exam = age_at_exam(born=text_of(ds, _BIRTH_DATE), seen=text_of(ds, _STUDY_DATE))
             added += [raw_element(_AGE, "AS", at_exam.encode())] if at_exam else []
+        for tag, changed in (cleaned.elements if cleaned else {}).items():
+            if changed is None:
+                elements.pop(BaseTag(tag), None)
+            else:
+                vr, value = changed
+                added.append(raw_element(tag, vr, value))
         elements.update((elem.tag, elem) for elem in added)
 
 
@@ -111,8 +163,6 @@ def _refuse(ds: Dataset) -> None:
     for tag, name in _REQUIRED_UIDS.items():
         if not text_of(ds, tag):
             raise QuarantineError(reason="uid_missing", detail=name)
-    if (risk := pixel_risk(ds)) is not None:
-        raise QuarantineError(reason="pixel_risk", detail=risk)
 
 
 @contextmanager

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any
+from zlib import crc32
 
 import yaml
 from pydicom import Dataset
 
-from radlake.dicom.values import number, texts
+from radlake.dicom.values import is_present, number, texts
 from radlake.resources import schemas_root
 
-__all__ = ["HEADER_TAGS", "Judgement", "Verdict", "judge", "pixel_risk"]
+__all__ = ["HEADER_TAGS", "Judgement", "Verdict", "has_embedded_overlay", "judge", "load_risk_rules", "pixel_risk"]
 
 _TRANSFER_SYNTAX = 0x00020010
 _IMAGE_TYPE = 0x00080008
@@ -27,9 +28,13 @@ _SOP_CLASS = 0x00080016
 _MODALITY = 0x00080060
 _CONVERSION_TYPE = 0x00080064
 _SERIES_DESCRIPTION = 0x0008103E
+_SERIES_UID = 0x0020000E
+_POSITION = 0x00200032
 _PHOTOMETRIC = 0x00280004
+_STORED = 0x00280101
 _BURNED_IN = 0x00280301
 _LABEL_IN_IMAGE = 0x00480010
+_FEW_BITS = 8
 _PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 
 HEADER_TAGS = frozenset(
@@ -40,13 +45,19 @@ HEADER_TAGS = frozenset(
         _MODALITY,
         _CONVERSION_TYPE,
         _SERIES_DESCRIPTION,
+        _SERIES_UID,
+        _POSITION,
         _PHOTOMETRIC,
+        _STORED,
         _BURNED_IN,
         _LABEL_IN_IMAGE,
         *(0x60000102 | group << 17 for group in range(16)),
     ]
 )
-"""What `judge` reads, all at the top level, beside the presence of pixels: equal values give an equal verdict."""
+"""What `judge` reads, all at the top level, beside the presence of pixels: equal values give an equal verdict.
+
+Of Image Position (Patient) only whether it has a value.
+"""
 
 
 class Verdict(StrEnum):
@@ -78,9 +89,9 @@ def judge(ds: Dataset) -> Judgement:
     """What the pixels need, from the top level of the header and the file meta information."""
     if not any(tag in ds for tag in _PIXELS):
         return _CLEAN
-    rules = _rules()
+    rules = load_risk_rules()
     sop_class = _text(ds, _SOP_CLASS)
-    if sop_class in rules["computed"] and _text(ds, _BURNED_IN).upper() != "YES" and not _has_embedded_overlay(ds):
+    if sop_class in rules["computed"] and _text(ds, _BURNED_IN).upper() != "YES" and not has_embedded_overlay(ds):
         return _CLEAN
     return _for_a_person(ds, sop_class, rules) or _for_a_look(ds, sop_class, rules) or _CLEAN
 
@@ -110,7 +121,7 @@ def _for_a_look(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> Judgem
     description = _text(ds, _SERIES_DESCRIPTION).casefold().replace("_", " ")
     if flag == "YES":
         reason = "Burned In Annotation is YES"
-    elif _has_embedded_overlay(ds):
+    elif has_embedded_overlay(ds):
         reason = "an overlay is embedded in the pixels"
     elif acquired is None:
         reason = "the SOP class may show text of a screen, a camera or a scan"
@@ -127,27 +138,46 @@ def _for_a_look(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> Judgem
         and sop_class not in rules["colour_classes"]
     ):
         reason = "colour in a class of grey values"
-    elif flag != "NO" and sop_class in rules["marked_classes"]:
-        reason = "a radiograph may hold film markers, and nothing says that it does not"
+    elif flag != "NO":
+        reason = _unflagged_risk(ds, sop_class, rules)
     return Judgement(Verdict.LOOK, reason) if reason else None
+
+
+def _unflagged_risk(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> str:
+    """Risks of detector images that do not say of themselves that nothing is burned in."""
+    if _is_sampled(ds, rules["marked_classes"].get(sop_class, 0)):
+        return "a radiograph may hold film markers, and nothing says that it does not"
+    if sop_class not in rules["slice_classes"]:
+        return ""
+    words = _words(ds)
+    if sop_class in rules["scout_classes"] and not rules["scout_words"].isdisjoint(words):
+        return "a scout view may be annotated"
+    if "DERIVED" in words and not is_present(ds, _POSITION):
+        return "a derived image without a position in the patient may be a screen"
+    return "few grey values for a slice" if 0 < _number(ds, _STORED) <= _FEW_BITS else ""
+
+
+def _is_sampled(ds: Dataset, share: float) -> bool:
+    """Whether the series is among the share that is looked at; always the same ones."""
+    return crc32(_text(ds, _SERIES_UID).encode()) < share * 2**32
 
 
 def _words(ds: Dataset) -> set[str]:
     return set(re.split(r"[^A-Z]+", _text(ds, _IMAGE_TYPE).upper()))
 
 
-def _has_embedded_overlay(ds: Dataset) -> bool:
+def has_embedded_overlay(ds: Dataset) -> bool:
     """Whether a bit of the pixels is an overlay (PS3.5 8.1.2, retired): it stays when the overlay group goes."""
-    return any(
-        _is_positive(ds, tag) for tag in set(ds.keys()) if tag >> 16 & 0xFF01 == 0x6000 and tag & 0xFFFF == 0x0102
-    )
+    tags = (tag for tag in set(ds.keys()) if tag >> 16 & 0xFF01 == 0x6000 and tag & 0xFFFF == 0x0102)
+    return any(_number(ds, tag) > 0 for tag in tags)
 
 
-def _is_positive(ds: Dataset, tag: int) -> bool:
+def _number(ds: Dataset, tag: int) -> int:
+    """The number of an attribute: 0 when it is absent, 1 when it is no number."""
     try:
-        return (number(ds, tag) or 0) > 0
+        return number(ds, tag) or 0
     except ValueError:
-        return True
+        return 1
 
 
 def _text(ds: Dataset, tag: int) -> str:
@@ -155,7 +185,8 @@ def _text(ds: Dataset, tag: int) -> str:
 
 
 @cache
-def _rules() -> Mapping[str, Any]:
+def load_risk_rules() -> Mapping[str, Any]:
+    """schemas/deid/pixel_risk.yaml, its lists as sets."""
     rules = yaml.safe_load((schemas_root() / "deid" / "pixel_risk.yaml").read_text(encoding="utf-8"))
     sets = {key: frozenset(rules[key]) for key in rules if isinstance(rules[key], list)}
     return rules | sets | {"video_transfer_syntaxes": tuple(rules["video_transfer_syntaxes"])}

@@ -530,8 +530,8 @@ def test_overlays_curves_and_icons_go() -> None:
     [
         (pdf_document(), "document_not_cleanable"),
         (_ct(EncapsulatedDocument=b"%PDF"), "document_not_cleanable"),
-        (image_study("US")[0], "pixel_risk"),
-        (_ct(BurnedInAnnotation="YES"), "pixel_risk"),
+        (_ct(Modality="XC"), "pixel_risk"),
+        (_ct(BurnedInAnnotation="YES", PixelData=b"", FloatPixelData=b"\0\0\0\0"), "pixel_risk"),
         (_ct(SOPClassUID="1.2.840.10008.5.1.4.1.1.9.4.1", PixelData=None), "document_not_cleanable"),
         (_ct(SOPClassUID="1.2.840.10008.1.3.10"), "media_directory"),
         (_ct(StudyInstanceUID=None), "uid_missing"),

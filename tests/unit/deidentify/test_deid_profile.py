@@ -84,7 +84,7 @@ def test_default_actions(keyword: str, tag: int, action: str | None) -> None:
 
 def test_codes_say_what_was_done() -> None:
     profile = default_profile()
-    assert [code for code, _ in profile.codes] == ["113100", "113107", "113105", "113104", "113103", "113108"]
+    assert [code for code, _ in profile.codes] == ["113100", "113107", "113105", "113104", "113103", "113108", "113101"]
     assert all(len(meaning) <= 64 for _, meaning in profile.codes)
     assert profile.temporal_information == "MODIFIED"
     assert load_profile("basic").temporal_information == "REMOVED"

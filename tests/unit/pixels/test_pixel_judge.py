@@ -5,14 +5,78 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset
 
-from radlake.pixels import pixel_risk
+from radlake.pixels import HEADER_TAGS, Verdict, judge, pixel_risk
 from support.dicom import SOP_CLASSES, image_study, presentation_state, rdsr, sr_document
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR", "CR", "DX", "MG", "PT", "NM", "XA"])
 @pytest.mark.parametrize("flag", [None, "NO"])
 def test_ordinary_images_pass(modality: str, flag: str | None) -> None:
-    assert pixel_risk(image_study(modality, BurnedInAnnotation=flag)[0]) is None
+    ds = image_study(modality, BurnedInAnnotation=flag)[0]
+    assert judge(ds).verdict is (Verdict.LOOK if (modality, flag) == ("CR", None) else Verdict.CLEAN)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+        {"ImageType": ["DERIVED", "SECONDARY", "MPR"], "ImagePositionPatient": None},
+        {"BitsStored": 8},
+    ],
+    ids=str,
+)
+def test_slices_that_may_be_annotated_are_looked_at(changes: dict[str, object]) -> None:
+    ds = image_study("CT", BurnedInAnnotation=None)[0]
+    for keyword, value in changes.items():
+        setattr(ds, keyword, value)
+    assert judge(ds).verdict is Verdict.LOOK
+    ds.BurnedInAnnotation = "NO"
+    assert judge(ds).verdict is Verdict.CLEAN
+
+
+def test_a_share_of_unflagged_digital_radiographs_is_looked_at_always_the_same() -> None:
+    def is_looked_at(number: int) -> bool:
+        ds = image_study("DX", BurnedInAnnotation=None)[0]
+        ds.SeriesInstanceUID = f"1.2.3.{number}"
+        return judge(ds).verdict is Verdict.LOOK
+
+    looked_at = [number for number in range(600) if is_looked_at(number)]
+    assert 2 <= len(looked_at) <= 30
+    assert looked_at == [number for number in range(600) if is_looked_at(number)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ImageType": ["DERIVED", "SECONDARY", "SCANNED"]},
+        {"ConversionType": "SD"},
+        {"Modality": "XC"},
+        {"SpecimenLabelInImage": "YES"},
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.4"},
+    ],
+    ids=str,
+)
+def test_paper_labels_and_photographs_are_for_a_person(changes: dict[str, object]) -> None:
+    ds = image_study("OT")[0]
+    for keyword, value in changes.items():
+        setattr(ds, keyword, value)
+    assert judge(ds).verdict is Verdict.HUMAN
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.103", "1.2.840.10008.1.2.4.108"])
+def test_videos_are_for_a_person(syntax: str) -> None:
+    ds = image_study("US", frames=3)[0]
+    ds.file_meta.TransferSyntaxUID = syntax
+    assert judge(ds).verdict is Verdict.HUMAN
+
+
+@pytest.mark.parametrize("modality", ["CT", "CR", "DX", "US", "OT"])
+def test_the_verdict_depends_on_nothing_but_the_header_tags(modality: str) -> None:
+    ds = image_study(modality)[0]
+    told = Dataset()
+    told.file_meta = ds.file_meta
+    told.update({elem.tag: elem for elem in ds if int(elem.tag) in HEADER_TAGS or elem.keyword == "PixelData"})
+    assert judge(told) == judge(ds)
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR", "DX", "US", "OT"])

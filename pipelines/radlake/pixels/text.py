@@ -1,0 +1,113 @@
+"""Where text stands in a picture: a detector of text lines, Latin and Chinese, that is loaded once per process.
+
+The detector is rapidocr (Apache-2.0) with the PP-OCR models in its wheel, on onnxruntime, without a network. It finds
+regions; what they say is read only to tell a large shape of the body from text, and a film marker from a name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from radlake.pixels.frames import Array
+from radlake.pixels.regions import Region
+
+__all__ = ["DetectorMissing", "find_text"]
+
+_SHORT_SIDE, _LONG_SIDE = 640, 1536  # a picture is scaled to the first, and not beyond the second
+_MAX_SCALE = 3.0
+_DETECTOR = {
+    "Global.log_level": "critical",
+    "Global.use_cls": False,
+    "Global.text_score": 0.0,
+    "Global.max_side_len": 10 * _LONG_SIDE,
+    "Global.min_side_len": 1,
+    "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+    "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+    "Det.limit_side_len": 32,
+    "Det.thresh": 0.3,
+    "Det.box_thresh": 0.4,
+}
+_TALL = 0.1  # height of a line as a share of the picture: above it only what can be read is text, bodies are round too
+_READABLE, _SURELY_READ = 0.8, 0.9
+_MARGIN = 2  # pixels of the picture, and an eighth of the height of the line
+
+
+class DetectorMissing(Exception):
+    """The text detector is not installed or does not start."""
+
+
+def find_text(picture: Array, *, safe: Iterable[str] = ()) -> list[Region]:
+    """Regions of a picture (rows, columns, 3; 8 bits) that hold text, with a margin.
+
+    Parameters
+    ----------
+    safe : iterable of str
+        Markers, such as L and R, that are left out when they are read with certainty.
+
+    Raises
+    ------
+    DetectorMissing
+    """
+    import cv2
+
+    rows, columns = picture.shape[:2]
+    scale = min(max(_SHORT_SIDE / min(rows, columns), 1.0), _MAX_SCALE, _LONG_SIDE / max(rows, columns))
+    scaled = picture
+    if scale != 1:
+        way = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+        scaled = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=way)
+    found = _engine()(scaled, use_rec=False)
+    corners = [] if found.boxes is None else found.boxes
+    return [region for box in corners if (region := _region(box, scaled, scale, safe=frozenset(safe))) is not None]
+
+
+def _region(box: Array, scaled: Array, scale: float, *, safe: frozenset[str]) -> Region | None:
+    """The upright rectangle around a box of four corners; None when it is no text."""
+    width, height = np.linalg.norm(box[0] - box[1]), np.linalg.norm(box[0] - box[3])
+    line = float(min(width, height))
+    share = line / min(scaled.shape[:2])
+    if share > _TALL or (safe and max(width, height) < 4 * line):
+        text, certainty = _read(box, scaled)
+        if share > _TALL and (len(text) < 2 or certainty < _READABLE):
+            return None
+        if certainty >= _SURELY_READ and text.upper() in safe:
+            return None
+    margin = _MARGIN + line / scale / 8
+    left, top = (box.min(axis=0) / scale - margin).clip(0)
+    right, bottom = box.max(axis=0) / scale + margin
+    rows, columns = (round(side / scale) for side in scaled.shape[:2])
+    whole = Region(math.floor(left), math.floor(top), math.ceil(right) + 1, math.ceil(bottom) + 1)
+    return whole.clipped(rows=rows, columns=columns)
+
+
+def _read(box: Array, scaled: Array) -> tuple[str, float]:
+    """What the line says, and how certain that is (0 to 1)."""
+    (left, top), (right, bottom) = box.min(axis=0).astype(int).clip(0), box.max(axis=0).astype(int)
+    crop = scaled[top : bottom + 1, left : right + 1]
+    if crop.shape[0] > 2 * crop.shape[1]:  # a line that runs upwards
+        crop = np.ascontiguousarray(np.rot90(crop, -1))
+    read = _engine()(crop, use_det=False, use_rec=True)
+    return (read.txts[0].strip(), float(read.scores[0])) if read.txts else ("", 0.0)
+
+
+@cache
+def _engine() -> Any:
+    try:
+        import cv2
+        from rapidocr import RapidOCR
+
+        cv2.setNumThreads(1)
+        engine = RapidOCR(params=_DETECTOR)
+        engine(np.zeros((64, 64, 3), np.uint8), use_det=True, use_rec=False)
+    except Exception as exc:  # a missing library, model or processor feature
+        raise DetectorMissing(type(exc).__name__) from None
+
+    def call(picture: Array, *, use_det: bool = True, use_rec: bool) -> Any:
+        return engine(picture, use_det=use_det, use_cls=False, use_rec=use_rec)
+
+    return call
