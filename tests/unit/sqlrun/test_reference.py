@@ -75,7 +75,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         "line 2, price_fen: '16 yuan' is not a whole number that fits",
         "line 3: 3 cells, the header has 6",
         "line 4, price_fen: '99999999999999999999' is not a whole number that fits",
-        "item: not one of film_sheet, cloud_film, sheets_per_exam",
+        "item: not one of film_sheet, cloud_film, sheets_per_exam, storage_gb_month",
         "price_fen: below 0",
         "rows repeat the key",
     ):
@@ -147,4 +147,5 @@ def test_defaults_are_loaded_once_and_never_over_other_rows(lake: Lake) -> None:
         ("film_sheet", 1800),
         ("sheets_per_exam", 3),
         ("sheets_per_exam", 4),
+        ("storage_gb_month", 12),
     ]
