@@ -28,6 +28,7 @@ VERBS = {
     "ref": "Load reference tables: population, prices, film ledger",
     "build": "Compute core and stats tables from the harvested metadata",
     "sql": "Ask the lake a question in SQL",
+    "recompress": "Encode stored native pixels anew without loss",
     "tidy": "Make few large files of many small ones, delete what nobody needs",
     "serve": "Show the numbers in a browser",
     "airflow": "Start Airflow locally with the DAGs of this repository",
