@@ -69,18 +69,20 @@ def identify_person(datasets: Sequence[Dataset], *, hospital_id: str, keys: KeyR
     Parameters
     ----------
     datasets : sequence of Dataset
-        Instances of one study, identified. Order does not matter.
+        Instances of one study, identified. Order does not matter; one data set may stand for several.
     """
     own: Counter[str] = Counter()
     others: set[str] = set()
     local: Counter[tuple[str, str]] = Counter()
-    for ds in datasets:
+    distinct = {id(ds): ds for ds in datasets}
+    for key, n in Counter(map(id, datasets)).items():  # the instances of a series mostly share one header
+        ds = distinct[key]
         patient_id = _normal(text_of(ds, _PATIENT_ID))
-        own.update(set(national_ids(patient_id)))
+        own.update(dict.fromkeys(national_ids(patient_id), n))
         for text in _other_ids(ds):
             others.update(national_ids(_normal(text)))
         if patient_id and not _NOBODY.fullmatch(re.sub(r"[\W_]", "", patient_id)):
-            local[_normal(text_of(ds, _ISSUER)), patient_id] += 1
+            local[_normal(text_of(ds, _ISSUER)), patient_id] += n
     if own:
         return Person(keys.patient_key(f"national\x1f{_commonest(own)}"), is_known=True)
     if len(others) == 1:
@@ -88,7 +90,7 @@ def identify_person(datasets: Sequence[Dataset], *, hospital_id: str, keys: KeyR
     if local:
         issuer, patient_id = _commonest(local)
         return Person(keys.patient_key(f"hospital\x1f{hospital_id}\x1f{issuer}\x1f{patient_id}"), is_known=True)
-    studies = sorted(text for ds in datasets if (text := text_of(ds, _STUDY_UID)))
+    studies = sorted(text for ds in distinct.values() if (text := text_of(ds, _STUDY_UID)))
     return Person(keys.patient_key(f"study\x1f{hospital_id}\x1f{studies[0] if studies else ''}"), is_known=False)
 
 

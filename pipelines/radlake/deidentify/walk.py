@@ -35,6 +35,7 @@ from radlake.deidentify.person import Person
 from radlake.deidentify.profile import Profile
 from radlake.deidentify.rules import Action, Rule
 from radlake.deidentify.told import Told, kind_of, tell, tell_items
+from radlake.errors import QuarantineError
 from radlake.vocab import clean_description
 
 __all__ = ["Walk", "is_searched", "treat_bulk", "uid_needle", "vr_of_value"]
@@ -48,7 +49,8 @@ _DATE_VRS = frozenset(["DA", "DT", "TM"])
 _SEARCHED = frozenset([Action.KEEP, Action.CLEAN])
 _CLOSED_VRS = _DATE_VRS | {"AS", "UI"}  # checked for what they are, and nothing else fits into them
 _FAMILIES = (_DATE_VRS, NUMBERS_AS_TEXT, frozenset(["AS"]), frozenset(["UI"]))  # one may be sent for another of its own
-_PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010, 0x54001010])  # judged in radlake.pixels; samples of a waveform
+_PIXEL_DATA = 0x7FE00010  # judged in radlake.pixels
+_SAMPLES = frozenset([_PIXEL_DATA, 0x7FE00008, 0x7FE00009, 0x54001010])  # an object is nothing without them
 _SHORTEST_BULK = 5  # bytes that could spell somebody
 _MIN_UID = 12  # digits; "1.1" stands in many a text by chance
 _REMOVED_CODE = {_CODE_VALUE: b"REMOVED", _SCHEME: b"99RADLAKE", _MEANING: b"Removed"}
@@ -87,9 +89,9 @@ class Walk:
         self._person = person
         self._hospital_id = hospital_id
         patient_key = person.patient_key
-        self._shift = Shift(keys.date_offset_days(patient_key), keys.clock_offset_seconds(patient_key))
+        self.shift = Shift(keys.date_offset_days(patient_key), keys.clock_offset_seconds(patient_key))
         if profile.temporal_information == "UNMODIFIED":
-            self._shift = Shift(0, 0)
+            self.shift = Shift(0, 0)
         self._told: Told = set(told)
         self._kept: list[_Kept] = []
         self._bulk: list[_Kept] = []
@@ -178,6 +180,8 @@ class Walk:
                     _drop(kept, told.is_number)
         for kept in self._bulk:
             if told.is_in_bytes(kept.value):
+                if kept.rule.tag in _SAMPLES:
+                    raise QuarantineError(reason="deidentification_failed", detail="an identifier among the samples")
                 del kept.elements[BaseTag(kept.rule.tag)]
 
     def _person_told(self) -> Identities:
@@ -224,11 +228,11 @@ class Walk:
                 return each(value, vr, lambda text: self._keys.pseudo_id(purpose, f"{self._hospital_id}|{text}"))
             case Action.SHIFT if vr == "DA":
                 times = _times(ds, rule.tag)
-                return each(value, vr, lambda text: self._shift.of_date(text, time=next(times, "")))
+                return each(value, vr, lambda text: self.shift.of_date(text, time=next(times, "")))
             case Action.SHIFT if vr == "TM":
-                return each(value, vr, self._shift.of_time)
+                return each(value, vr, self.shift.of_time)
             case Action.SHIFT:
-                return each(value, vr, self._shift.of_datetime)
+                return each(value, vr, self.shift.of_datetime)
         return None
 
     def _uid(self, uid: str) -> str | None:
@@ -275,9 +279,9 @@ class Walk:
         out[BaseTag(creator_tag)] = raw_element(creator_tag, "LO", safe.creator.encode())
 
     def _remember_bulk(self, out: dict[BaseTag, Element], rule: Rule, vr: str) -> None:
-        """Bytes that stay are searched, but for pixels and samples, and what is too short to spell anybody."""
+        """Bytes that stay are searched, but for Pixel Data and what is too short to spell anybody."""
         kept = out.get(BaseTag(rule.tag))
-        if kept is None or rule.tag in _PIXELS:
+        if kept is None or rule.tag == _PIXEL_DATA:
             return
         if isinstance(value := kept.value, bytes) and len(value) >= _SHORTEST_BULK:
             self._bulk.append(_Kept(out, rule, vr, value))
@@ -327,7 +331,7 @@ def treat_bulk(elem: Element, rule: Rule, out: dict[BaseTag, Element]) -> None:
     """Numbers and bulk data: kept bit-identical, or not at all; of a colour profile only what computes colours."""
     if rule.action is Action.KEEP:
         value = elem.value
-        if not isinstance(value, bytes) or rule.tag in _PIXELS:
+        if not isinstance(value, bytes) or rule.tag in _SAMPLES:
             out[elem.tag] = unshared(elem)
             return
         vr = vr_of_value(elem.VR or "", rule.vr)

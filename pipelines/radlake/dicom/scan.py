@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from radlake.dicom.reader import LONG_FORM
 
-__all__ = ["FILE_META", "FIRST_PIXELS", "Span", "file_spans", "sequence_end", "spans"]
+__all__ = ["FILE_META", "FIRST_PIXELS", "Span", "file_meta_spans", "sequence_end", "spans"]
 
 FIRST_PIXELS = 0x7FE00008  # Float Pixel Data; Double Float and Pixel Data follow
 
@@ -94,12 +94,12 @@ def sequence_end(data: bytes, pos: int, *, is_implicit: bool) -> int:
             pos = _end(data, span, inner, is_implicit=is_implicit)
 
 
-def file_spans(data: bytes, *, is_implicit: bool) -> list[Span]:
-    """`spans` of a Part 10 file: file meta information, which is always explicit VR (PS3.10 7.1), then the data set."""
+def file_meta_spans(data: bytes) -> list[Span]:
+    """Elements of the file meta information, which is always explicit VR (PS3.10 7.1)."""
     found: list[Span] = []
     pos = FILE_META
     while data[pos : pos + 2] == b"\x02\x00":
         span, length = _element(data, pos, is_implicit=False)
         pos = span.value + length
         found.append(span._replace(end=pos))
-    return found + spans(data, pos, is_implicit=is_implicit)
+    return found

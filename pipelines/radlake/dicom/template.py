@@ -18,13 +18,12 @@ from typing import NamedTuple
 from pydicom import Dataset
 
 from radlake.dicom.reader import LAYOUT, LONG_FORM
-from radlake.dicom.scan import Span, file_spans, sequence_end
+from radlake.dicom.scan import Span, file_meta_spans, sequence_end, spans
 from radlake.dicom.uids import transfer_syntax
-from radlake.dicom.values import first_text
 
 __all__ = ["Exemplar", "HeaderTemplate", "Match", "exemplar_of", "read_start", "varying_tags"]
 
-_PIXEL_DATA = 0x7FE00010
+_TRANSFER_SYNTAX, _CHARSET, _PIXEL_DATA = 0x00020010, 0x00080005, 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
 _HEADER_BYTES = 32 * 1024
 _ROOM = 1024  # by which a header may be longer than that of the exemplar
@@ -34,7 +33,10 @@ _FREE_META = frozenset({0x00020000, 0x00020003})
 
 @dataclass(frozen=True)
 class Exemplar:
-    """The header of an instance that was read in full: all bytes up to the value of its Pixel Data."""
+    """The header of an instance that was read in full: all bytes up to the value of its Pixel Data.
+
+    `spans` are its elements without Pixel Data.
+    """
 
     ds: Dataset
     header: bytes
@@ -45,8 +47,7 @@ class Exemplar:
 
     @cached_property
     def elements(self) -> dict[int, Span]:
-        """All but Pixel Data."""
-        return {span.tag: span for span in self.spans[:-1]}
+        return {span.tag: span for span in self.spans}
 
     def whole(self, tag: int) -> bytes:
         """The bytes of an element."""
@@ -89,29 +90,38 @@ def read_start(path: Path, *, n_bytes: int = _HEADER_BYTES) -> tuple[bytes, int]
         os.close(file)
 
 
-def exemplar_of(path: Path, ds: Dataset, *, is_implicit: bool) -> Exemplar | None:
+def exemplar_of(path: Path, ds: Dataset) -> Exemplar | None:
     """The exemplar of a file that was read as `ds`; None when a template would not pay or not be safe.
 
     Only little endian files that end with their Pixel Data, and whose header is not excessively long.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Without Pixel Data.
     """
-    syntax = transfer_syntax(first_text(ds.file_meta, 0x00020010))
     start, n_bytes = read_start(path)
     try:
-        found = file_spans(start, is_implicit=is_implicit)
+        meta = file_meta_spans(start)
+        syntax_uid = next((start[span.value : span.end] for span in meta if span.tag == _TRANSFER_SYNTAX), b"")
+        syntax = transfer_syntax(syntax_uid.rstrip(b"\0 ").decode("ascii", "replace"))
+        if not meta or syntax is None or syntax.is_big_endian or syntax.is_deflated:
+            return None
+        elements = spans(start, meta[-1].end, is_implicit=syntax.is_implicit)
     except (ValueError, struct.error):
         return None
-    if syntax is None or not found or found[-1].tag != _PIXEL_DATA:
+    if not elements or elements[-1].tag != _PIXEL_DATA:
         return None
-    pixels = found[-1]
+    *elements, pixels = elements
     header = start[: pixels.value]
     n_pixels = int.from_bytes(header[-4:], "little")
-    is_encapsulated = n_pixels == _UNDEFINED
-    if not is_encapsulated and (n_pixels & 1 or pixels.value + n_pixels != n_bytes):
+    if n_pixels != _UNDEFINED and (n_pixels & 1 or pixels.value + n_pixels != n_bytes):
         return None
-    kept = {span.tag for span in found if span.tag >> 16 != 2 and span.tag & 0xFFFF and span.tag not in LAYOUT}
-    if kept - {0x00080005} != set(map(int, ds.keys())) - {0x00080005}:  # the reader may add the character set
+    # What the reader found there is what the scan finds, but for what it leaves out and the character set it may add.
+    kept = {span.tag for span in elements if span.tag & 0xFFFF and span.tag not in LAYOUT} | {_CHARSET}
+    if kept != {*map(int, ds.keys()), _CHARSET}:
         return None
-    return Exemplar(ds, header, tuple(found), n_bytes, is_implicit, is_encapsulated)
+    return Exemplar(ds, header, (*meta, *elements), n_bytes, syntax.is_implicit, n_pixels == _UNDEFINED)
 
 
 class HeaderTemplate:
@@ -130,7 +140,7 @@ class HeaderTemplate:
         self.varying = frozenset(varying)
         parts: list[_Part] = []
         constant_from = 0
-        for span in exemplar.spans[:-1]:
+        for span in exemplar.spans:
             if span.tag not in self.varying:
                 continue
             is_explicit = bool(span.vr)

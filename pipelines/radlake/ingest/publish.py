@@ -16,12 +16,14 @@ import pyarrow as pa
 from radlake.contracts import load_table
 from radlake.errors import QuarantineError
 from radlake.ingest.batch import CHILDREN_FIRST, arrow_rows, batch_id_of, commit, stage
-from radlake.ingest.study import SourceFile, StudyOutcome
+from radlake.ingest.job import SourceFile, StudyOutcome
+from radlake.ingest.spot_check import check_sample
 from radlake.lake import Lake, duck
 from radlake.lake.evidence import SetAside, Settlement, StudyEntry
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
 from radlake.quality import check_batch
+from radlake.referee import Policy
 
 __all__ = ["Publication", "publish"]
 
@@ -45,14 +47,26 @@ def publish(
     ledger: Ledger,
     quarantine: Quarantine,
     now: datetime,
+    policy: Policy | None = None,
+    sample: int = 32,
 ) -> Publication:
-    """Gate and commit the outcomes of one hospital's studies.
+    """Let the referee see a sample, gate and commit the outcomes of one hospital's studies.
 
     Parameters
     ----------
+    policy : Policy or None
+        What the profile allows; without it the referee judges by what the objects claim.
+    sample : int
+        Instances that the referee sees.
     troubles : mapping
         Study UID -> why the node did not send everything.
+
+    Raises
+    ------
+    IdentifierLeak
+        If the referee objects: nothing of the batch is published.
     """
+    check_sample(outcomes, n=sample, policy=policy, lake=lake, quarantine=quarantine, now=now)
     gated = _gate(outcomes, now=now)
     reasons: list[str] = []
     settlements: list[Settlement] = []

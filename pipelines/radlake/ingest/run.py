@@ -19,7 +19,7 @@ from typing import Any
 
 from radlake import log
 from radlake.config import Settings
-from radlake.deidentify import key_ring
+from radlake.deidentify import key_ring, load_profile
 from radlake.dicom.part10 import read_header
 from radlake.errors import (
     ConfigInvalid,
@@ -32,9 +32,10 @@ from radlake.errors import (
 )
 from radlake.harvest import discover_studies, list_folder, pull_study, spool_folder
 from radlake.ingest.batch import roll_forward
+from radlake.ingest.job import IngestJob, SourceFile, StudyOutcome
 from radlake.ingest.ops import publish_ops
 from radlake.ingest.publish import publish
-from radlake.ingest.study import IngestJob, SourceFile, StudyOutcome, ingest_study
+from radlake.ingest.study import ingest_study
 from radlake.ingest.summary import HarvestSummary
 from radlake.ingest.workers import workers
 from radlake.lake import Lake
@@ -45,6 +46,7 @@ from radlake.lake.reviews import Reviews
 from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
 from radlake.net import Hospital, Window, connect
+from radlake.referee import Policy
 from radlake.review import decision_from_review
 from radlake.vault import claim_key
 
@@ -290,6 +292,8 @@ class _Run:
             ledger=self.ledger,
             quarantine=self.quarantine,
             now=utc_now(),
+            policy=Policy.of_profile(load_profile(self.settings.profile)),
+            sample=self.settings.verify_sample,
         )
         self.summary.instances_stored += published.n_stored
         self.summary.stored_bytes += published.stored_bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,11 @@ from radlake.errors import SourceMissing
 from radlake.lake.store import S3Options, Store, open_store, storage_errors
 from radlake.lake.storedzip import PackedMember, StoredZip
 
-__all__ = ["ObjectStore", "PackedSeries"]
+__all__ = ["MemberLost", "ObjectStore", "PackedSeries"]
+
+
+class MemberLost(Exception):
+    """The bytes of a member cannot be had to their end."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,18 @@ class ObjectStore:
     def store(self) -> Store:
         return open_store(self.url, options=self.storage_options)
 
-    def pack_series(self, prefix: str, members: Iterable[tuple[str, bytes | Iterable[bytes]]]) -> PackedSeries:
-        """Store one ZIP `<prefix>.<digest>.zip`; whole or not at all, once.
+    def pack_series(
+        self, prefix: str, members: Iterable[tuple[str, bytes | Iterable[bytes | memoryview]]]
+    ) -> PackedSeries:
+        """Store one ZIP `<prefix>.<digest>.zip`; whole or not at all, once. Without a member nothing is stored.
 
         Parameters
         ----------
         prefix : str
             `<hospital>/<study>/<series>`.
         members : iterable of (name, content)
-            `<SOP Instance UID>.dcm` and its bytes, or chunks of them, in the order in which they shall lie.
+            `<SOP Instance UID>.dcm` and its bytes, or pieces of them, in the order in which they shall lie. A member
+            whose pieces raise MemberLost is left out.
 
         Raises
         ------
@@ -62,13 +70,14 @@ class ObjectStore:
             self.scratch.mkdir(parents=True, exist_ok=True)
         built = self.scratch / f"object-{uuid.uuid4().hex}.zip"
         try:
-            with storage_errors(str(self.scratch)), built.open("w+b") as file, StoredZip(file) as archive:
+            with storage_errors(str(self.scratch)), built.open("w+b", buffering=0) as file, StoredZip(file) as archive:
                 for name, content in members:
-                    archive.add(name, [content] if isinstance(content, bytes) else content)
+                    with suppress(MemberLost):
+                        archive.add(name, [content] if isinstance(content, bytes) else content)
             listing = "".join(f"{member.name} {member.digest}\n" for member in archive.members)
             path = f"{prefix}.{xxhash.xxh3_64_hexdigest(listing.encode('ascii'))}.zip"
             n_bytes = built.stat().st_size
-            if self.store.size(path) != n_bytes:
+            if archive.members and self.store.size(path) != n_bytes:
                 self.store.put({path: built})
         finally:
             built.unlink(missing_ok=True)

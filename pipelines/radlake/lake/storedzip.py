@@ -57,29 +57,40 @@ class StoredZip:
         if kind is None:
             self._finish()
 
-    def add(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Append a member; its size need not be known before."""
+    def add(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """Append a member; its size need not be known before. When its pieces fail, the archive is as it was."""
         if not _NAME.fullmatch(name) or name in self._names:
             raise ValueError("a member needs a plain file name that no other member has")
-        self._names.add(name)
         start = self._file.tell()
         header_bytes = 30 + len(name)
-        self._file.write(bytes(header_bytes))
-        crc, length, digest = 0, 0, xxhash.xxh3_128()
-        for chunk in chunks:
-            self._file.write(chunk)
-            crc = isal_zlib.crc32(chunk, crc)
-            digest.update(chunk)
-            length += len(chunk)
+        crc, length, digest, checksum = 0, 0, xxhash.xxh3_128(), isal_zlib.crc32
+        self._write(bytes(header_bytes))
+        try:
+            for piece in pieces:
+                self._write(piece)
+                crc = checksum(piece, crc)
+                digest.update(piece)
+                length += len(piece)
+        except BaseException:
+            self._file.seek(start)
+            self._file.truncate()
+            raise
         if length >= self._limit_32:
             self._shift(start + header_bytes, length)
             header_bytes += _ZIP64_EXTRA
         end = start + header_bytes + length
         self._file.seek(start)
-        self._file.write(self._local_header(name, crc=crc, length=length))
+        self._write(self._local_header(name, crc=crc, length=length))
         self._file.seek(end)
+        self._names.add(name)
         self._directory.append(self._central_header(name, crc=crc, length=length, start=start))
         self.members.append(PackedMember(name, start + header_bytes, length, digest.hexdigest()))
+
+    def _write(self, data: bytes | memoryview) -> None:
+        """All of it: a file without a buffer may take less."""
+        n_bytes = self._file.write(data)
+        while n_bytes < len(data):
+            n_bytes += self._file.write(memoryview(data)[n_bytes:])
 
     def _local_header(self, name: str, *, crc: int, length: int) -> bytes:
         is_64 = length >= self._limit_32
@@ -107,15 +118,15 @@ class StoredZip:
 
     def _finish(self) -> None:
         start = self._file.tell()
-        self._file.writelines(self._directory)
+        self._write(b"".join(self._directory))
         size = self._file.tell() - start
         count = len(self._directory)
         if count >= self._limit_16 or start >= self._limit_32 or size >= self._limit_32:
             record = struct.pack("<QHHIIQQQQ", 44, _VERSION_64, _VERSION_64, 0, 0, count, count, size, start)
             locator = struct.pack("<IQI", 0, start + size, 1)
-            self._file.write(_END64 + record + _LOCATOR64 + locator)
+            self._write(_END64 + record + _LOCATOR64 + locator)
             count, size, start = 0xFFFF, 0xFFFF_FFFF, 0xFFFF_FFFF
-        self._file.write(_END + struct.pack("<HHHHIIH", 0, 0, count, count, size, start, 0))
+        self._write(_END + struct.pack("<HHHHIIH", 0, 0, count, count, size, start, 0))
 
     def _shift(self, start: int, length: int) -> None:
         """Make room for a ZIP64 extra field before content that turned out too long: from its end backwards."""
@@ -126,4 +137,4 @@ class StoredZip:
             self._file.seek(position)
             block = self._file.read(step)
             self._file.seek(position + _ZIP64_EXTRA)
-            self._file.write(block)
+            self._write(block)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from radlake.dicom import values
-from radlake.dicom.uids import TransferSyntax
+from radlake.dicom.uids import TransferSyntax, transfer_syntax
 from radlake.errors import QuarantineError
 
-__all__ = ["check_pixels"]
+__all__ = ["check_fragments", "check_pixels"]
 
 _PIXEL_DATA = 0x7FE00010
 _FLOATS = {0x7FE00008: 32, 0x7FE00009: 64}  # Float and Double Float Pixel Data, their bits
@@ -86,6 +86,13 @@ def check_pixels(ds: Dataset, *, syntax: TransferSyntax, is_image: bool) -> list
     if syntax.is_encapsulated:
         return notes + _check_encapsulated(ds, data, shape, syntax)
     return notes + _check_native(data, shape)
+
+
+def check_fragments(ds: Dataset, data: bytes | memoryview) -> None:
+    """Check encapsulated pixel data by the header that they belong to; raises as `check_pixels` does."""
+    syntax = transfer_syntax(values.first_text(ds.file_meta, 0x00020010))
+    assert syntax is not None
+    _check_encapsulated(ds, data, _shape(ds)[0], syntax)
 
 
 def _value(ds: Dataset, tag: int) -> bytes | memoryview:

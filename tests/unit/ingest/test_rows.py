@@ -49,7 +49,7 @@ def test_moments_are_read_as_the_standard_and_old_scanners_write_them(day: str, 
     ds = Dataset()
     ds.add_new("StudyDate", "LO", day)
     ds.add_new("StudyTime", "LO", time)
-    assert moment(ds, None, "StudyDate", "StudyTime") == at
+    assert moment(ds) == at
 
 
 def test_a_study_without_a_date_has_a_partition_of_its_own() -> None:

@@ -1,0 +1,92 @@
+"""What a worker is asked to do for one study, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from radlake.config import Settings
+from radlake.errors import QuarantineError
+from radlake.lake.evidence import SealedRecord, StoredInstance
+from radlake.pixels import PixelDecision
+
+__all__ = ["IngestJob", "Refused", "SourceFile", "StudyOutcome", "unexpected"]
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A received file: where its bytes lie, and where they came from (for people)."""
+
+    path: Path
+    origin: str
+    sop_uid: str = ""
+    quarantine_id: str = ""  # set when it is replayed from quarantine
+    decision: PixelDecision | None = None  # of a reviewer who saw the pixels
+
+
+@dataclass(frozen=True)
+class IngestJob:
+    """Everything a worker needs for one study.
+
+    Attributes
+    ----------
+    stored : mapping of SOP Instance UID to StoredInstance
+        What the lake already has of this study: an equal instance is a resend, a different one a conflict.
+    rejected : frozenset of str
+        Quarantine ids of what a reviewer keeps out: the same bytes stay out however often they come.
+    patient_key : int or None
+        The person that the study was stored under before, when it was.
+    vault_version : int
+        Of the key that the vault's record is sealed with.
+    key_check : str
+        Check value of the lake's key: a worker on another machine may have been given another one.
+    """
+
+    settings: Settings
+    hospital_id: str
+    study_uid: str
+    files: tuple[SourceFile, ...]
+    stored: Mapping[str, StoredInstance] = field(default_factory=dict)
+    rejected: frozenset[str] = frozenset()
+    patient_key: int | None = None
+    vault_version: int = 1
+    key_check: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that goes to quarantine."""
+
+    file: SourceFile
+    sop_uid: str
+    error: QuarantineError
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What became of the files of one study. A file that could not be read any more is in none of them.
+
+    Attributes
+    ----------
+    ways : mapping of str to int
+        How many instances were de-identified by template, and why the others were not.
+    """
+
+    hospital_id: str
+    study_uid: str
+    study: dict[str, Any] | None = None
+    series: tuple[dict[str, Any], ...] = ()
+    instances: tuple[dict[str, Any], ...] = ()
+    stored: Mapping[str, StoredInstance] = field(default_factory=dict)
+    resends: tuple[SourceFile, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    files: tuple[SourceFile, ...] = ()
+    sealed: SealedRecord | None = None  # the vault's record of `stored`
+    ways: Mapping[str, int] = field(default_factory=dict)
+
+
+def unexpected(exc: Exception) -> QuarantineError:
+    """The class only: the text of a foreign exception may quote a value."""
+    return QuarantineError(reason="unexpected_error", detail=type(exc).__name__)

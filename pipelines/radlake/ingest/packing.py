@@ -1,0 +1,301 @@
+"""Second pass over the files of a study: de-identify each, and give its bytes to the series object in pieces.
+
+An instance whose header matched a template has its varying elements treated and its pixels copied from file to object
+through one small buffer. Every other one goes the full way: reader, walk, writer. Both give the same bytes.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import ChainMap, Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import xxhash
+from pydicom import Dataset
+
+from radlake.deidentify import Deidentifier, Person
+from radlake.deidentify.template import Treated, TreatedTemplate, Unfit
+from radlake.dicom.part10 import read_instance
+from radlake.dicom.template import HeaderTemplate
+from radlake.dicom.values import first_text
+from radlake.dicom.writer import Encoded, encode_parts
+from radlake.errors import IdentifierLeak, PrivacyError, QuarantineError, SourceMissing, TransientError
+from radlake.ingest.fields import Fields, field_of, fields_of
+from radlake.ingest.job import IngestJob, Refused, unexpected
+from radlake.ingest.reading import Matched, Readable, Reading
+from radlake.ingest.rows import InstanceColumns
+from radlake.lake.objects import MemberLost
+from radlake.lake.quarantine import digest_of_file
+from radlake.validate.pixels import check_fragments
+
+__all__ = ["Packed", "Packing"]
+
+_CHUNK = 256 * 1024  # stays in the cache of a core between reading, digesting and writing
+_LONG_UID = 16
+_FRAGMENTS = 64 << 20  # encapsulated pixel data that are read at once to be checked
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_MAPPED = 16 << 20  # bytes of a mapped file that may be in memory
+_STUDY = 0x0020000D
+
+
+@dataclass(slots=True)
+class Packed:
+    """An instance that was given to the series object; its digests are known when its bytes have been taken.
+
+    Attributes
+    ----------
+    columns : dict
+        The columns of dicom.instance that are read from its header.
+    """
+
+    item: Readable
+    columns: dict[str, Any]
+    fields: Fields
+    pixel_offset: int | None
+    digest: str = ""
+
+
+class _Made(NamedTuple):
+    """A de-identified instance: its header, all its bytes in pieces, and what is known of it."""
+
+    head: bytes
+    pieces: Iterator[bytes | memoryview]
+    packed: Packed
+
+
+class _Learnt(NamedTuple):
+    """What a template's exemplar became: its constant fields, those of them that changing columns read too, columns."""
+
+    treated: TreatedTemplate
+    constant: dict[int, tuple[bytes, bytes]]
+    beside: dict[int, tuple[bytes, bytes]]
+    columns: dict[str, Any]
+    changing: InstanceColumns
+
+
+class Packing:
+    """De-identifies the instances of one study; what it cannot goes to `reading.refused`.
+
+    Attributes
+    ----------
+    packed : dict
+        By member name, of all series: an instance belongs to one.
+    ways : Counter
+        How many instances went by template, and why the others went the full way.
+    """
+
+    def __init__(self, job: IngestJob, reading: Reading, *, deidentifier: Deidentifier, person: Person) -> None:
+        self.packed: dict[str, Packed] = {}
+        self.ways: Counter[str] = Counter()
+        self._job = job
+        self._reading = reading
+        self._deidentifier = deidentifier
+        self._person = person
+        matched = (item.matched for item in reading.readable if item.matched)
+        self._exemplars = {id(one.template.exemplar.ds) for one in matched}
+        self._full: dict[int, Treated] = {}  # what the full way made of exemplars, by the id of their header
+        self._learnt: dict[int, _Learnt | Unfit] = {}  # by the id of the template
+        self._buffer = memoryview(bytearray(_CHUNK))
+
+    def members(self, items: list[Readable]) -> Iterator[tuple[str, Iterator[bytes | memoryview]]]:
+        """Member name and the pieces of its content, for those of a series that are to be stored.
+
+        A piece is valid until the next is asked for. Pieces raise MemberLost when a file cannot be read to its end.
+        """
+        for item in items:
+            try:
+                made = self._made(item)
+            except QuarantineError as error:
+                self._reading.refused.append(Refused(item.file, item.sop_uid, error))
+            except (SourceMissing, OSError):
+                self._reading.gone.append(item.file)
+            except (PrivacyError, TransientError):
+                raise
+            except Exception as exc:  # fail closed: nothing of it is written
+                self._reading.refused.append(Refused(item.file, item.sop_uid, unexpected(exc)))
+            else:
+                if made is not None:
+                    yield made
+
+    def _made(self, item: Readable) -> tuple[str, Iterator[bytes | memoryview]] | None:
+        made = self._by_template(item) or self._in_full(item)
+        _last_look(made.head, item)
+        name = f"{made.packed.columns['sop_instance_uid']}.dcm"
+        before = self.packed.get(name) or self._job.stored.get(item.sop_uid)
+        if item.has_twin or before is not None:
+            made.packed.digest = _digest(made.pieces)
+            if before is not None:
+                self._take_twin(item, is_equal=before.digest == made.packed.digest)
+                return None
+            made = made._replace(pieces=(self._by_template(item) or self._in_full(item)).pieces)
+        self.packed[name] = made.packed
+        return name, made.pieces
+
+    def _take_twin(self, item: Readable, *, is_equal: bool) -> None:
+        if is_equal:
+            self._reading.resends.append(item.file)
+            return
+        detail = "an instance with this SOP Instance UID and other content is stored"
+        error = QuarantineError(reason="sop_instance_conflict", detail=detail)
+        self._reading.refused.append(Refused(item.file, item.sop_uid, error))
+
+    def _in_full(self, item: Readable) -> _Made:
+        if not item.matched:
+            self.ways["read in full"] += 1
+        ds, item.ds = item.ds or read_instance(item.file.path), None
+        encoded = self._treated(ds, item)
+        item.source_digest = item.source_digest or digest_of_file(item.file.path)
+        fields = fields_of(encoded.head)
+        packed = Packed(item, InstanceColumns().of(fields), fields, len(encoded.head) if encoded.pixels else None)
+        return _Made(encoded.head, _pieces(encoded), packed)
+
+    def _treated(self, ds: Dataset, item: Readable) -> Encoded:
+        """De-identify and encode; of an exemplar, remember what its template needs to know."""
+        done = self._deidentifier.treat(
+            ds, person=self._person, hospital_id=self._job.hospital_id, decision=item.file.decision
+        )
+        encoded = encode_parts(done.ds)
+        if id(item.header) in self._exemplars and not done.are_pixels_cleaned:
+            self._full[id(item.header)] = Treated(encoded.head, done.walk)
+        return encoded
+
+    def _by_template(self, item: Readable) -> _Made | None:
+        """None when the instance has to go the full way; why is counted."""
+        if item.matched is None:
+            return None
+        template, values = item.matched[:2]
+        try:
+            learnt = self._learnt_from(template)
+            treated = learnt.treated.treat(values)
+            pieces = self._copied(item, treated.head)
+        except Unfit as reason:
+            self.ways[str(reason)] += 1
+            return None
+        self.ways["by template"] += 1
+        made = {tag: field_of(element) for tag, element in treated.elements.items() if element}
+        columns = learnt.columns | learnt.changing.of(learnt.beside | made)
+        return _Made(treated.head, pieces, Packed(item, columns, ChainMap(made, learnt.constant), len(treated.head)))
+
+    def _learnt_from(self, template: HeaderTemplate) -> _Learnt:
+        """What the exemplar of a template becomes; worked out once, also when it cannot be used."""
+        learnt = self._learnt.get(id(template))
+        if learnt is None:
+            try:
+                learnt = self._learn(template)
+            except Unfit as reason:
+                learnt = reason
+            self._learnt[id(template)] = learnt
+        if isinstance(learnt, Unfit):
+            raise learnt
+        return learnt
+
+    def _learn(self, template: HeaderTemplate) -> _Learnt:
+        exemplar = template.exemplar
+        treated = self._full.get(id(exemplar.ds))
+        if treated is None:
+            item = next(item for item in self._reading.readable if item.header is exemplar.ds and not item.matched)
+            try:
+                self._treated(item.ds or read_instance(item.file.path), item)
+            except (QuarantineError, SourceMissing):
+                raise Unfit("an exemplar that is set aside") from None
+            treated = self._full.get(id(exemplar.ds))
+        if treated is None:
+            raise Unfit("pixels that have to be looked at")
+        scratch = partial(self._deidentifier.walk, person=self._person, hospital_id=self._job.hospital_id)
+        made = TreatedTemplate(template, treated, scratch=scratch)
+        fields = fields_of(treated.head)
+        changing = InstanceColumns(made.tags)
+        constant = {tag: field for tag, field in fields.items() if tag not in made.tags}
+        beside = {tag: field for tag, field in constant.items() if tag in changing.tags}
+        return _Learnt(made, constant, beside, InstanceColumns().of(fields), changing)
+
+    def _copied(self, item: Readable, head: bytes) -> Iterator[bytes | memoryview]:
+        """The pieces of an instance by template: its header, and the pixels as they lie in the file."""
+        assert item.matched is not None
+        if item.matched.template.exemplar.is_encapsulated:
+            return iter((head, self._fragments(item, item.matched)))
+        return self._pixels(item, item.matched, head)
+
+    def _pixels(self, item: Readable, matched: Matched, head: bytes) -> Iterator[bytes | memoryview]:
+        """Header and native pixels through one buffer; the file is digested on the way."""
+        buffer, start, n_bytes, digest = self._buffer, matched.pixels_at, 0, xxhash.xxh3_128()
+        try:
+            with item.file.path.open("rb", buffering=0) as file:
+                n_read = file.readinto(buffer) or 0
+                if xxhash.xxh3_64_intdigest(buffer[:start]) != matched.header_digest:
+                    raise OSError("another header than before")
+                yield head
+                while n_read:
+                    digest.update(buffer[:n_read])
+                    yield buffer[start:n_read]
+                    n_bytes += n_read
+                    start = 0
+                    n_read = file.readinto(buffer) or 0
+            if n_bytes != matched.n_bytes:
+                raise OSError("another size than before")
+        except OSError as exc:
+            self._lose(item)
+            raise MemberLost from exc
+        item.source_digest = digest.hexdigest()
+
+    def _fragments(self, item: Readable, matched: Matched) -> bytes:
+        """Encapsulated pixel data, checked like those of an instance that is read in full."""
+        exemplar = matched.template.exemplar
+        if matched.n_bytes - matched.pixels_at > _FRAGMENTS:
+            raise Unfit("large encapsulated pixel data")
+        try:
+            data = item.file.path.read_bytes()
+            check_fragments(exemplar.ds, data[matched.pixels_at : -len(_SEQUENCE_END)])
+        except QuarantineError:
+            raise Unfit("fragments that are not in order") from None
+        is_same = xxhash.xxh3_64_intdigest(data[: matched.pixels_at]) == matched.header_digest
+        if not is_same or data[-8:-4] != _SEQUENCE_END[:4]:
+            raise Unfit("something behind the pixels")
+        item.source_digest = xxhash.xxh3_128_hexdigest(data)
+        return data[matched.pixels_at : -len(_SEQUENCE_END)] + _SEQUENCE_END
+
+    def _lose(self, item: Readable) -> None:
+        """A file that could be read before and cannot now."""
+        self._reading.gone.append(item.file)
+        self.packed = {name: packed for name, packed in self.packed.items() if packed.item is not item}
+
+
+def _pieces(encoded: Encoded) -> Iterator[bytes | memoryview]:
+    """Large pixels a piece at a time, so that what is mapped of a file does not stay in memory."""
+    yield encoded.head
+    pixels = memoryview(encoded.pixels)
+    for begin in range(0, len(pixels), _CHUNK):
+        yield pixels[begin : begin + _CHUNK]
+        if isinstance(pixels.obj, mmap.mmap) and begin % _MAPPED == 0:
+            pixels.obj.madvise(mmap.MADV_DONTNEED)
+    if encoded.tail:
+        yield encoded.tail
+
+
+def _digest(pieces: Iterator[bytes | memoryview]) -> str:
+    digest = xxhash.xxh3_128()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _last_look(written: bytes, item: Readable) -> None:
+    """Search what will be written for the original UIDs: independent of the rules that should have replaced them.
+
+    UIDs only: they are long enough never to be found by chance, and one that is found means that a rule is broken.
+
+    Raises
+    ------
+    IdentifierLeak
+        The run stops, whatever else is under way.
+    """
+    for keyword, uid in (
+        ("StudyInstanceUID", first_text(item.header, _STUDY)),
+        ("SeriesInstanceUID", item.series_uid),
+        ("SOPInstanceUID", item.sop_uid),
+    ):
+        if len(uid) >= _LONG_UID and uid.encode("ascii", "replace") in written:
+            raise IdentifierLeak(where="the header of an instance", rule=keyword)

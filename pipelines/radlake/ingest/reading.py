@@ -1,0 +1,245 @@
+"""First pass over the files of a study: read and validate every header, take away resends. No pixel is read.
+
+The first instances of a series are read in full by the strict reader and checked. From the second on, a header that
+matches what they have in common (`HeaderTemplate`) needs neither: all that decided is equal, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import xxhash
+from pydicom import Dataset
+
+from radlake.deidentify.elements import dataset
+from radlake.deidentify.template import may_vary, needs_whole
+from radlake.dicom.part10 import read_instance
+from radlake.dicom.template import Exemplar, HeaderTemplate, exemplar_of, read_start, varying_tags
+from radlake.dicom.uids import is_uid
+from radlake.dicom.values import first_text
+from radlake.errors import QuarantineError, SourceMissing
+from radlake.ingest.job import IngestJob, Refused, SourceFile, unexpected
+from radlake.lake.quarantine import digest_of_file, quarantine_id_of
+from radlake.pixels import DecisionKind
+from radlake.validate import check_instance
+
+__all__ = ["Matched", "Readable", "Reading", "read_files"]
+
+_SOP_INSTANCE, _STUDY, _SERIES, _NUMBER = 0x00080018, 0x0020000D, 0x0020000E, 0x00200013
+_PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
+_MOST_TEMPLATES = 8  # of a study, most recently used first
+_MOST_EXEMPLARS = 4  # of a series
+_MOST_KEPT = 64  # instances read in full that stay in memory until the second pass; the others are read again
+_GROUPS = frozenset(
+    [0x0008, 0x0010, 0x0018, 0x0020, 0x0032, 0x0038, 0x0040]
+)  # what the exam and the person are told in
+
+
+class Matched(NamedTuple):
+    """A header that matched a template; the second pass finds it unchanged when its digest is equal."""
+
+    template: HeaderTemplate
+    values: tuple[bytes, ...]
+    pixels_at: int
+    n_bytes: int
+    header_digest: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Readable:
+    """A file that may be stored.
+
+    Attributes
+    ----------
+    header : Dataset
+        Identified, without pixels; shared by all that match a template, so only what cannot vary is its own.
+    ds : Dataset or None
+        The whole data set, when it was read in full and there was room to keep it.
+    source_digest : str
+        XXH3-128 of the file; empty until somebody needs it.
+    has_twin : bool
+        Another file of the study has the same SOP Instance UID.
+    """
+
+    file: SourceFile
+    header: Dataset
+    sop_uid: str
+    number: float
+    matched: Matched | None = None
+    ds: Dataset | None = None
+    source_digest: str = ""
+    has_twin: bool = False
+
+    @property
+    def series_uid(self) -> str:
+        return first_text(self.header, _SERIES)
+
+
+@dataclass
+class Reading:
+    """What the first pass found."""
+
+    readable: list[Readable] = field(default_factory=list)
+    resends: list[SourceFile] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    gone: list[SourceFile] = field(default_factory=list)
+
+    def series(self) -> dict[str, list[Readable]]:
+        """Series by UID; instances by number, then UID: the same object whatever order they came in."""
+        groups: dict[str, list[Readable]] = {}
+        for item in self.readable:
+            groups.setdefault(item.series_uid, []).append(item)
+        return {
+            uid: sorted(groups[uid], key=lambda item: (item.number, item.sop_uid, item.source_digest))
+            for uid in sorted(groups)
+        }
+
+
+def read_files(job: IngestJob, *, use_templates: bool = True) -> Reading:
+    """Read the headers of a study's files; nothing raises but what ends the run."""
+    return _Reader(job, use_templates=use_templates and len(job.files) > 1).read()
+
+
+class _Reader:
+    def __init__(self, job: IngestJob, *, use_templates: bool) -> None:
+        self._job = job
+        self._use_templates = use_templates
+        self._found = Reading()
+        self._seen: dict[str, list[Readable]] = {}
+        self._known = {item.source_digest for item in job.stored.values()}
+        self._templates: list[HeaderTemplate] = []
+        self._exemplars: dict[str, list[Exemplar]] = {}
+        self._n_kept = 0
+        self._sop_uid = ""  # of the file at hand, as far as it is known
+
+    def read(self) -> Reading:
+        found = self._found
+        for file in self._job.files:
+            self._sop_uid = file.sop_uid
+            try:
+                self._read(file)
+            except QuarantineError as error:
+                found.refused.append(Refused(file, self._sop_uid, error))
+            except (OSError, SourceMissing):
+                found.gone.append(file)
+            except Exception as exc:  # one bad instance never fails a study
+                found.refused.append(Refused(file, self._sop_uid, unexpected(exc)))
+        return found
+
+    def _read(self, file: SourceFile) -> None:
+        digest = ""
+        if self._known or self._job.rejected or file.decision is not None:
+            digest = digest_of_file(file.path)
+            if digest in self._known:
+                self._found.resends.append(file)
+                return
+            if self._is_rejected(file, digest):
+                raise QuarantineError(reason="rejected_by_reviewer", detail="")
+        item = self._matched(file) or self._read_in_full(file)
+        item.source_digest = digest
+        twins = self._seen.setdefault(item.sop_uid, [])
+        if twins:
+            for twin in (*twins, item):
+                twin.has_twin = True
+                twin.source_digest = twin.source_digest or digest_of_file(twin.file.path)
+            if any(twin.source_digest == item.source_digest for twin in twins):
+                self._found.resends.append(file)
+                return
+        twins.append(item)
+        self._found.readable.append(item)
+
+    def _is_rejected(self, file: SourceFile, digest: str) -> bool:
+        if file.decision is not None:
+            return file.decision.kind is DecisionKind.REJECT
+        return quarantine_id_of(self._job.hospital_id, digest) in self._job.rejected
+
+    def _matched(self, file: SourceFile) -> Readable | None:
+        """The file by a template; None when none matches."""
+        if not self._templates or file.decision is not None:
+            return None
+        start, n_bytes = read_start(file.path, n_bytes=self._templates[0].n_bytes)
+        for place, template in enumerate(self._templates):
+            match = template.match(start, n_bytes)
+            if match is None:
+                continue
+            if place:
+                self._templates.insert(0, self._templates.pop(place))
+            values = dict(zip(template.tags, match.values, strict=True))
+            sop_uid = values[_SOP_INSTANCE].rstrip(b"\0 ").decode("ascii", "replace")
+            if not is_uid(sop_uid):
+                return None
+            number = values.get(_NUMBER)
+            header = template.exemplar.ds
+            digest = xxhash.xxh3_64_intdigest(start[: match.pixels_at])
+            return Readable(
+                file=file,
+                header=header,
+                sop_uid=sop_uid,
+                number=_number(first_text(header, _NUMBER) if number is None else number.decode("ascii", "replace")),
+                matched=Matched(template, match.values, match.pixels_at, n_bytes, digest),
+            )
+        return None
+
+    def _read_in_full(self, file: SourceFile) -> Readable:
+        ds = read_instance(file.path)
+        check_instance(ds, size=file.path.stat().st_size)
+        self._sop_uid = first_text(ds, _SOP_INSTANCE)
+        if first_text(ds, _STUDY) != self._job.study_uid:
+            raise QuarantineError(reason="study_mismatch", detail="the node sent an instance of another study")
+        header = _without_pixels(ds)
+        item = Readable(
+            file=file,
+            header=header,
+            sop_uid=self._sop_uid,
+            number=_number(first_text(ds, _NUMBER)),
+        )
+        if self._use_templates and file.decision is None:
+            self._learn(item)
+        if self._n_kept < _MOST_KEPT:
+            item.ds = ds
+            self._n_kept += 1
+        elif all(one.ds is not header for one in self._exemplars.get(item.series_uid, ())):
+            item.header = dataset({tag: elem for tag, elem in header._dict.items() if tag >> 16 in _GROUPS})
+        return item
+
+    def _learn(self, item: Readable) -> None:
+        """Compare the header with those read before it, and make a template of what they have in common."""
+        others = self._exemplars.setdefault(item.series_uid, [])
+        exemplar = exemplar_of(item.file.path, item.header)
+        if exemplar is None:
+            return
+        for other in others:
+            template = _template_of(other, exemplar, self._templates)
+            if template is not None:
+                self._templates = [template, *(one for one in self._templates if one.exemplar is not other)]
+                del self._templates[_MOST_TEMPLATES:]
+                return
+        if len(others) < _MOST_EXEMPLARS:
+            others.append(exemplar)
+
+
+def _template_of(one: Exemplar, other: Exemplar, known: Sequence[HeaderTemplate]) -> HeaderTemplate | None:
+    """A template that both headers match, and all that matched the exemplar's template before."""
+    varying = varying_tags(one, other)
+    if not varying or _SOP_INSTANCE not in varying or not all(may_vary(one, tag) for tag in varying):
+        return None
+    for template in known:
+        if template.exemplar is one:
+            varying |= template.varying
+    return HeaderTemplate(one, varying, whole=frozenset(tag for tag in varying if needs_whole(one, tag)))
+
+
+def _without_pixels(ds: Dataset) -> Dataset:
+    header = dataset({tag: elem for tag, elem in ds._dict.items() if tag not in _PIXELS})
+    header.file_meta = ds.file_meta
+    return header
+
+
+def _number(text: str) -> float:
+    """Instance Number as a place in the series; those without one come last."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")
