@@ -38,6 +38,8 @@ class Settings(BaseSettings):
         Reference to the key-encryption key that the root key is wrapped with; empty: it lies in plain.
     profile : str
         De-identification profile: a name in schemas/profiles/ or a path.
+    verify_sample : int
+        Instances of each batch that the referee re-reads, at most one of a series, before the batch is published.
     ae_title, scp_port : str, int
         Our application entity, and the port of our storage SCP for C-MOVE (0: any free one).
     s3_endpoint_url, s3_access_key, s3_secret_key : str
@@ -57,6 +59,7 @@ class Settings(BaseSettings):
     key: str = ""
     key_wrap: str = ""
     profile: str = "default"
+    verify_sample: int = Field(default=32, ge=1)
     ae_title: str = Field(default="RADLAKE", min_length=1, max_length=16)
     scp_port: int = Field(default=0, ge=0, le=65535)
     s3_endpoint_url: str = ""

@@ -206,4 +206,7 @@ class PrivacyError(RadlakeError):
 
 
 class IdentifierLeak(PrivacyError):
-    sentence = "An identifier survived de-identification in {where} (rule {rule}). Nothing was published."
+    sentence = (
+        "What was written breaks the privacy rule {rule} ({where}). Nothing of this batch was published.\n"
+        "See `radlake quarantine list` and docs/how-to/verify-deidentification.md; correct the profile, then replay."
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from radlake.referee.finding import RULES, Finding, Report
 from radlake.referee.originals import Originals
 from radlake.referee.referee import Referee, check_written
+from radlake.referee.rows import row_findings
 from radlake.referee.standard import Policy
 from radlake.referee.verify import verify_folder, verify_lake, verify_release
 
@@ -20,6 +21,7 @@ __all__ = [
     "Referee",
     "Report",
     "check_written",
+    "row_findings",
     "verify_folder",
     "verify_lake",
     "verify_release",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import cast
 
 import pydicom
@@ -34,12 +35,14 @@ __all__ = [
     "native_bytes",
     "quiet",
     "read",
+    "read_file",
     "tag_path",
     "values_of",
 ]
 
 CHARSET = 0x00080005
 _PIXELS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
+_LARGE = 64 << 20
 BULK_VRS = frozenset(
     ["AT", "FD", "FL", "OB", "OB or OW", "OD", "OF", "OL", "OV", "OW", "SL", "SS", "SV", "UL", "UN", "US", "UV"]
 )
@@ -86,6 +89,25 @@ class Instance:
     def text(self, tag: int) -> str:
         """Text of a top-level attribute."""
         return next((value.text for value in self.values if value.tag == tag and ">" not in value.path), "")
+
+
+def read_file(path: Path) -> Instance:
+    """Read a file on disk; of one above 64 MiB the elements before the pixels, without its layout.
+
+    Raises
+    ------
+    Unreadable
+    OSError
+    """
+    if path.stat().st_size <= _LARGE:
+        return read(path.read_bytes())
+    try:
+        with quiet():
+            return Instance(b"", pydicom.dcmread(path, force=True, stop_before_pixels=True), None)
+    except OSError:
+        raise
+    except Exception as exc:
+        raise Unreadable(type(exc).__name__) from None
 
 
 @contextmanager

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable
-from typing import BinaryIO
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import xxhash
 
 from radlake.referee.files import archive_members, archive_rest, is_object, parts_of
 from radlake.referee.finding import Finding, Report
-from radlake.referee.instance import Instance, Unreadable, read
+from radlake.referee.instance import Instance, Unreadable, read, read_file
 from radlake.referee.judge import find_identifiers, judge_alone, policy_for
 from radlake.referee.originals import Originals
 from radlake.referee.pairs import Comparison
@@ -20,32 +21,46 @@ from radlake.referee.standard import Policy
 
 __all__ = ["Referee", "check_written"]
 
+_STUDY_UID = 0x0020000D
 _MAX_NESTING = 3
 _NAMES_OF_HOSPITALS = ("ref/", "ops/")  # tables that name a hospital on purpose
 
 
-def check_written(original: bytes, written: bytes, *, policy: Policy | None = None, where: str = "") -> list[Finding]:
+def check_written(
+    original: bytes | Path,
+    written: bytes,
+    *,
+    policy: Policy | None = None,
+    where: str = "",
+    rows: Sequence[Mapping[str, Any]] = (),
+) -> list[Finding]:
     """All rules on one object and its original.
 
     Parameters
     ----------
-    original, written : bytes
-        Part-10 files. An original that pydicom cannot read tells nothing: the object is then judged alone.
+    original : bytes or Path
+        Part-10 file. One that pydicom cannot read tells nothing: the object is then judged alone.
+    written : bytes
+        Part-10 file; of a large one the part before the pixels is enough.
     policy : Policy or None
         What the profile allows; without it what the object claims.
     where : str
         Name of the object for the findings.
+    rows : sequence of mapping
+        Rows of tables that tell of it: their text is searched too.
     """
     originals = Originals()
     report = Report()
     try:
-        before = read(original)
+        before = read_file(original) if isinstance(original, Path) else read(original)
     except Unreadable:
         before = None
     if before is not None:
         originals.add(before)
     referee = Referee(originals, policy=policy, report=report)
     referee.judge_object(written, where=where, original=before)
+    for row in rows:
+        referee.judge_row(row, where=where, original=before)
     referee.conclude()
     return report.findings
 
@@ -77,7 +92,7 @@ class Referee:
         except Unreadable:
             self.report.add([Finding("unreadable", self._named(where))])
             return
-        owner = original.text(0x0020000D) if original is not None else owner
+        owner = original.text(_STUDY_UID) if original is not None else owner
         findings = [*find_identifiers(written, self._searcher, owner=owner)]
         findings += judge_alone(written, policy_for(written, self._policy))
         self._add(findings, where)
@@ -99,6 +114,15 @@ class Referee:
                 self._add(self._searched(data, rule=rule, path=path, vr=vr, where=where), where)
         except (OSError, ValueError, EOFError):
             self.report.add([Finding("unreadable", self._named(where))])
+
+    def judge_row(self, row: Mapping[str, Any], *, where: str, original: Instance | None) -> None:
+        """The text columns of one row."""
+        owner = original.text(_STUDY_UID) if original is not None else ALL
+        for name, value in row.items():
+            if isinstance(value, str):
+                data, path = value.encode("utf-8", "surrogatepass"), f"column {name}"
+                found = self._searched(data, rule="identifier-in-table", path=path, vr="text", where=where, owner=owner)
+                self._add(found, where)
 
     def judge_name(self, name: str) -> None:
         """The name of a file or object, below the root of what is verified."""
@@ -136,9 +160,11 @@ class Referee:
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError):
             self.report.add([Finding("unreadable", self._named(where))])
 
-    def _searched(self, data: bytes, *, rule: str, path: str, vr: str, where: str) -> Iterable[Finding]:
+    def _searched(
+        self, data: bytes, *, rule: str, path: str, vr: str, where: str, owner: str = ALL
+    ) -> Iterable[Finding]:
         names_hospitals = any(f"/{part}" in f"/{where}" for part in _NAMES_OF_HOSPITALS)
-        for hit in self._searcher.hits(data, vr=vr, owner=ALL):
+        for hit in self._searcher.hits(data, vr=vr, owner=owner):
             if not (names_hospitals and hit.kind == "institution"):
                 yield Finding(rule, "", path, hit.kind, hit.encoding)
         for kind in telltales_in(data, vr=vr) - {"institution"}:

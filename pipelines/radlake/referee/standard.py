@@ -20,6 +20,8 @@ __all__ = ["OPTION_OF_CODE", "Outcome", "Policy", "Row", "rows", "table_row"]
 
 # CID 7050 (PS3.16) to the column of the table.
 OPTION_OF_CODE = {
+    "113101": "clean_pixel_data",
+    "113102": "clean_recognizable_visual_features",
     "113103": "clean_graphics",
     "113104": "clean_structured_content",
     "113105": "clean_descriptors",
@@ -120,7 +122,7 @@ class Policy:
         overrides = {
             tag: frozenset(map(_outcome, (rule.action, rule.otherwise)))
             for tag, rule in profile.rules.items()
-            if rule.origin not in by_table
+            if rule.origin not in by_table or rule.why  # the base profile sets some too, each with a reason
         }
         return cls(
             options=frozenset(profile.options),

@@ -1,0 +1,123 @@
+"""The referee in the line: of every batch it re-reads a sample from the object store before anything is committed.
+
+One objection stops the line: the original goes to quarantine, the object is taken away, nothing of the batch is
+published. The sample is the same whenever the same batch is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Any
+
+from radlake import log
+from radlake.errors import IdentifierLeak, QuarantineError
+from radlake.ingest.job import SourceFile, StudyOutcome
+from radlake.lake import Lake, duck
+from radlake.lake.quarantine import Quarantine, digest_of_file
+from radlake.referee import Finding, Policy, check_written, row_findings
+
+__all__ = ["check_sample", "sample_of"]
+
+_WHOLE = 64 << 20  # of a larger instance the part before the pixels is read
+_PIXEL_HEADER = 12  # bytes of tag, VR and length before the value of Pixel Data
+
+
+@dataclass(frozen=True)
+class Pick:
+    """An instance of the sample: its row, and the file that it was made from."""
+
+    outcome: StudyOutcome
+    row: dict[str, Any]
+    file: SourceFile
+    sop_uid: str
+
+
+def sample_of(outcomes: Iterable[StudyOutcome], n: int) -> list[Pick]:
+    """At most `n` instances, at most one of a series: those with the smallest digests."""
+    picks: dict[tuple[str, str], Pick] = {}
+    for outcome in outcomes:
+        rows = {row["digest"]: row for row in outcome.instances}
+        refused = {id(item.file) for item in outcome.refused} | {id(file) for file in outcome.resends}
+        files = {file.sop_uid: file for file in outcome.files if id(file) not in refused}
+        for sop_uid, stored in outcome.stored.items():
+            row, file = rows.get(stored.digest), files.get(sop_uid)
+            if row is None or file is None:
+                continue
+            key = (row["study_instance_uid"], row["series_instance_uid"])
+            if key not in picks or row["digest"] < picks[key].row["digest"]:
+                picks[key] = Pick(outcome, row, file, sop_uid)
+    return sorted(picks.values(), key=lambda pick: pick.row["digest"])[:n]
+
+
+def check_sample(
+    outcomes: Sequence[StudyOutcome],
+    *,
+    n: int,
+    policy: Policy | None,
+    lake: Lake,
+    quarantine: Quarantine,
+    now: datetime,
+) -> None:
+    """Let the referee judge a sample of a batch.
+
+    Raises
+    ------
+    IdentifierLeak
+        After the original was set aside with reason `referee_objection`.
+    """
+    start, n_bytes = monotonic(), 0
+    picks = sample_of(outcomes, n)
+    for pick in picks:
+        written = _written(lake, pick.row)
+        n_bytes += len(written)
+        if finding := next(_findings(pick, written, policy), None):
+            _stop(pick, finding, lake=lake, quarantine=quarantine, now=now)
+    if picks:
+        seconds = round(monotonic() - start, 3)
+        log.get_logger().info("batch_verified", n_instances=len(picks), bytes=n_bytes, seconds=seconds)
+
+
+def _written(lake: Lake, row: dict[str, Any]) -> bytes:
+    length = row["instance_bytes"]
+    if length > _WHOLE and row["pixel_offset"]:
+        length = row["pixel_offset"] - _PIXEL_HEADER
+    return lake.objects.read(row["object_path"], row["object_offset"], length)
+
+
+def _findings(pick: Pick, written: bytes, policy: Policy | None) -> Iterator[Finding]:
+    try:
+        # A file that changed since, or one of two with the same UID, is not what this was made from.
+        is_original = digest_of_file(pick.file.path) == pick.outcome.stored[pick.sop_uid].source_digest
+        original = pick.file.path if is_original else b""
+    except OSError:
+        original = b""
+    series = [row for row in pick.outcome.series if row["object_path"] == pick.row["object_path"]]
+    rows = [pick.row, *series, pick.outcome.study or {}]
+    where = pick.row["object_path"]
+    if len(written) == pick.row["instance_bytes"]:
+        yield from row_findings(pick.row, written, where=where)
+    yield from check_written(original, written, policy=policy, where=where, rows=rows)
+
+
+def _stop(pick: Pick, finding: Finding, *, lake: Lake, quarantine: Quarantine, now: datetime) -> None:
+    detail = " ".join(part for part in (finding.rule, finding.path, finding.kind, finding.encoding) if part)
+    quarantine.hold(
+        pick.file.path,
+        hospital_id=pick.outcome.hospital_id,
+        error=QuarantineError(reason="referee_objection", detail=detail),
+        now=now,
+        study_uid=pick.outcome.study_uid,
+        sop_uid=pick.sop_uid,
+        origin=pick.file.origin,
+    )
+    path = pick.row["object_path"]
+    with duck.connect(lake) as connection:
+        known = connection.execute("SELECT count(*) FROM dicom.series WHERE object_path = $path", {"path": path})
+        is_published = known.fetchall()[0][0] > 0
+    if not is_published:  # it lies in the lake's zone already, and no row knows it
+        lake.objects.delete(path)
+    log.get_logger().error("referee_objected", hospital=pick.outcome.hospital_id, rule=finding.rule)
+    raise IdentifierLeak(where=f"objects/{path} {finding.path}", rule=finding.rule)
