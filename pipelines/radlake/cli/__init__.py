@@ -24,6 +24,7 @@ VERBS = {
     "node": "List hospital nodes and test their connection",
     "harvest": "Fetch studies from a hospital node or a folder into the lake",
     "quarantine": "See what was set aside and why, and replay it",
+    "deid": "Judge what was de-identified, by radlake or by any other tool",
     "profile": "Read the de-identification profile that an ethics board signed",
     "ref": "Load reference tables: population, prices, film ledger",
     "build": "Compute core and stats tables from the harvested metadata",
