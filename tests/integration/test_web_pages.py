@@ -330,6 +330,7 @@ def test_busy_port_is_told_with_the_next_free_one() -> None:
 
 
 def test_command_serves_until_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
     command = [str(Path(sys.executable).with_name("radlake")), "--lake", str(tmp_path), "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -20,7 +20,7 @@ __all__ = ["CHINA", "MASKED", "AtLeast", "Cell", "Kind", "Masked", "Writer"]
 CHINA = timezone(timedelta(hours=8))
 
 Kind = Literal[
-    "text", "hospital", "region", "modality", "month", "scope", "reason", "remedy", "level", "policy", "outcome",
+    "text", "hospital", "region", "modality", "month", "day", "scope", "reason", "remedy", "level", "policy", "outcome",
     "count", "share", "fen", "bytes", "rate", "time",
 ]  # fmt: skip
 NUMBERS = frozenset({"count", "share", "fen", "bytes", "rate"})

@@ -173,8 +173,8 @@ def _film_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[
     )
 
 
-def _quality_tiles(snapshot: Snapshot, _: View) -> Sequence[tuple[str, Sequence[Tile]]]:
-    found = quality.total(snapshot)
+def _quality_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    found = quality.total(snapshot, view)
     return (
         (
             "tiles.quality",
@@ -229,6 +229,12 @@ PAGES = (
         filters=("year", "modality"),
         figures=("rate_by_region", "rate_by_modality", "rate_by_year"),
     ),
-    Page("quality", "/quality", figures=("quality_failures", "quality_checks", "builds"), tiles=_quality_tiles),
+    Page(
+        "quality",
+        "/quality",
+        filters=("day",),
+        figures=("quality_failures", "quality_days", "quality_checks", "builds"),
+        tiles=_quality_tiles,
+    ),
     Page("about", "/about"),
 )

@@ -130,6 +130,7 @@ def _figure(figure: Figure, snapshot: Snapshot, view: View, writer: Writer) -> d
         "name": figure.name,
         "table": figure.table,
         "grid": grid,
+        "is_folded": figure.is_folded,
         "shown": grid.shown(None if view.rows else ROWS_SHOWN),
         "chart": chart,
         "empty": why_empty(figure, grid, snapshot=snapshot, view=view) if is_empty else None,
@@ -146,6 +147,7 @@ def _choice(field: str, snapshot: Snapshot, view: View, writer: Writer) -> dict[
         "modality": [(code, writer.screen(code, "modality")) for code in snapshot.modalities],
         "window": [(days, writer.words("filter.days", n=days)) for days in WINDOWS],
         "year": [(year, year) for year in snapshot.years],
+        "day": [(day, day) for day in snapshot.days],
     }[field]
     value = getattr(view, field)
     if value and value not in dict(options):

@@ -22,7 +22,7 @@ from radlake.errors import RadlakeError
 from radlake.log import get_logger
 from radlake.web.cells import CHINA
 
-__all__ = ["TABLES", "LakeReader", "LakeUnreadable", "Snapshot", "take_snapshot"]
+__all__ = ["TABLES", "LakeReader", "LakeUnreadable", "Snapshot", "day_of", "take_snapshot"]
 
 TABLES = (
     "ref.hospital",
@@ -50,7 +50,7 @@ class Snapshot:
     hospitals : dict
         Code of every hospital that a table names -> (Chinese name, English name); the code itself when it is not
         registered.
-    months, modalities, years : tuple of str
+    months, modalities, years, days : tuple of str
         Values that the filters offer.
     data_to : str or None
         Last calendar month with exams.
@@ -69,6 +69,7 @@ class Snapshot:
     months: tuple[str, ...]
     modalities: tuple[str, ...]
     years: tuple[str, ...]
+    days: tuple[str, ...]
     data_to: str | None
     harvested_at: datetime | None
     updated_at: dict[str, datetime]
@@ -87,6 +88,11 @@ class Snapshot:
         if self.harvested_at is None or not period[:1].isdigit():
             return False
         return period >= f"{self.harvested_at.replace(tzinfo=UTC).astimezone(CHINA):%Y-%m}"[: len(period)]
+
+
+def day_of(column: str) -> str:
+    """SQL of the day of an instant (UTC), by China time: 2026-03-01."""
+    return f"strftime({column} + INTERVAL {CHINA.utcoffset(None).seconds // 3600} HOURS, '%Y-%m-%d')"
 
 
 def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None) -> Snapshot:
@@ -118,6 +124,7 @@ def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None
             "ORDER BY modality_group = 'UNKNOWN', max(n_exams) DESC NULLS LAST, modality_group"
         ),
         years=values("SELECT DISTINCT exam_year FROM stats.exam_rate WHERE exam_year < 'a' ORDER BY exam_year"),
+        days=values(f"SELECT DISTINCT {day_of('checked_at')} AS day FROM ops.quality ORDER BY day DESC"),
         data_to=months[-1] if months else None,
         harvested_at=harvested_at,  # pyright: ignore[reportArgumentType]
         updated_at=_updated_at(connection),

@@ -20,6 +20,7 @@ PARAMETERS = {
     "modality": "modality",
     "window": "window",
     "year": "year",
+    "day": "day",
     "rows": "rows",
 }
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
@@ -48,6 +49,7 @@ class View:
     modality: str = ""
     window: str = ""
     year: str = ""
+    day: str = ""
     rows: str = ""
 
     @classmethod
@@ -64,6 +66,7 @@ class View:
             "modality": snapshot.modalities,
             "window": WINDOWS,
             "year": snapshot.years,
+            "day": snapshot.days,
             "rows": ("all",),
         }
         values = {field: query.get(parameter, "").strip() for field, parameter in PARAMETERS.items()}
@@ -81,9 +84,9 @@ class View:
 
     @property
     def period(self) -> str:
-        """The chosen months or year, for the name of a file."""
+        """The chosen months, year or day, for the name of a file."""
         months = {self.first or self.last, self.last or self.first} - {""}
-        return "_".join(sorted(months)) or self.year
+        return "_".join(sorted(months)) or self.year or self.day
 
     @property
     def is_everything(self) -> bool:

@@ -24,8 +24,11 @@ class Figure:
         Published table that it shows: its definition, version and time are told under the title.
     build : callable
         Makes the grid of a view.
+    is_folded : bool
+        The table opens on demand: for those that are long and seldom read.
     """
 
     name: str
     table: str
     build: Callable[[Snapshot, View], Grid]
+    is_folded: bool = False

@@ -7,35 +7,70 @@ import json
 from radlake.web.cells import Cell
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Column, Grid
-from radlake.web.snapshot import Snapshot
+from radlake.web.snapshot import Snapshot, day_of
 from radlake.web.view import View
 
 __all__ = ["FIGURES", "total"]
 
 FAILURES_SHOWN = 200
 BUILDS_SHOWN = 200
+_DAY = day_of("checked_at")
+_OF_THE_DAY = f"$day IN ('', {_DAY})"
 
 
-def total(snapshot: Snapshot) -> dict[str, Cell]:
+def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
     """Batches, checks and failures."""
     [(batches, checks, failed)] = snapshot.rows(
-        "SELECT count(DISTINCT batch_id), count(*), count(*) FILTER (NOT is_success) FROM ops.quality"
+        f"""
+        SELECT count(DISTINCT batch_id), count(*), count(*) FILTER (NOT is_success)
+        FROM ops.quality
+        WHERE {_OF_THE_DAY}
+        """,
+        {"day": view.day},
     )
     passed = (checks - failed) / checks if checks else None
     return {"n_batches": batches, "n_checks": checks, "n_failed_checks": failed, "passed_share": passed}
 
 
-def checks(snapshot: Snapshot, _: View) -> Grid:
+def days(snapshot: Snapshot, view: View) -> Grid:
+    """A row a day, newest first; a click on the day narrows the page to it."""
+    rows = snapshot.rows(
+        f"""
+        SELECT
+            {_DAY} AS day, count(DISTINCT batch_id), count(*), count(*) FILTER (NOT is_success),
+            count(*) FILTER (is_success) / count(*), sum(n_rows)::BIGINT, sum(n_failed)::BIGINT
+        FROM ops.quality
+        WHERE {_OF_THE_DAY}
+        GROUP BY day
+        ORDER BY day DESC
+        """,
+        {"day": view.day},
+    )
+    columns = [
+        Column("day", "day"),
+        Column("n_batches", "count"),
+        Column("n_checks", "count"),
+        Column("n_failed_checks", "count"),
+        Column("passed_share", "share", bar=True),
+        Column("n_rows", "count"),
+        Column("n_failed", "count"),
+    ]
+    return Grid(columns, rows)
+
+
+def checks(snapshot: Snapshot, view: View) -> Grid:
     """A row for each expectation, over all batches, worst first."""
     rows = snapshot.rows(
-        """
+        f"""
         SELECT
             checked_table, expectation, checked_column, count(*), count(*) FILTER (is_success) / count(*) AS passed,
             sum(n_rows)::BIGINT, sum(n_failed)::BIGINT, max(checked_at)
         FROM ops.quality
+        WHERE {_OF_THE_DAY}
         GROUP BY checked_table, expectation, checked_column
         ORDER BY passed, checked_table, expectation, checked_column
-        """
+        """,
+        {"day": view.day},
     )
     columns = [
         Column("checked_table", "text"),
@@ -50,16 +85,17 @@ def checks(snapshot: Snapshot, _: View) -> Grid:
     return Grid(columns, [tuple(cell or None if isinstance(cell, str) else cell for cell in row) for row in rows])
 
 
-def failures(snapshot: Snapshot, _: View) -> Grid:
+def failures(snapshot: Snapshot, view: View) -> Grid:
     """The last failed checks with their reasons, newest first."""
     rows = snapshot.rows(
         f"""
         SELECT checked_at, checked_table, nullif(checked_column, ''), n_failed, n_rows, detail, batch_id
         FROM ops.quality
-        WHERE NOT is_success
+        WHERE NOT is_success AND {_OF_THE_DAY}
         ORDER BY checked_at DESC, checked_table, expectation
         LIMIT {FAILURES_SHOWN}
-        """
+        """,
+        {"day": view.day},
     )
     columns = [
         Column("checked_at", "time"),
@@ -73,16 +109,18 @@ def failures(snapshot: Snapshot, _: View) -> Grid:
     return Grid(columns, rows)
 
 
-def builds(snapshot: Snapshot, _: View) -> Grid:
+def builds(snapshot: Snapshot, view: View) -> Grid:
     """Which query over which snapshots made which version of a table, newest first."""
     rows = snapshot.rows(
         f"""
         SELECT
             built_at, built_table, built_version, n_rows, inputs, left(query_sha256, 12), warnings
         FROM ops.build
+        WHERE $day IN ('', {day_of("built_at")})
         ORDER BY built_at DESC, built_table
         LIMIT {BUILDS_SHOWN}
-        """
+        """,
+        {"day": view.day},
     )
     columns = [
         Column("built_at", "time"),
@@ -104,6 +142,7 @@ def _inputs(text: str) -> str:
 
 FIGURES = (
     Figure("quality_failures", "ops.quality", failures),
-    Figure("quality_checks", "ops.quality", checks),
-    Figure("builds", "ops.build", builds),
+    Figure("quality_days", "ops.quality", days),
+    Figure("quality_checks", "ops.quality", checks, is_folded=True),
+    Figure("builds", "ops.build", builds, is_folded=True),
 )
