@@ -125,7 +125,7 @@ class Policy:
             if rule.origin not in by_table or rule.why  # the base profile sets some too, each with a reason
         }
         return cls(
-            options=frozenset(profile.options),
+            options=frozenset(profile.options) & frozenset(OPTION_OF_CODE.values()),
             overrides=overrides,
             ruled=frozenset(profile.rules),
             safe_private=frozenset(profile.safe_private),
