@@ -62,11 +62,12 @@ def test_one_failure_is_told_and_the_others_are_asked_all_the_same(hospitals: Pa
 
 
 @pytest.mark.orthanc
-def test_a_node_that_answers(hospitals: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["get", "move"])
+def test_a_node_that_answers_needs_no_port_of_ours(way: str, hospitals: Path, tmp_path: Path) -> None:
     with orthanc(tmp_path) as pacs:
         text = hospitals.read_text(encoding="utf-8")
         old = text.split("port: ")[1].split("}")[0]
-        hospitals.write_text(text.replace(old, str(pacs.dicom_port)), encoding="utf-8")
+        hospitals.write_text(text.replace(old, f"{pacs.dicom_port}, retrieve: {way}"), encoding="utf-8")
         asked = radlake(hospitals, "echo", "jsph")
     assert asked.returncode == 0, asked.stdout + asked.stderr
     assert asked.stdout.startswith("jsph: ok, ")

@@ -226,6 +226,7 @@ def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with odd_origin(lambda _: Answer(b"[]")) as origin:
         client(origin).echo()
+        assert len(origin.requests) == 1, "it was asked itself"
 
 
 # WADO-RS

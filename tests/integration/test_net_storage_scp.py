@@ -103,9 +103,10 @@ def test_another_called_ae_title_is_rejected(tmp_path: Path, port: int) -> None:
 
 
 def test_an_administrator_may_echo_us(tmp_path: Path, port: int) -> None:
-    echo = [need.program("echoscu", package="dcmtk"), "-aec", "RADLAKE", "127.0.0.1", str(port)]
+    echo = [need.program("echoscu", package="dcmtk"), "-v", "-aec", "RADLAKE", "127.0.0.1", str(port)]
     with scp(tmp_path / "study", port=port):
-        subprocess.run(echo, check=True, timeout=60)
+        done = subprocess.run(echo, check=True, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert "Received Echo Response (Success)" in done.stdout
 
 
 def test_the_port_is_closed_when_nothing_is_awaited(tmp_path: Path, port: int) -> None:

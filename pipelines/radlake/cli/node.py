@@ -68,7 +68,7 @@ def _answer(hospital: Hospital, *, settings: Settings) -> float | RadlakeError:
             if not node.path.is_dir():
                 raise SourceMissing(path=node.path)
             return 0.0
-        return connect(node, ae_title=settings.ae_title, scp_port=settings.scp_port).echo()
+        return connect(node, ae_title=settings.ae_title, scp_port=None).echo()
     except RadlakeError as exc:
         return exc
 

@@ -114,15 +114,16 @@ class NodeClient(Protocol):
         ...
 
 
-def connect(node: DimseNode | WebNode | FolderNode, *, ae_title: str, scp_port: int = 0) -> NodeClient:
+def connect(node: DimseNode | WebNode | FolderNode, *, ae_title: str, scp_port: int | None = 0) -> NodeClient:
     """A client for a node; nothing is sent before the first call.
 
     Parameters
     ----------
     ae_title : str
         Our own AE title.
-    scp_port : int
-        Where our storage SCP listens for what a C-MOVE node sends; its administrator entered it.
+    scp_port : int, optional
+        Where our storage SCP listens for what a C-MOVE node sends; its administrator entered it. None when nothing will
+        be retrieved.
 
     Raises
     ------

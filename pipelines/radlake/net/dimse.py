@@ -60,12 +60,12 @@ _LOW = 2  # priority: clinical work goes first
 class DimseClient(StudyClient):
     """See `radlake.net.client.NodeClient`."""
 
-    def __init__(self, node: DimseNode, *, ae_title: str, scp_port: int = 0) -> None:
+    def __init__(self, node: DimseNode, *, ae_title: str, scp_port: int | None = 0) -> None:
         super().__init__(node=node.name)
         self._node = node
         self._ae_title = ae_title
-        self._scp_port = node.move_port or scp_port
-        is_move = node.retrieve == "move"
+        self._scp_port = node.move_port or scp_port or 0
+        is_move = node.retrieve == "move" and scp_port is not None
         if is_move and not self._scp_port:
             problem = f"RADLAKE_SCP_PORT: name the port that its administrator entered for {ae_title}, or set move_port"
             raise ConfigInvalid(path=f"node {node.name}", problems=[problem])

@@ -155,6 +155,7 @@ def test_c_move_needs_a_port_that_the_node_knows() -> None:
     with pytest.raises(ConfigInvalid, match="RADLAKE_SCP_PORT"):
         connect(node, ae_title="RADLAKE")
     connect(node, ae_title="RADLAKE", scp_port=11112)
+    connect(node, ae_title="RADLAKE", scp_port=None)
     connect(node.model_copy(update={"move_port": 11113}), ae_title="RADLAKE")
 
 

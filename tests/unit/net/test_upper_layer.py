@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radlake.net.connection import AssociationLost, open_socket
-from radlake.net.pdu import MAX_PDU, Proposal, Refusal
+from radlake.net.pdu import MAX_PDU, RELEASE_RP, RELEASE_RQ, Proposal, Refusal, associate_rq, p_data
 from radlake.net.upper_layer import Association, AssociationRefused, AssociationReleased
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
@@ -165,15 +166,63 @@ def test_a_peer_that_takes_nothing() -> None:
 
 
 def test_both_release_at_once() -> None:
+    heard = []
+
     def peer(sock: socket.socket) -> None:
-        sock.sendall(ACCEPT + b"\5\0\0\0\0\4\0\0\0\0")
+        sock.sendall(ACCEPT + RELEASE_RQ)
         received = b""
-        while not received.endswith(b"\6\0\0\0\0\4\0\0\0\0"):
+        while not received.endswith(RELEASE_RP):
             received += sock.recv(65536)
-        sock.sendall(b"\6\0\0\0\0\4\0\0\0\0")
+        sock.sendall(RELEASE_RP)
+        heard.extend([received[-20:], sock.recv(1)])
 
     with talking_to(peer) as sock:
         request(sock).release()
+    assert heard == [RELEASE_RQ + RELEASE_RP, b""], "both requests are answered, then we close"
+
+
+REQUEST = associate_rq(called="PACS", calling="RADLAKE", proposed={1: PROPOSALS[1]})
+ABORTED = b"\7\0\0\0\0\4\0\0"
+ANSWERS = {  # by PS3.8 Tables 9-21 and 9-26
+    "another protocol version": (REQUEST[:6] + b"\0\2" + REQUEST[8:], b"\3\0\0\0\0\4\0\1\2\2"),
+    "another application context": (REQUEST.replace(b"10008.3.1.1.1", b"10008.3.1.1.2"), b"\3\0\0\0\0\4\0\1\1\2"),
+    "another called AE title": (REQUEST.replace(b"PACS", b"ELSE"), b"\3\0\0\0\0\4\0\1\1\7"),
+    "no PDU": (b"GET / HTTP/1.1\r\n\r\n", ABORTED + b"\2\1"),
+    "a message first": (p_data(1, 3, b"x"), ABORTED + b"\2\2"),
+    "a request too short": (b"\1\0\0\0\0\2\0\1", ABORTED + b"\2\6"),
+    "an item too long": (REQUEST[:76] + b"\xff\xff" + REQUEST[78:], ABORTED + b"\2\6"),
+}
+
+
+@pytest.mark.parametrize(("said", "answer"), ANSWERS.values(), ids=ANSWERS)
+def test_what_is_wrong_is_answered_with_its_reason(said: bytes, answer: bytes) -> None:
+    heard = []
+
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(said + b"and more that nobody reads")
+        heard.append(sock.recv(100))
+
+    with talking_to(peer) as sock, pytest.raises(AssociationLost):
+        accept(sock)
+    assert heard == [answer]
+
+
+def test_a_data_set_takes_no_more_memory_in_one_huge_pdu() -> None:
+    size = 32 << 20
+    message = p_data(1, 3, b"command") + p_data(1, 2, bytes(size))
+
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(ACCEPT + message)
+        sock.recv(65536)
+
+    with talking_to(peer) as sock:
+        assoc = request(sock)
+        assert assoc.receive() == (1, b"command")
+        tracemalloc.start()
+        assert sum(len(piece) for piece in assoc.data_set()) == size
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
+        assoc.abort()
 
 
 @settings(max_examples=30, deadline=None)
