@@ -9,13 +9,12 @@ from datetime import datetime
 import numpy as np
 
 from radlake.config import Settings
-from radlake.deidentify import key_ring
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
 from radlake.stats.release import mask
-from radlake.vault import check_key
+from radlake.vault import check_key, lake_keys
 
 __all__ = ["build_lake"]
 
@@ -29,7 +28,7 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
     ------
     KeyMissing, KeyMismatch, ContractBroken
     """
-    keys = key_ring(settings)
+    keys = lake_keys(settings)
     ledger = Ledger(settings.ledger)
     try:
         check_key(keys, settings, ledger=ledger)

@@ -19,7 +19,7 @@ from typing import Any
 
 from radlake import log
 from radlake.config import Settings
-from radlake.deidentify import key_ring, load_profile
+from radlake.deidentify import load_profile
 from radlake.dicom.part10 import read_header
 from radlake.errors import (
     ConfigInvalid,
@@ -48,7 +48,7 @@ from radlake.machine import utc_now
 from radlake.net import Hospital, Window, connect
 from radlake.referee import Policy
 from radlake.review import decision_from_review
-from radlake.vault import claim_key
+from radlake.vault import claim_key, lake_keys
 
 __all__ = ["Progress", "harvest_folder", "harvest_hospital", "replay_quarantine"]
 
@@ -335,7 +335,7 @@ def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executo
     try:
         with ledger.lock(hospital.hospital_id), workers(settings, given=executor) as pool:
             quarantine = Quarantine(ledger, lake.quarantine)
-            key_check = claim_key(key_ring(settings), settings, ledger=ledger)
+            key_check = claim_key(lake_keys(settings), settings, ledger=ledger)
             version = VaultRows(ledger).version
             run = _Run(settings, hospital, lake, ledger, quarantine, pool, summary, key_check, version)
             roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=utc_now())

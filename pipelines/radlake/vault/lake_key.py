@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radlake.config import Settings
-from radlake.deidentify import KeyRing
-from radlake.errors import KeyMismatch, PermanentError, SourceMissing
+from radlake.deidentify import KeyRing, key_ring
+from radlake.errors import KeyMismatch, KeyMissing, PermanentError, SourceMissing
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.lake.store import open_store
 from radlake.lake.vault import VaultRows
 
-__all__ = ["KeyUnproven", "LakeKeyMissing", "check_key", "claim_key", "is_in_use", "refuse_new_key"]
+__all__ = ["KeyUnproven", "LakeKeyMissing", "check_key", "claim_key", "is_in_use", "lake_keys", "refuse_new_key"]
 
 _NAME = "key.check"
 
@@ -46,6 +46,23 @@ class _Known:
     ledger: str
     lake: str
     is_proven: bool  # a stored study was replaced with this key
+
+
+def lake_keys(settings: Settings) -> KeyRing:
+    """The keys of this lake, not compared yet.
+
+    Raises
+    ------
+    LakeKeyMissing
+        If something was stored with a key that is missing now.
+    KeyMissing, ConfigInvalid
+    """
+    try:
+        return key_ring(settings)
+    except KeyMissing as error:
+        if error.facts["ref"] == settings.key:
+            refuse_new_key(settings)
+        raise
 
 
 def check_key(keys: KeyRing, settings: Settings, *, ledger: Ledger) -> bool:

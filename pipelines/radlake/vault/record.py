@@ -25,7 +25,16 @@ from radlake.deidentify.elements import Element, decoded, items_of, text_bytes, 
 from radlake.errors import PermanentError
 from radlake.lake.evidence import SealedRecord
 
-__all__ = ["Identity", "StudyRecord", "VaultRecordDamaged", "identity_of", "open_record", "patient_alias", "seal"]
+__all__ = [
+    "Identity",
+    "StudyRecord",
+    "VaultRecordDamaged",
+    "identity_of",
+    "open_record",
+    "patient_alias",
+    "seal",
+    "sealed_anew",
+]
 
 Identity: TypeAlias = Mapping[str, Sequence[str]]
 Pair: TypeAlias = tuple[str, str]  # UID as the hospital wrote it, UID in the lake
@@ -81,7 +90,9 @@ def identity_of(headers: Iterable[Dataset]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {name: set() for name in _TAGS}
     for ds in headers:
         elements = [cast("Element | None", ds.get_item(tag)) for tag in _TAGS.values()]
-        raw = tuple([elem.value if isinstance(elem, RawDataElement) else str(elem) for elem in elements])
+        raw = tuple(
+            [elem.value if isinstance(elem, RawDataElement) else elem and text_bytes(elem) for elem in elements]
+        )
         others = items_of(cast("Element | None", ds.get_item(_OTHER_IDS_SEQUENCE)))
         if raw in seen and not others:
             continue
@@ -135,9 +146,14 @@ def seal(
         for part in text.split("\\")
     }
     plain = zlib.compress(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    bound = _bound(hospital_id, study[1], patient_key, exam_pseudo_id, version)
-    blob = _HEAD + nonce + keys.vault_cipher(version).encrypt(nonce, plain, bound)
+    row = {
+        "hospital_id": hospital_id,
+        "lake_study_uid": study[1],
+        "patient_key": patient_key,
+        "exam_pseudo_id": exam_pseudo_id,
+        "key_version": version,
+    }
+    blob = _encrypted(keys, plain, row)
     return SealedRecord(
         blob=base64.b64encode(blob).decode("ascii"),
         key_version=version,
@@ -147,28 +163,15 @@ def seal(
     )
 
 
-def open_record(keys: KeyRing, blob: bytes, *, hospital_id: str, study_uid: str, row: Mapping[str, Any]) -> StudyRecord:
-    """Open a record.
-
-    Parameters
-    ----------
-    row : mapping
-        `patient_key`, `exam_pseudo_id` and `key_version` beside the record: they are bound to it.
+def open_record(keys: KeyRing, row: Mapping[str, Any]) -> StudyRecord:
+    """Open the record of a row of the vault.
 
     Raises
     ------
     VaultRecordDamaged
         If a bit of the record or of its row was changed, or the key is another one.
     """
-    version = row["key_version"]
-    bound = _bound(hospital_id, study_uid, row["patient_key"], row["exam_pseudo_id"], version)
-    nonce, sealed = blob[1 : 1 + _NONCE_BYTES], blob[1 + _NONCE_BYTES :]
-    try:
-        if blob[:1] != _HEAD:
-            raise InvalidTag
-        content = json.loads(zlib.decompress(keys.vault_cipher(version).decrypt(nonce, sealed, bound)))
-    except (InvalidTag, ValueError, zlib.error):  # not chained: a text that was decrypted may be in it
-        raise VaultRecordDamaged(study=study_uid) from None
+    content = json.loads(zlib.decompress(_decrypted(keys, row)))
 
     def pairs(kept: list[Any]) -> tuple[Pair, ...]:
         return tuple((item, keys.uid(item)) if isinstance(item, str) else (item[0], item[1]) for item in kept)
@@ -183,6 +186,16 @@ def open_record(keys: KeyRing, blob: bytes, *, hospital_id: str, study_uid: str,
     )
 
 
+def sealed_anew(keys: KeyRing, row: Mapping[str, Any], *, version: int) -> bytes:
+    """The record of a row, sealed with another version of the vault's key.
+
+    Raises
+    ------
+    VaultRecordDamaged
+    """
+    return _encrypted(keys, _decrypted(keys, row), {**row, "key_version": version})
+
+
 def patient_alias(keys: KeyRing, *, hospital_id: str, patient_id: str) -> str:
     """Pseudonym of a number that a hospital calls a patient by; leads to the person, whatever number made the person.
 
@@ -192,6 +205,23 @@ def patient_alias(keys: KeyRing, *, hospital_id: str, patient_id: str) -> str:
     return keys.pseudo_id("vault/patient", f"{hospital_id}\x1f{normal}")
 
 
-def _bound(hospital_id: str, study_uid: str, patient_key: int, exam_pseudo_id: str, version: int) -> bytes:
+def _encrypted(keys: KeyRing, plain: bytes, row: Mapping[str, Any]) -> bytes:
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return _HEAD + nonce + keys.vault_cipher(row["key_version"]).encrypt(nonce, plain, _bound(row))
+
+
+def _decrypted(keys: KeyRing, row: Mapping[str, Any]) -> bytes:
+    blob = row["record"]
+    head, nonce, sealed = blob[:1], blob[1 : 1 + _NONCE_BYTES], blob[1 + _NONCE_BYTES :]
+    try:
+        if head != _HEAD:
+            raise InvalidTag
+        return keys.vault_cipher(row["key_version"]).decrypt(nonce, sealed, _bound(row))
+    except (InvalidTag, ValueError):  # a nonce that was cut off is a ValueError
+        raise VaultRecordDamaged(study=row["lake_study_uid"]) from None
+
+
+def _bound(row: Mapping[str, Any]) -> bytes:
     """Associated data: a record that is moved to another row cannot be opened there."""
-    return json.dumps(["radlake/vault/1", hospital_id, study_uid, patient_key, exam_pseudo_id, version]).encode()
+    names = ("hospital_id", "lake_study_uid", "patient_key", "exam_pseudo_id", "key_version")
+    return json.dumps(["radlake/vault/1", *(row[name] for name in names)]).encode()

@@ -12,7 +12,8 @@ from pydicom import Dataset
 
 from radlake.deidentify import KeyRing
 from radlake.lake.evidence import SealedRecord
-from radlake.vault import Identity, StudyRecord, VaultRecordDamaged, identity_of, open_record, patient_alias, seal
+from radlake.vault import Identity, StudyRecord, VaultRecordDamaged, identity_of, open_record, seal
+from radlake.vault.record import patient_alias
 from support.dicom import ct_study
 
 KEYS = KeyRing.from_secret("0f" * 32)
@@ -36,11 +37,16 @@ def sealed_record(keys: KeyRing = KEYS, *, identity: Identity = IDENTITY, study=
     )
 
 
-def opened(record: SealedRecord, *, keys: KeyRing = KEYS, blob: bytes | None = None, **row: object) -> StudyRecord:
-    known = {"patient_key": record.patient_key, "exam_pseudo_id": "e1", "key_version": record.key_version}
-    where = {"hospital_id": "h1", "study_uid": STUDY[1]}
-    where |= {name: str(row.pop(name)) for name in list(where) if name in row}
-    return open_record(keys, blob or base64.b64decode(record.blob), row=known | row, **where)
+def opened(sealed: SealedRecord, *, keys: KeyRing = KEYS, **changed: object) -> StudyRecord:
+    row = {
+        "hospital_id": "h1",
+        "lake_study_uid": STUDY[1],
+        "patient_key": 42,
+        "exam_pseudo_id": "e1",
+        "key_version": sealed.key_version,
+        "record": base64.b64decode(sealed.blob),
+    }
+    return open_record(keys, row | changed)
 
 
 def test_a_record_tells_all_that_was_sealed() -> None:
@@ -56,7 +62,7 @@ def test_a_record_tells_all_that_was_sealed() -> None:
 def test_uids_that_do_not_follow_the_key_are_kept_on_both_sides() -> None:
     kept = [(old, old) for old, _ in INSTANCES]
     record = sealed_record(study=("1.2.156.1", "1.2.156.1"), instances=kept)
-    assert list(opened(record, study_uid="1.2.156.1").instances) == kept
+    assert list(opened(record, lake_study_uid="1.2.156.1").instances) == kept
 
 
 def test_nothing_of_it_is_readable_and_no_two_are_alike() -> None:
@@ -72,7 +78,7 @@ def test_a_flipped_bit_is_told(place: int) -> None:
     blob = bytearray(base64.b64decode(record.blob))
     blob[place] ^= 0x10
     with pytest.raises(VaultRecordDamaged) as caught:
-        opened(record, blob=bytes(blob))
+        opened(record, record=bytes(blob))
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 
@@ -81,11 +87,18 @@ def test_a_flipped_bit_is_told(place: int) -> None:
 def test_a_partial_write_is_told(length: int) -> None:
     record = sealed_record()
     with pytest.raises(VaultRecordDamaged):
-        opened(record, blob=base64.b64decode(record.blob)[:length])
+        opened(record, record=base64.b64decode(record.blob)[:length])
 
 
 @pytest.mark.parametrize(
-    "row", [{"patient_key": 43}, {"exam_pseudo_id": "e2"}, {"key_version": 2}, {"hospital_id": "h2"}]
+    "row",
+    [
+        {"patient_key": 43},
+        {"exam_pseudo_id": "e2"},
+        {"key_version": 2},
+        {"hospital_id": "h2"},
+        {"lake_study_uid": "2.25.1"},
+    ],
 )
 def test_a_record_opens_in_its_own_row_only(row: dict[str, object]) -> None:
     with pytest.raises(VaultRecordDamaged):

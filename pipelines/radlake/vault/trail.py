@@ -1,0 +1,196 @@
+"""The audit trail of the vault: who asked for what and why, in a chain that nobody can change unseen.
+
+Each entry carries a keyed digest of itself and of the entry before it; the last one is also kept in a file of the
+restricted zone, so that entries which are missing at the end are noticed too. Field names follow FHIR AuditEvent.
+No identifier of a patient is ever entered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from radlake.deidentify import KeyRing
+from radlake.lake.ledger import Ledger
+from radlake.lake.ledger_tables import VAULT_AUDIT
+from radlake.lake.store import fsync
+
+__all__ = ["AuditEntry", "AuditTrail", "Reason", "os_user"]
+
+_HEAD = "vault-audit.head"
+_UNSET = 2**32 - 1  # login uid of a process that nobody logged in for (audit(7))
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Who asks, and why, as they say themselves; both are mandatory."""
+
+    by: str
+    why: str
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One entry.
+
+    Attributes
+    ----------
+    action : str
+        `ask` before anything is looked up, `answer` before it is shown, `rotate`, `backup`, ...
+    kind, pseudonym, hospital_id : str
+        What was asked for: never an identifier.
+    outcome : str
+        Of an answer: how many records, or why there is none.
+    agent, purpose : str
+        Who asked and why, in their own words.
+    os_user, host : str
+        Who it was to the machine.
+    """
+
+    seq: int
+    recorded_at: datetime
+    action: str
+    kind: str
+    pseudonym: str
+    hospital_id: str
+    outcome: str
+    agent: str
+    os_user: str
+    host: str
+    purpose: str
+    previous_mac: str
+    mac: str
+
+
+class AuditTrail:
+    """The table `vault_audit` of the ledger's database.
+
+    Parameters
+    ----------
+    restricted : Path
+        Folder of the restricted zone: the last entry is kept there too.
+    """
+
+    def __init__(self, ledger: Ledger, keys: KeyRing, *, restricted: Path) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._head = restricted / _HEAD
+
+    def record(
+        self,
+        action: str,
+        *,
+        reason: Reason,
+        now: datetime,
+        kind: str = "",
+        pseudonym: str = "",
+        hospital_id: str = "",
+        outcome: str = "",
+    ) -> int:
+        """Append an entry; it is durable when this returns.
+
+        Returns
+        -------
+        int
+            Its number.
+        """
+        with self._ledger.writing() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text("LOCK TABLE vault_audit IN EXCLUSIVE MODE"))
+            last = connection.execute(sa.select(VAULT_AUDIT).order_by(VAULT_AUDIT.c.seq.desc()).limit(1)).mappings()
+            seq, previous = max([(row["seq"], row["mac"]) for row in last] + [self._kept() or (0, "")])
+            values = {
+                "seq": seq + 1,
+                "recorded_at": now,
+                "action": action,
+                "kind": kind,
+                "pseudonym": pseudonym,
+                "hospital_id": hospital_id,
+                "outcome": outcome,
+                "agent": reason.by,
+                "os_user": os_user(),
+                "host": socket.gethostname(),
+                "purpose": reason.why,
+                "previous_mac": previous,
+            }
+            values["mac"] = self._mac(AuditEntry(**values, mac=""))
+            connection.execute(VAULT_AUDIT.insert().values(**values))
+        self._keep(values["seq"], values["mac"])
+        return values["seq"]
+
+    def entries(self) -> Iterator[AuditEntry]:
+        """All entries, oldest first."""
+        with self._ledger.reading() as connection:
+            query = sa.select(VAULT_AUDIT).order_by(VAULT_AUDIT.c.seq).execution_options(yield_per=1000)
+            for row in connection.execute(query).mappings():
+                yield AuditEntry(**row)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the chain: entries that were changed, removed or put in; none when it is whole."""
+        problems: list[str] = []
+        seq, mac, kept, found_kept = 0, "", self._kept(), False
+        for entry in self.entries():
+            if entry.seq != seq + 1:
+                problems.append(_missing(seq + 1, entry.seq - 1))
+            elif entry.previous_mac != mac:
+                problems.append(f"entry {entry.seq} does not follow entry {seq}: one of them was replaced")
+            if self._mac(entry) != entry.mac:
+                problems.append(f"entry {entry.seq} was changed, or written with another key")
+            seq, mac = entry.seq, entry.mac
+            found_kept = found_kept or (seq, mac) == kept
+        if kept and seq < kept[0]:
+            problems.append(_missing(seq + 1, kept[0]))
+        elif kept and not found_kept and not problems:
+            problems.append(f"entry {kept[0]} is not the one that was written last: the chain was replaced")
+        if seq and not kept:
+            problems.append(f"{self._head} is missing or damaged: entries at the end may be missing too")
+        return problems
+
+    def _mac(self, entry: AuditEntry) -> str:
+        fields = {name: value for name, value in vars(entry).items() if name != "mac"}
+        fields["recorded_at"] = entry.recorded_at.isoformat()
+        return self._keys.audit_mac(json.dumps(fields, sort_keys=True, ensure_ascii=False))
+
+    def _kept(self) -> tuple[int, str] | None:
+        with suppress(FileNotFoundError, ValueError, UnicodeDecodeError):
+            seq, _, mac = self._head.read_text(encoding="ascii").strip().partition(" ")
+            return int(seq), mac
+        return None
+
+    def _keep(self, seq: int, mac: str) -> None:
+        part = self._head.with_name(f"{_HEAD}.{os.getpid()}.part")
+        part.write_text(f"{seq} {mac}\n", encoding="ascii")
+        part.chmod(0o600)
+        fsync(part)
+        part.replace(self._head)
+        fsync(self._head.parent)
+
+
+def os_user() -> str:
+    """The user of this process as the kernel knows it, and who logged in, when that is another one (sudo)."""
+    user, login = os.getuid(), _UNSET
+    with suppress(OSError, ValueError):
+        login = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+    told = _name(user)
+    return told if login in (user, _UNSET) else f"{told}, logged in as {_name(login)}"
+
+
+def _name(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} ({uid})"
+    except KeyError:
+        return f"({uid})"
+
+
+def _missing(first: int, last: int) -> str:
+    which = f"entry {first} is" if first == last else f"entries {first} to {last} are"
+    return f"{which} missing: removed, or the database was restored from an older copy"
