@@ -82,6 +82,30 @@ def test_an_archive_that_ignores_the_date_and_repeats_itself() -> None:
         assert [study.study_uid for study in client(pacs).find_studies(MARCH)] == ["1.1", "1.3"]
 
 
+def test_an_archive_that_lists_fifty_studies_at_most() -> None:
+    studies = [
+        {"StudyInstanceUID": f"1.{day}.{hour}", "StudyDate": f"202603{day:02d}", "StudyTime": f"{hour:02d}3000"}
+        for day in (1, 2, 20)
+        for hour in range(24)
+    ]
+
+    def find(identifier: Dataset) -> list[Dataset]:
+        first, _, last = identifier.StudyDate.partition("-")
+        begin, _, end = str(identifier.get("StudyTime", "-")).partition("-")
+        found = [
+            study
+            for study in studies
+            if first <= study["StudyDate"] <= (last or first) and begin <= study["StudyTime"] <= (end or "24")
+        ]
+        return rows(*found[:50])
+
+    with odd_pacs(find=find) as pacs:
+        found = client(pacs).find_studies(MARCH)
+        assert {study.study_uid for study in found} == {study["StudyInstanceUID"] for study in studies}
+        assert len(found) == len(studies)
+        assert pacs.n_associations == 1
+
+
 def test_no_patient_is_asked_for() -> None:
     with odd_pacs(find=listing) as pacs:
         client(pacs).find_studies(MARCH)

@@ -23,6 +23,7 @@ from radlake.net.connection import AssociationLost, open_socket
 from radlake.net.contexts import VERIFICATION, plan_contexts
 from radlake.net.delivery import Delivery
 from radlake.net.inventory import Inventory, Keys, int_from_text, plan_requests, studies_within, study_from_text
+from radlake.net.listing import CutLists, Span
 from radlake.net.message import (
     PENDING,
     SUB_OPERATIONS_FAILED,
@@ -71,6 +72,7 @@ class DimseClient(StudyClient):
             raise ConfigInvalid(path=f"node {node.name}", problems=[problem])
         self._client_tls = client_context(node.tls, node=node.name) if node.tls else None
         self._server_tls = server_context(node.tls, node=node.name) if node.tls and is_move else None
+        self._lists = CutLists(node=node.name)
         self._places = threading.BoundedSemaphore(node.max_associations)
         self._message_ids = itertools.cycle(range(1, 0x10000))
 
@@ -87,23 +89,21 @@ class DimseClient(StudyClient):
         return time.perf_counter() - begin
 
     def find_studies(self, window: Window) -> list[StudyFound]:
-        keys = {
-            "StudyDate": window.as_range(),
-            "ModalitiesInStudy": "",
-            "StudyInstanceUID": "",
-            "NumberOfStudyRelatedInstances": "",
-        }
         with self._association([_implicit(self._model(Field.C_FIND_RQ))]) as assoc:
-            answers = [
-                study_from_text(
-                    answer.get("StudyInstanceUID", ""),
-                    study_date=answer.get("StudyDate", ""),
-                    n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
-                    modalities=answer.get("ModalitiesInStudy", "").split("\\"),
-                )
-                for answer in self._find(assoc, "STUDY", keys)
-            ]
+            answers = self._lists.whole(Span(window), lambda span: self._list_studies(assoc, span))
         return studies_within(window, answers, node=self._node.name)
+
+    def _list_studies(self, assoc: Association, span: Span) -> list[StudyFound]:
+        keys = {**span.keys(), "ModalitiesInStudy": "", "StudyInstanceUID": "", "NumberOfStudyRelatedInstances": ""}
+        return [
+            study_from_text(
+                answer.get("StudyInstanceUID", ""),
+                study_date=answer.get("StudyDate", ""),
+                n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
+                modalities=answer.get("ModalitiesInStudy", "").split("\\"),
+            )
+            for answer in self._find(assoc, "STUDY", keys)
+        ]
 
     def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
         whole = plan_requests(study_uid, inventory=Inventory(), due=None)

@@ -86,6 +86,7 @@ _IDENTIFIER = {  # keyword -> tag and VR of the query keys that we use (PS3.4 C.
     "SOPClassUID": (0x00080016, "UI"),
     "SOPInstanceUID": (0x00080018, "UI"),
     "StudyDate": (0x00080020, "DA"),
+    "StudyTime": (0x00080030, "TM"),
     "QueryRetrieveLevel": (0x00080052, "CS"),
     "Modality": (0x00080060, "CS"),
     "ModalitiesInStudy": (0x00080061, "CS"),

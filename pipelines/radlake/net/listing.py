@@ -1,0 +1,109 @@
+"""The studies of a window from an archive that may cut long lists in silence: ask in halves until none was cut.
+
+PS3.4 has no status for "there are more", and many archives stop at a number that their administrator set. What is
+asked, and how, is in `dimse`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from radlake.log import get_logger
+from radlake.net.client import StudyFound, Window
+
+__all__ = ["CutLists", "Span"]
+
+_DAY = 86_400
+_SHORTEST_SECONDS = 60
+_SMALLEST_LIMIT = 50  # limits are multiples of it, if they are not met twice
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Span:
+    """A window, or a part of one day: seconds from its midnight, both ends included."""
+
+    window: Window
+    begin: int = 0
+    end: int = _DAY
+
+    def keys(self) -> dict[str, str]:
+        """Range matching; times without fractions, which not every archive understands (PS3.4 C.2.2.2.5)."""
+        date = {"StudyDate": self.window.as_range()}
+        if (self.begin, self.end) == (0, _DAY):
+            return date
+        return {**date, "StudyTime": f"{_time(self.begin)}-{_time(self.end)}"}
+
+    def halves(self) -> Iterator[Span]:
+        """Two spans that cover this one; none when it is short. Parts of a day share a second, so that none is lost."""
+        days = (self.window.end - self.window.start).days
+        if days:
+            middle = self.window.start + timedelta(days=days // 2)
+            yield Span(Window(self.window.start, middle))
+            yield Span(Window(middle + timedelta(days=1), self.window.end))
+        elif self.end - self.begin > _SHORTEST_SECONDS:
+            noon = (self.begin + self.end) // 2
+            yield Span(self.window, self.begin, noon)
+            yield Span(self.window, noon, self.end)
+
+
+class CutLists:
+    """What is known of one archive's limit; it may be used from several threads.
+
+    A list may be cut when it is as long as the longest seen so far and either that length was met before or it is a
+    round number. If the halves bring more, the limit is known, and every list of its length is asked for in halves.
+    """
+
+    def __init__(self, *, node: str) -> None:
+        self._node = node
+        self._longest = 0
+        self._limit: int | None = None
+        self._lock = threading.Lock()
+
+    def whole(self, span: Span, ask: Callable[[Span], list[StudyFound]]) -> list[StudyFound]:
+        """All studies of a span, in the order of the answers; some may stand there twice."""
+        return self._completed(span, ask(span), ask)
+
+    def _completed(
+        self, span: Span, answers: list[StudyFound], ask: Callable[[Span], list[StudyFound]]
+    ) -> list[StudyFound]:
+        if not self._may_be_cut(len(answers)):
+            return answers
+        known = {study.study_uid for study in answers}
+        parts = [(half, ask(half)) for half in span.halves()]
+        if all({study.study_uid for study in listed} == known for _, listed in parts):
+            # A minute is as short as we ask for; or it does not look at the time, or the date.
+            log.warning("study_list_maybe_cut", node=self._node, n_studies=len(answers))
+            return answers
+        more = [
+            study
+            for half, listed in parts
+            for study in self._completed(half, listed, ask)
+            if study.study_uid not in known
+        ]
+        if more:
+            self._learn(len(answers))
+        return answers + more
+
+    def _may_be_cut(self, n: int) -> bool:
+        with self._lock:
+            if self._limit is not None:
+                return n >= self._limit
+            is_met_again = n == self._longest
+            is_longest = n >= self._longest
+            self._longest = max(n, self._longest)
+        return n >= _SMALLEST_LIMIT and is_longest and (is_met_again or n % _SMALLEST_LIMIT == 0)
+
+    def _learn(self, n: int) -> None:
+        with self._lock:
+            self._limit = n if self._limit is None else min(n, self._limit)
+
+
+def _time(seconds: int) -> str:
+    """A second of the day as TM; midnight at the end of a day is its last second."""
+    seconds = min(seconds, _DAY - 1)
+    return f"{seconds // 3600:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}"

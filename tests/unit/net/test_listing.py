@@ -1,0 +1,89 @@
+"""Long lists of studies: whole, though the archive cuts them in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radlake.net import StudyFound, Window
+from radlake.net.listing import CutLists, Span
+
+FIRST = date(2026, 3, 1)
+Ask = Callable[[Span], list[StudyFound]]
+
+
+def archive(times: list[tuple[int, int]], *, limit: int, asked: list[Span], is_deaf: bool = False) -> Ask:
+    """Lists its studies, each by day and second, up to a limit; a deaf one does not look at the time."""
+
+    def ask(span: Span) -> list[StudyFound]:
+        asked.append(span)
+        days = [(FIRST + timedelta(days=day), second) for day, second in times]
+        found = [
+            StudyFound(f"1.{n}", day)
+            for n, (day, second) in enumerate(days)
+            if span.window.start <= day <= span.window.end and (is_deaf or span.begin <= second <= span.end)
+        ]
+        return found[:limit]
+
+    return ask
+
+
+def listed(ask: Ask, days: int = 31, lists: CutLists | None = None) -> list[str]:
+    span = Span(Window(FIRST, FIRST + timedelta(days=days - 1)))
+    return [study.study_uid for study in (lists or CutLists(node="n")).whole(span, ask)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    times=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 86_399)), max_size=400, unique=True),
+    limit=st.sampled_from([50, 100, 150, 10_000]),
+)
+def test_every_study_is_listed_whatever_the_limit(times: list[tuple[int, int]], limit: int) -> None:
+    crowded = {(day, second // 60) for day, second in times}
+    if len(times) > len(crowded) + 49:
+        return
+    asked: list[Span] = []
+    assert sorted(listed(archive(times, limit=limit, asked=asked))) == sorted(f"1.{n}" for n in range(len(times)))
+
+
+def test_an_odd_limit_is_known_when_it_is_met_again() -> None:
+    times = [(day, 600 * n) for day in range(31) for n in range(10)]
+    lists, asked = CutLists(node="n"), []
+    ask = archive(times, limit=123, asked=asked)
+    assert len(listed(ask, lists=lists)) == 123
+    assert len(set(listed(ask, lists=lists))) == 310, "the same length a second time"
+    assert len(asked) < 20
+
+
+@pytest.mark.parametrize("n", [0, 49, 51, 99, 149])
+def test_a_list_of_another_length_is_asked_for_once(n: int) -> None:
+    asked: list[Span] = []
+    assert len(listed(archive([(k % 31, k) for k in range(n)], limit=500, asked=asked))) == n
+    assert len(asked) == 1
+
+
+def test_an_archive_that_does_not_look_at_the_time_is_asked_no_thousand_times() -> None:
+    asked: list[Span] = []
+    times = [(0, 60 * n) for n in range(300)]
+    assert len(listed(archive(times, limit=100, asked=asked, is_deaf=True))) == 100
+    assert len(asked) < 20
+
+
+def test_a_crowded_minute_is_not_asked_for_again_and_again() -> None:
+    asked: list[Span] = []
+    assert len(listed(archive([(0, 45)] * 120, limit=100, asked=asked))) == 100
+    assert len(asked) < 50
+
+
+def test_a_part_of_a_day_as_query_keys() -> None:
+    first, second = Span(Window(FIRST, FIRST)).halves()
+    assert first.keys() == {"StudyDate": "20260301", "StudyTime": "000000-120000"}
+    assert second.keys() == {"StudyDate": "20260301", "StudyTime": "120000-235959"}
+    assert [span.keys()["StudyDate"] for span in Span(Window(FIRST, date(2026, 3, 3))).halves()] == [
+        "20260301-20260302",
+        "20260303",
+    ]
