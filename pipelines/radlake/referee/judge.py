@@ -23,7 +23,7 @@ _PATIENT_NAME, _PATIENT_ID = 0x00100010, 0x00100020
 _PSEUDONYM = re.compile(r"[0-9a-f]{16}")
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _TEMPORAL = {"retain_full_dates": "UNMODIFIED", "retain_modified_dates": "MODIFIED"}
-_CLEAN_PIXELS = "113101"
+_CLEAN_PIXELS, _CLEAN_PIXELS_OPTION = "113101", "clean_pixel_data"
 _OLDEST = 90
 _NO_NAME = re.compile(r"(REMOVED|ANONYM\w*|NONE|UNKNOWN)?", re.IGNORECASE)
 
@@ -108,7 +108,9 @@ def _judge_markers(instance: Instance, policy: Policy) -> Iterator[Finding]:
         yield Finding("markers", "", tag_path(0x00120062))
     if not instance.text(0x00120063):
         yield Finding("markers", "", tag_path(0x00120063))
-    if "113100" not in codes or Policy.of_codes(codes).options != policy.options:
+    claimed = Policy.of_codes(codes).options
+    # Clean Pixel Data is claimed by those objects only whose pixels were looked at.
+    if "113100" not in codes or not policy.options - {_CLEAN_PIXELS_OPTION} <= claimed <= policy.options:
         yield Finding("markers", "", tag_path(0x00120064))
     expected = next((word for option, word in _TEMPORAL.items() if option in policy.options), "REMOVED")
     if instance.text(0x00280303) != expected:

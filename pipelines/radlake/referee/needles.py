@@ -111,7 +111,9 @@ def _name_forms(text: str) -> Iterator[tuple[str, str]]:
         parts = [part for part in re.split(r"[\^\s,·]+", group) if part]
         if not parts:
             continue
-        yield " ".join(parts), ""
+        # Base64 and hexadecimal hide the marks between the parts, so they are searched for with each.
+        for mark in (" ", "^") if group.isascii() else ("", "^", " "):
+            yield mark.join(parts), ""
         if len(parts) > 1:
             yield " ".join(parts[:2]), ""
             yield " ".join(parts[1::-1]), "reversed"

@@ -252,11 +252,12 @@ def _pixel_bytes(instance: Instance) -> bytes:
 
 
 def _compare_decoded(old: Dataset, new: Dataset, *, is_masked: bool) -> str:
-    """`equal`, `masked` (what differs is one constant in each frame), `differ`, or `not decoded`."""
+    """`equal`, `blackened` (all that differs is black now), `differ`, or `not decoded`."""
     try:
         with quiet():
-            before, after = old.pixel_array, new.pixel_array
-    except Exception:  # no decoder for this transfer syntax
+            before, after = _stored_bits(old), _stored_bits(new)
+            black = _blacks(before, str(new.get("PhotometricInterpretation", "")))
+    except Exception:  # no decoder for this transfer syntax, or attributes that contradict each other
         return "not decoded"
     if before.shape != after.shape:
         return "differ"
@@ -265,10 +266,25 @@ def _compare_decoded(old: Dataset, new: Dataset, *, is_masked: bool) -> str:
         return "equal"
     if not is_masked:
         return "differ"
-    n_samples = int(new.get("SamplesPerPixel", 1))
-    if n_samples > 1:
+    if int(new.get("SamplesPerPixel", 1)) > 1:
         changed = np.broadcast_to(changed.any(axis=-1, keepdims=True), after.shape)
-        colours = np.unique(after[changed].reshape(-1, n_samples), axis=0)
-    else:
-        colours = np.unique(after[changed])
-    return "masked" if len(colours) == 1 else "differ"
+    colours = np.unique(after[changed])
+    return "blackened" if len(colours) == 1 and (black is None or int(colours[0]) in black) else "differ"
+
+
+def _stored_bits(ds: Dataset) -> np.ndarray:
+    """Decoded pixels without bits that are no pixel (PS3.5 8.1.1): an embedded overlay may go."""
+    pixels = ds.pixel_array
+    stored, high = int(ds.BitsStored), int(ds.HighBit)
+    if not np.issubdtype(pixels.dtype, np.integer) or ds.BitsAllocated == stored:
+        return pixels
+    return pixels & pixels.dtype.type(((1 << stored) - 1) << (high - stored + 1))
+
+
+def _blacks(before: np.ndarray, photometric: str) -> set[int] | None:
+    """Values that look black; None where that is the palette's to say."""
+    if photometric == "PALETTE COLOR":
+        return None
+    if photometric == "MONOCHROME1":
+        return {int(before.max()), int(before[0].max()), int(np.iinfo(before.dtype).max)}
+    return {0, int(before.min()), int(before[0].min())}

@@ -25,6 +25,7 @@ _MIN_BULK_DIGITS = 8
 _NUMBERS = frozenset(["DS", "IS"])
 _TIMES = frozenset(["DA", "DT", "TM"])
 _CLOSED = frozenset(["DA", "DT", "TM", "DS", "IS", "UI", "AS"])
+_PLAIN = ("ascii", "utf-8", "gb18030", "reversed", "pinyin")
 ALL = "*"  # the owner of identifiers that are searched for everywhere
 _MIN_STRONG = 8  # folded bytes of one
 
@@ -60,7 +61,7 @@ class Searcher:
             self._automaton.make_automaton()
 
     def hits(self, data: bytes, *, vr: str, owner: str) -> set[Hit]:
-        """Identifiers in one value.
+        """Identifiers in one value, one hit of each kind.
 
         Parameters
         ----------
@@ -71,16 +72,24 @@ class Searcher:
         """
         if not self.n_needles or not data:
             return set()
-        if len(data) <= _CHUNK:
-            return set(self._hits(data, vr, owner))
-        starts = range(0, len(data), _CHUNK)
-        return {hit for start in starts for hit in self._hits(data[start : start + _CHUNK + _OVERLAP], vr, owner)}
+        # The same bytes can be read in several ways: of each kind the plainest is told.
+        plainest: dict[str, Hit] = {}
+        for start in range(0, len(data), _CHUNK):
+            piece = data if len(data) <= _CHUNK else data[start : start + _CHUNK + _OVERLAP]
+            for hit in self._hits(piece, vr, owner):
+                if hit.kind not in plainest or _rank(hit) < _rank(plainest[hit.kind]):
+                    plainest[hit.kind] = hit
+        return set(plainest.values())
 
     def _hits(self, data: bytes, vr: str, owner: str) -> Iterator[Hit]:
         for _, entries in self._automaton.iter(fold(data).decode("latin_1")):
             for needle, owners in entries:
                 if (ALL in owners or owner in owners) and _is_sure(needle, data, vr):
                     yield Hit(needle.kind, needle.encoding)
+
+
+def _rank(hit: Hit) -> tuple[int, str]:
+    return _PLAIN.index(hit.encoding) if hit.encoding in _PLAIN else len(_PLAIN), hit.encoding
 
 
 def _is_sure(needle: Needle, data: bytes, vr: str) -> bool:
