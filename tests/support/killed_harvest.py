@@ -26,7 +26,7 @@ POINTS = (
 )
 
 
-def _killing(function: Callable[..., Any], *, when: Callable[..., bool]) -> Callable[..., Any]:
+def killing(function: Callable[..., Any], *, when: Callable[..., bool]) -> Callable[..., Any]:
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
@@ -43,15 +43,15 @@ def _arm(point: str) -> None:
     from radlake.lake.ledger import Ledger
 
     if point == "object":
-        ObjectStore.pack_series = _killing(ObjectStore.pack_series, when=lambda *_: True)
+        ObjectStore.pack_series = killing(ObjectStore.pack_series, when=lambda *_: True)
     elif point == "staged":
-        publish.stage = _killing(publish.stage, when=lambda *_, **__: True)
+        publish.stage = killing(publish.stage, when=lambda *_, **__: True)
     elif point == "ledger":
-        Ledger.settle = _killing(Ledger.settle, when=lambda *_, **__: True)
+        Ledger.settle = killing(Ledger.settle, when=lambda *_, **__: True)
     elif point == "unstaged":
-        publish.commit = _killing(publish.commit, when=lambda *_, **__: True)
+        publish.commit = killing(publish.commit, when=lambda *_, **__: True)
     else:
-        TableStore.commit_batch = _killing(
+        TableStore.commit_batch = killing(
             TableStore.commit_batch, when=lambda _, table, *__, **___: table.view_name == point
         )
     assert batch  # the module that the points belong to
