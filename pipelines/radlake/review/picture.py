@@ -11,7 +11,7 @@ from radlake.dicom.part10 import read_instance
 from radlake.errors import QuarantineError, SourceMissing
 from radlake.pixels import Region
 from radlake.pixels.clean import propose_regions
-from radlake.pixels.frames import NotDecodable
+from radlake.pixels.frames import NotDecodable, layout_of, read_frames
 from radlake.pixels.pictures import preview_png
 
 __all__ = ["PictureUnreadable", "can_show", "frame_png", "proposed_regions"]
@@ -46,10 +46,11 @@ def proposed_regions(path: Path) -> tuple[Region, ...]:
 def can_show(path: Path) -> bool:
     """Whether a reviewer can see the first frame."""
     try:
-        frame_png(path, 1)
-    except PictureUnreadable:
+        ds = read_instance(path)
+        _, frames = read_frames(ds, layout_of(ds))
+        return next(frames, None) is not None
+    except (NotDecodable, QuarantineError, SourceMissing):
         return False
-    return True
 
 
 @lru_cache(maxsize=2)

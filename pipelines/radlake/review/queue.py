@@ -74,10 +74,7 @@ class Queue:
 
     def items(self, *, hospital_id: str | None = None) -> list[Item]:
         """Everything that a person may judge: waiting, decided and rejected; series stay together."""
-        held = [r for r in self._quarantine.held(hospital_id=hospital_id) if r["reason"] in _REVIEWED]
-        reviews = self._reviews.in_force([record["quarantine_id"] for record in held])
-        items = [self._item(record, reviews.get(record["quarantine_id"])) for record in held]
-        return sorted(items, key=_order)
+        return sorted(self._items(hospital_id=hospital_id), key=_order)
 
     def waiting(self, *, hospital_id: str | None = None) -> list[Item]:
         """Objects that nobody decided about, and those whose decision was tried and did not help."""
@@ -96,7 +93,7 @@ class Queue:
         ReviewRefused
             If there is none, or more than one.
         """
-        found = [item for item in self.items() if item.quarantine_id.startswith(prefix)] if prefix else []
+        found = [item for item in self._items() if item.quarantine_id.startswith(prefix)] if prefix else []
         if len(found) != 1:
             reason = (
                 "more than one object has an id that begins so" if found else "nothing of this id is to be reviewed"
@@ -169,6 +166,11 @@ class Queue:
                 raise ReviewRefused(
                     code="outside", what=item.quarantine_id, reason=f"a region lies outside of the image ({size})"
                 )
+
+    def _items(self, *, hospital_id: str | None = None) -> list[Item]:
+        held = [r for r in self._quarantine.held(hospital_id=hospital_id) if r["reason"] in _REVIEWED]
+        reviews = self._reviews.in_force([record["quarantine_id"] for record in held])
+        return [self._item(record, reviews.get(record["quarantine_id"])) for record in held]
 
     def _item(self, record: dict[str, Any], review: Review | None) -> Item:
         names = ("quarantine_id", "hospital_id", "reason", "detail", "n_bytes", "held_at", "study_uid")

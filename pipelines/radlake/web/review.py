@@ -43,6 +43,7 @@ _NO_TRACE = {
     "cache-control": "no-store",
 }
 _MAX_BODY = 1 << 20
+_SHOWN = 200  # rows of a list
 
 
 class _Decision(BaseModel):
@@ -87,7 +88,7 @@ def create_review_app(queue: Queue, *, by: str, token: str, replay: Callable[[],
 
     @app.get("/")
     def overview(request: Request) -> Response:
-        return html(request, "review.html", waiting=queue.waiting(), decided=queue.decided())
+        return html(request, "review.html", shown=_SHOWN, waiting=queue.waiting(), decided=queue.decided())
 
     @app.get("/items/{quarantine_id}")
     def item_page(request: Request, quarantine_id: str) -> Response:
