@@ -58,7 +58,9 @@ def _agrees(value: Any, instance: Instance, name: str, kind: str, keyword: str) 
     if kind == "VARCHAR":
         return (value or "") == (text or _ABSENT.get(name, ""))
     number = _number(text.split("\\")[_PART[name]] if name in _PART and "\\" in text else text)
-    return value is None or number is None or abs(float(value) - number) < 1e-9 + abs(number) * 1e-12
+    if value is None or number is None:
+        return value is None
+    return abs(float(value) - number) < 1e-9 + abs(number) * 1e-12
 
 
 def _text(instance: Instance, keyword: str) -> str:

@@ -27,7 +27,7 @@ _TIMES = frozenset(["DA", "DT", "TM"])
 _CLOSED = frozenset(["DA", "DT", "TM", "DS", "IS", "UI", "AS"])
 _PLAIN = ("ascii", "utf-8", "gb18030", "reversed", "pinyin")
 ALL = "*"  # the owner of identifiers that are searched for everywhere
-_MIN_STRONG = 8  # folded bytes of one
+_MIN_STRONG, _MIN_STRONG_ASCII = 6, 8  # folded bytes of one: three Chinese characters, eight letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class Searcher:
                     if owners is None:
                         owners = index[needle] = set()
                         needles[needle.folded.decode("latin_1")].append((needle, owners))
-                    is_strong = identifier.is_strong and not needle.is_part and len(needle.folded) >= _MIN_STRONG
+                    shortest = _MIN_STRONG_ASCII if needle.sure else _MIN_STRONG
+                    is_strong = identifier.is_strong and not needle.is_part and len(needle.folded) >= shortest
                     owners.add(ALL if is_strong else owner)
         self.n_needles = len(index)
         self._automaton = ahocorasick.Automaton()
