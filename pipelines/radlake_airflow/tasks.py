@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 from radlake.config import Settings
+from radlake.errors import SourceMissing
 from radlake.machine import utc_now
 from radlake.net import Window, load_hospitals
 
@@ -39,7 +40,10 @@ def harvest(hospital_id: str, *, run: Run, look_back_days: int) -> dict[str, Any
     settings = _settings()
     hospital = load_hospitals(settings.hospitals)[hospital_id]
     window = window_from_run(run, look_back_days=look_back_days)
-    summary = harvest_hospital(settings, hospital, window=window).to_json()
+    done = harvest_hospital(settings, hospital, window=window)
+    if done.unreadable:  # their names may tell a patient
+        raise SourceMissing(path=f"All the rest is harvested, but of the files of {hospital_id} {len(done.unreadable)}")
+    summary = done.to_json()
     return {"hospital_id": hospital_id, "from": str(window.start), "to": str(window.end), **_counts(summary)}
 
 

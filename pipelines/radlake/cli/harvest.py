@@ -24,6 +24,7 @@ app = typer.Typer(help="Fetch studies from a hospital node or a folder into the 
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the summary to this file as JSON.")]
 
+_NAMED = 20
 GO_ON = "Nothing is lost; the same command goes on where it stopped."
 
 
@@ -87,8 +88,20 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 
 def _report(summaries: list[HarvestSummary], json_file: Path | None) -> None:
+    """Tell what was done; exits with 1 when files could not be read, and names them."""
     Console().print(summary_table(summaries))
     if json_file:
         document = summaries[0].to_json() if len(summaries) == 1 else total(summaries)
         document |= {"hospitals": [summary.to_json() for summary in summaries]} if len(summaries) > 1 else {}
         write_json(json_file, document)
+    unreadable = [name for summary in summaries for name in summary.unreadable]
+    if unreadable:
+        typer.echo(f"error: {len(unreadable):,} files could not be read; all the rest is harvested:", err=True)
+        for name in unreadable[:_NAMED]:
+            typer.echo(f"  - {name}", err=True)
+        if len(unreadable) > _NAMED:
+            typer.echo(f"  - and {len(unreadable) - _NAMED:,} more; --json FILE has all", err=True)
+        typer.echo(
+            "Clean the disc or copy it anew, then run the same command again: it takes what is missing.", err=True
+        )
+        raise typer.Exit(1)

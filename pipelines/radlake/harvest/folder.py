@@ -58,7 +58,7 @@ class FolderListing:
     studies: list[FolderStudy]
     unreadable: list[UnreadableFile]
     n_not_dicom: int
-    n_closed: int  # files whose bytes cannot be had: a scratched CD, a link into a share that is not mounted
+    closed: list[str]  # origins of files whose bytes cannot be had: a scratched CD, a link into nowhere
 
 
 @contextmanager
@@ -85,7 +85,8 @@ def list_folder(path: Path, *, scratch: Path) -> Iterator[FolderListing]:
 def _listing(root: Path, unpacked: Path) -> FolderListing:
     studies: dict[str, FolderStudy] = {}
     unreadable: list[UnreadableFile] = []
-    n_not_dicom = n_closed = 0
+    closed: list[str] = []
+    n_not_dicom = 0
     for path, origin, damage in _files(root, unpacked):
         try:
             if damage:
@@ -96,7 +97,7 @@ def _listing(root: Path, unpacked: Path) -> FolderListing:
         except NotDicom:
             n_not_dicom += 1
         except SourceMissing:
-            n_closed += 1
+            closed.append(origin)
         except QuarantineError as error:
             unreadable.append(UnreadableFile(path, origin, error))
         else:
@@ -104,7 +105,7 @@ def _listing(root: Path, unpacked: Path) -> FolderListing:
                 header.study_instance_uid, FolderStudy(header.study_instance_uid, header.study_date)
             )
             study.files.append(FolderFile(path, origin, header.sop_instance_uid))
-    return FolderListing([studies[uid] for uid in sorted(studies)], unreadable, n_not_dicom, n_closed)
+    return FolderListing([studies[uid] for uid in sorted(studies)], unreadable, n_not_dicom, closed)
 
 
 def _files(root: Path, unpacked: Path) -> Iterator[tuple[Path, str, QuarantineError | None]]:

@@ -130,7 +130,7 @@ def harvest_folder(
     Raises
     ------
     SourceMissing
-        If the path does not exist, or at the end when files in it could not be read; the others are stored then.
+        If the path does not exist. Files in it that cannot be read are named in the summary; the others are stored.
     ConfigInvalid
         If the lake itself lies in it, or it in the lake.
     """
@@ -152,8 +152,7 @@ def harvest_folder(
                 run.feed(entry, tuple(SourceFile(f.path, f.origin, sop_uid=f.sop_uid) for f in study.files))
                 progress(Progress(hospital_id, n_done, len(listing.studies)))
             run.flush()
-            if listing.n_closed:
-                raise SourceMissing(path=f"All the rest is harvested, but of {path} a file ({listing.n_closed} in all)")
+            run.tell_unreadable(listing.closed)
     return run.summary
 
 
@@ -227,7 +226,8 @@ class _Run:
     summary: HarvestSummary
     key_check: str
     vault_version: int
-    running: dict[Future[StudyOutcome], str] = field(default_factory=dict)
+    running: dict[Future[StudyOutcome], tuple[SourceFile, ...]] = field(default_factory=dict)
+    gone: list[SourceFile] = field(default_factory=list)
     outcomes: list[StudyOutcome] = field(default_factory=list)
     troubles: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
@@ -244,6 +244,13 @@ class _Run:
         self.summary.instances_quarantined += 1
         self.summary.quarantine_by_reason[error.reason] += 1
 
+    def tell_unreadable(self, closed: Iterable[str]) -> None:
+        """Name the files whose bytes could not be had, at the end of a harvest that stored the others."""
+        self.summary.unreadable = [*closed, *(file.origin for file in self.gone)]
+        if n := len(self.summary.unreadable):
+            error = SourceMissing(path=f"All the rest is harvested, but of its files {n}")
+            self.summary.error_class, self.summary.error = type(error).__name__, str(error)
+
     def feed(self, entry: StudyEntry, files: tuple[SourceFile, ...], *, trouble: str = "") -> None:
         """Hand a study to the workers; publish when enough has come back."""
         self.troubles[entry.study_uid] = trouble
@@ -258,7 +265,7 @@ class _Run:
             vault_version=self.vault_version,
             key_check=self.key_check,
         )
-        self.running[self.executor.submit(ingest_study, job)] = entry.study_uid
+        self.running[self.executor.submit(ingest_study, job)] = files
         self._collect(at_most=2 * max(self.settings.workers, 1))
         n_instances = sum(len(outcome.instances) for outcome in self.outcomes)
         if len(self.outcomes) >= _BATCH_STUDIES or n_instances >= _BATCH_INSTANCES:
@@ -275,8 +282,11 @@ class _Run:
             room = len(self.running) <= at_most
             done, _ = wait(self.running, timeout=0 if room else None, return_when=FIRST_COMPLETED)
             for future in done:
-                del self.running[future]
-                self.outcomes.append(future.result())
+                files = self.running.pop(future)
+                outcome = future.result()
+                self.outcomes.append(outcome)
+                if len(outcome.files) < len(files):
+                    self.gone += sorted(set(files) - set(outcome.files), key=lambda file: file.origin)
             if room:
                 return
 

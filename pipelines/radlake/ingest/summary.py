@@ -15,6 +15,8 @@ class HarvestSummary:
     """Counts of one run. Instances: received = stored + quarantined + duplicate; nothing else can happen to one.
 
     `studies_complete` and `studies_partial` count the studies that this run looked at, by their state at its end.
+    `unreadable` names the files whose bytes could not be had: a scratched CD. A name may tell a patient: it is for the
+    person who has the disc, and is not published.
     """
 
     hospital_id: str
@@ -31,6 +33,7 @@ class HarvestSummary:
     stored_bytes: int = 0
     seconds: float = 0.0
     quarantine_by_reason: Counter[str] = field(default_factory=Counter)
+    unreadable: list[str] = field(default_factory=list)
     error: str = ""
     error_class: str = ""
 
