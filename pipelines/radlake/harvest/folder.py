@@ -21,6 +21,10 @@ from pathlib import Path
 from radlake.dicom.part10 import NotDicom, read_header
 from radlake.errors import QuarantineError, SourceMissing, StoreFull
 
+_ROOM_BYTES = 1 << 30
+_ROOM_RATIO = 100  # a CT packs 2 to 4 times, an empty picture 1000 times
+_BLOCK_BYTES = 4096  # what a file takes on a disk at least
+
 __all__ = ["FolderFile", "FolderListing", "FolderStudy", "UnreadableFile", "list_folder"]
 
 
@@ -59,6 +63,27 @@ class FolderListing:
     unreadable: list[UnreadableFile]
     n_not_dicom: int
     closed: list[str]  # origins of files whose bytes cannot be had: a scratched CD, a link into nowhere
+
+
+@dataclass
+class _Room:
+    """What archives may unpack to, all those of a folder together: a bomb of a few MB would fill the disk."""
+
+    left: int = _ROOM_BYTES
+
+    def take(self, archive: Path, members: list[zipfile.ZipInfo]) -> None:
+        """Take what the members say they need; no more than that is ever read of one.
+
+        Raises
+        ------
+        QuarantineError
+            If they need more than there is.
+        """
+        self.left += _ROOM_RATIO * archive.stat().st_size
+        needed = sum(max(member.file_size, _BLOCK_BYTES) for member in members)
+        if needed > self.left:
+            raise QuarantineError(reason="archive_unreadable", detail=f"unpacks to {needed / 1e9:,.1f} GB: too much")
+        self.left -= needed
 
 
 @contextmanager
@@ -110,10 +135,11 @@ def _listing(root: Path, unpacked: Path) -> FolderListing:
 
 def _files(root: Path, unpacked: Path) -> Iterator[tuple[Path, str, QuarantineError | None]]:
     """Each file once, in a fixed order: its path, its origin relative to the root, what is wrong with it if known."""
+    room = _Room()
     for path in [root] if root.is_file() else _walk(root):
         origin = _shown(path.name if path == root else str(path.relative_to(root)))
         if path.suffix.lower() == ".zip":
-            yield from _members(path, origin, unpacked)
+            yield from _members(path, origin, unpacked, room)
         else:
             yield path, origin, None
 
@@ -138,7 +164,9 @@ def _walk(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _members(archive: Path, origin: str, unpacked: Path) -> Iterator[tuple[Path, str, QuarantineError | None]]:
+def _members(
+    archive: Path, origin: str, unpacked: Path, room: _Room
+) -> Iterator[tuple[Path, str, QuarantineError | None]]:
     """Members of a ZIP archive, unpacked; the archive itself when one of them cannot be."""
     target = Path(tempfile.mkdtemp(dir=unpacked))
     damage: QuarantineError | None = None
@@ -147,6 +175,7 @@ def _members(archive: Path, origin: str, unpacked: Path) -> Iterator[tuple[Path,
         return
     try:
         with zipfile.ZipFile(archive) as members:
+            room.take(archive, members.infolist())
             for number, member in enumerate(members.infolist()):
                 if member.is_dir():
                     continue
@@ -161,6 +190,8 @@ def _members(archive: Path, origin: str, unpacked: Path) -> Iterator[tuple[Path,
                     damage = QuarantineError(reason="archive_unreadable", detail=type(exc).__name__)
                     continue
                 yield path, f"{origin}!{member.filename}", None
+    except QuarantineError as exc:
+        damage = exc
     except zipfile.BadZipFile as exc:
         damage = QuarantineError(reason="archive_unreadable", detail=type(exc).__name__)
     except OSError as exc:

@@ -9,6 +9,7 @@ import pytest
 
 from radlake.errors import SourceMissing
 from radlake.harvest import list_folder
+from radlake.harvest.folder import _Room
 from support.dicom import ct_study, write
 
 
@@ -62,6 +63,47 @@ def test_an_archive_with_one_damaged_member_gives_the_others_and_is_kept(folder:
     with list_folder(path, scratch=tmp_path / "scratch") as listing:
         assert [file.origin for study in listing.studies for file in study.files] == ["cd.zip!1.dcm"]
         assert [item.error.reason for item in listing.unreadable] == ["archive_unreadable"]
+
+
+def bomb(path: Path, *, n_bytes: int) -> None:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("1.dcm", "w", force_zip64=True) as one,
+    ):
+        for _ in range(n_bytes >> 20):
+            one.write(bytes(1 << 20))
+
+
+def test_an_archive_that_would_fill_the_disk_is_set_aside(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Room, "__init__", lambda self: setattr(self, "left", 1 << 20))
+    bomb(folder / "bomb.zip", n_bytes=64 << 20)
+    with list_folder(folder, scratch=tmp_path / "scratch") as listing:
+        told = [(item.origin, item.error.reason, item.error.detail) for item in listing.unreadable]
+        assert ("bomb.zip", "archive_unreadable", "unpacks to 0.1 GB: too much") in told
+        assert len(listing.studies) == 1
+        assert not list((tmp_path / "scratch").rglob("0*"))
+
+
+def test_many_small_bombs_share_the_room_of_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Room, "__init__", lambda self: setattr(self, "left", 8 << 20))
+    for n in range(4):
+        bomb(folder / f"bomb{n}.zip", n_bytes=8 << 20)
+    with list_folder(folder, scratch=tmp_path / "scratch") as listing:
+        refused = [item.origin for item in listing.unreadable if item.error.reason == "archive_unreadable"]
+        assert refused == ["bomb1.zip", "bomb2.zip", "bomb3.zip"]
+
+
+def test_a_member_that_lies_of_its_size_is_not_read_beyond_it(tmp_path: Path) -> None:
+    bomb(tmp_path / "bomb.zip", n_bytes=4 << 20)
+    data = bytearray((tmp_path / "bomb.zip").read_bytes())
+    at = data.rindex(b"PK\x01\x02")
+    data[at + 24 : at + 28] = (1000).to_bytes(4, "little")  # uncompressed size in the central directory
+    (tmp_path / "bomb.zip").write_bytes(data)
+    with list_folder(tmp_path / "bomb.zip", scratch=tmp_path / "scratch") as listing:
+        assert [item.error.reason for item in listing.unreadable] == ["archive_unreadable"]
+        assert sum(path.stat().st_size for path in (tmp_path / "scratch").rglob("0*")) <= 1000
 
 
 def test_a_missing_path_is_told(tmp_path: Path) -> None:
