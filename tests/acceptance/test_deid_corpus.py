@@ -79,10 +79,11 @@ def outcomes(corpus: Path) -> dict[Path, Outcome]:
         data = path.read_bytes()
         try:
             after = deidentified_bytes(data)
+            before = encode_instance(read_bytes(data))
         except QuarantineError as error:
             outcomes[path] = Outcome(reason=error.reason)
         else:
-            outcomes[path] = Outcome(before=read_output(encode_instance(read_bytes(data))), after=read_output(after))
+            outcomes[path] = Outcome(before=read_output(before), after=read_output(after))
     return outcomes
 
 
@@ -122,7 +123,7 @@ def _parts(elem: DataElement) -> list[str]:
 def test_every_file_ends_as_output_or_reason(outcomes: dict[Path, Outcome]) -> None:
     assert len(outcomes) == 402
     assert {outcome.reason for outcome in outcomes.values()} - {""} <= REASONS
-    assert sum(outcome.after is not None for outcome in outcomes.values()) >= 275
+    assert sum(outcome.after is not None for outcome in outcomes.values()) >= 340
 
 
 def test_nothing_private_unknown_or_drawn_is_left(outcomes: dict[Path, Outcome]) -> None:
@@ -171,10 +172,10 @@ def test_identifiers_of_each_file_are_nowhere_in_it(outcomes: dict[Path, Outcome
             if elem.VR == "PN" or elem.keyword in ("PatientID", "AccessionNumber", "InstitutionName", "OtherPatientIDs")
             for text in _parts(elem)
         }
-        told = {text for text in told if len(text) > 5 and not text.startswith(("anonym", "removed", "toshiba"))}
+        told = {text for text in told if len(text) > 5 and not text.startswith(("anonym", "removed", "toshiba", "default"))}
         for elem in after.iterall():
-            if elem.VR in ("SQ", "OB", "OW", "UN", "UI", "DS", "FD", "FL"):
-                continue
+            if elem.VR in ("SQ", "OB", "OW", "UN", "UI", "DS", "FD", "FL") or elem.keyword == "DeidentificationMethod":
+                continue  # the method names the profile: default is somebody's institution
             for text in _parts(elem):
                 folded = text.replace("^", "").replace(" ", "").casefold()
                 readable += [(path.name, elem.tag) for name in told if name in folded]
@@ -209,6 +210,7 @@ def test_references_point_where_they_pointed(outcomes: dict[Path, Outcome]) -> N
 
 
 def test_markers_and_pixels(outcomes: dict[Path, Outcome]) -> None:
+    masked: list[str] = []
     for path, before, after in _pairs(outcomes):
         assert (after.PatientIdentityRemoved, after.LongitudinalTemporalInformationModified) == ("YES", "MODIFIED"), (
             path
@@ -216,9 +218,18 @@ def test_markers_and_pixels(outcomes: dict[Path, Outcome]) -> None:
         assert after.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
         assert re.fullmatch(r"[0-9a-f]{16}", after.PatientID)
         assert after.PatientBirthDate in ("", None) if "PatientBirthDate" in after else True
+        codes = {code.CodeValue for code in after.DeidentificationMethodCodeSequence}
+        assert ("113101" in codes) <= (after.get("BurnedInAnnotation") == "NO")
         for keyword in ("PixelData", "FloatPixelData", "WaveformData"):
-            if keyword in before:
-                assert after[keyword].value == before[keyword].value, path
+            if keyword in before and after[keyword].value != before[keyword].value:
+                assert "113101" in codes, path
+                masked.append(path.name)
+    assert 15 <= len(masked) <= 30
+
+
+def test_few_images_need_a_person(outcomes: dict[Path, Outcome]) -> None:
+    reasons = Counter(outcome.reason for outcome in outcomes.values())
+    assert reasons["pixel_risk"] <= 0.03 * (reasons["pixel_risk"] + reasons[""])
 
 
 def test_no_file_is_made_worse(outcomes: dict[Path, Outcome], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from radlake.pixels.regions import Region
 
 __all__ = ["DetectorMissing", "find_text"]
 
-_SHORT_SIDE, _LONG_SIDE = 640, 1536  # a picture is scaled to the first, and not beyond the second
+_SHORT_SIDE, _LONG_SIDE = 480, 1536  # a picture is scaled to the first, and not beyond the second
 _MAX_SCALE = 3.0
 _DETECTOR = {
     "Global.log_level": "critical",
