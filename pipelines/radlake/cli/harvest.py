@@ -16,6 +16,7 @@ from radlake.cli._stop import stoppable
 from radlake.cli.hospitals import chosen_hospitals, hospital_of_files
 from radlake.cli.tables import summary_table
 from radlake.config import Settings
+from radlake.dicom.reasons import reasons
 from radlake.errors import RadlakeError
 from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total, workers
 from radlake.net import Window
@@ -58,9 +59,19 @@ def node(
     until: Annotated[
         datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last study date; today.")
     ] = None,
+    ask_again: Annotated[
+        bool,
+        typer.Option(
+            "--ask-again", help="Also what was set aside and only the hospital can mend: it was mended there."
+        ),
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Harvest the studies of a window of study dates from hospital nodes; run it again to fetch what is missing."""
+    """Harvest the studies of a window of study dates from hospital nodes; run it again to fetch what is missing.
+
+    What was set aside is not asked for again: its bytes are in quarantine, and `radlake quarantine replay` takes them
+    when a rule or the profile was changed. Where the hospital must send something better, it is `--ask-again`.
+    """
     settings: Settings = ctx.obj
     existing_lake(settings)
     today = date.today()
@@ -68,11 +79,14 @@ def node(
     if last < first:
         raise typer.BadParameter(f"--from {first} is after --to {last}")
     window = Window(first, last)
+    again = [code for code, reason in reasons().items() if not reason.is_replayable] if ask_again else []
     summaries, failed = [], False
     with stoppable(GO_ON), Bars(Console(stderr=True)) as bars, workers(settings) as executor:
         for hospital in chosen_hospitals(settings, hospitals):
             try:
-                summaries.append(harvest_hospital(settings, hospital, window=window, executor=executor, progress=bars))
+                summaries.append(
+                    harvest_hospital(settings, hospital, window=window, again=again, executor=executor, progress=bars)
+                )
             except RadlakeError as exc:  # the other hospitals go on
                 failed = True
                 typer.echo(f"error: {hospital.hospital_id}: {exc}", err=True)

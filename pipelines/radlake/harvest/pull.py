@@ -6,6 +6,7 @@ told as `trouble`. De-identification and storing are not done here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -58,14 +59,27 @@ def discover_studies(
 
 
 def pull_study(
-    client: NodeClient, study: StudyFound, *, hospital_id: str, ledger: Ledger, spool: Path, now: datetime
+    client: NodeClient,
+    study: StudyFound,
+    *,
+    hospital_id: str,
+    ledger: Ledger,
+    spool: Path,
+    now: datetime,
+    again: Collection[str] = (),
 ) -> PulledStudy | None:
     """Bring the missing instances of a study into the spool; None when nothing is missing.
+
+    What was set aside is not missing: its bytes are in quarantine. It is asked for again when its reason is one of
+    `again`, because the hospital may have mended it.
 
     A failure of the node is not raised: it becomes the study's `trouble`, and what arrived is kept.
     """
     entry = ledger.entry(hospital_id, study.study_uid)
-    if entry is None or entry.state is StudyState.WITHDRAWN or _is_unchanged(entry, study):
+    if entry is None or entry.state is StudyState.WITHDRAWN:
+        return None
+    once_more = {item.sop_uid for item in entry.set_aside if item.sop_uid and item.reason in again}
+    if not once_more and _is_unchanged(entry, study):
         return None
     listed: frozenset[str] | None = None
     trouble = ""
@@ -75,10 +89,11 @@ def pull_study(
         trouble = f"{type(exc).__name__}: its instances could not be listed"
     opened = ledger.begin(hospital_id, study.study_uid, listed=listed, now=now)
     folder = spool_folder(spool, hospital_id=hospital_id, study_uid=study.study_uid)
-    if not opened.is_settled:
+    if once_more or not opened.is_settled:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            result = client.retrieve(study.study_uid, into=folder, wanted=opened.missing)
+            wanted = None if opened.missing is None else opened.missing | once_more
+            result = client.retrieve(study.study_uid, into=folder, wanted=wanted)
             trouble = result.reason or trouble
         except TransientError as exc:
             trouble = f"{type(exc).__name__}: {exc.facts.get('reason', '')}".rstrip(": ")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -75,12 +75,13 @@ def harvest_hospital(
     hospital: Hospital,
     *,
     window: Window,
+    again: Collection[str] = (),
     executor: Executor | None = None,
     progress: Callable[[Progress], None] = _silent,
 ) -> HarvestSummary:
     """Harvest the studies of a window from a hospital's node into the lake.
 
-    Running the same window again fetches only what is missing.
+    Running the same window again fetches only what is missing, and what was set aside for one of the reasons `again`.
 
     Raises
     ------
@@ -104,6 +105,7 @@ def harvest_hospital(
                 ledger=run.ledger,
                 spool=run.lake.spool,
                 now=utc_now(),
+                again=again,
             )
             run.touch(study.study_uid)
             if pulled:
