@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.measure import Place
 
-_BENCHMARKS = ("ingest", "receive", "retrieve", "query")
+_BENCHMARKS = ("ingest", "receive", "retrieve", "recompress", "query")
 _ON_DISK = {"receive"}  # where a sync must cost what it costs
 _ROOM = 2 << 30
 

@@ -7,12 +7,15 @@ information, Photometric Interpretation, Planar Configuration, and the header of
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
-from radlake.dicom import part10, values
+from radlake.dicom import values
+from radlake.dicom.scan import Span, file_meta_spans, spans
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from radlake.pixels.lossless import Codec, PixelFormat
 
@@ -22,11 +25,11 @@ NATIVE = EXPLICIT_VR_LITTLE_ENDIAN
 
 _META_LENGTH, _TRANSFER_SYNTAX = 0x00020000, 0x00020010
 _PHOTOMETRIC, _PLANAR, _NUMBER_OF_FRAMES = 0x00280004, 0x00280006, 0x00280008
-_EXTENDED_OFFSETS, _EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
+_EXTENDED_OFFSETS, _EXTENDED_LENGTHS, _PIXEL_DATA = 0x7FE00001, 0x7FE00002, 0x7FE00010
 _MAY_CHANGE = {_META_LENGTH, _TRANSFER_SYNTAX, _PHOTOMETRIC, _PLANAR, _EXTENDED_OFFSETS, _EXTENDED_LENGTHS}
-_META_START, _META_LENGTH_END = 132, 144  # preamble and prefix; then (0002,0000) UL
+_META_LENGTH_END = 144  # of (0002,0000), behind preamble and prefix
 _LONG = struct.Struct("<HH2s2xL")
-_SHORT_HEADER, _LONG_HEADER = 8, 12
+_LONG_HEADER = 12
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -43,7 +46,7 @@ class Head:
     """
 
     data: bytes
-    ds: Dataset
+    spans: Mapping[int, Span]
     form: PixelFormat
     n_frames: int
     value_bytes: int | None
@@ -54,18 +57,19 @@ class Head:
 
         Raises
         ------
-        ValueError
+        ValueError, struct.error
             If the bytes do not end with the header of Pixel Data, or a number is none.
-        QuarantineError
-            If they are no Part-10 file.
         """
-        group, element, vr, length = _LONG.unpack(data[-_LONG_HEADER:])
-        if (group, element) != (0x7FE0, 0x0010) or vr not in (b"OB", b"OW"):
+        meta = file_meta_spans(data)
+        found = {span.tag: span for span in (*meta, *spans(data, meta[-1].end if meta else 0))}
+        pixels = found.get(_PIXEL_DATA)
+        if pixels is None or pixels.value != len(data) or pixels.vr not in (b"OB", b"OW"):
             raise ValueError("no Pixel Data where they should be")
-        ds = part10.read_bytes(data[:-_LONG_HEADER])
+        ds = Dataset({BaseTag(tag): _raw(data, span) for tag, span in found.items() if tag >> 16 == 0x0028})
+        length = int.from_bytes(data[-4:], "little")
         return cls(
             data=data,
-            ds=ds,
+            spans=found,
             form=PixelFormat.from_dataset(ds),
             n_frames=max(values.number(ds, _NUMBER_OF_FRAMES) or 1, 1),
             value_bytes=None if length == _UNDEFINED else length,
@@ -103,40 +107,32 @@ class Head:
 
     def unchanged(self) -> bytes:
         """The bytes that recompression leaves alone: all but the elements that it may change."""
-        spans = [self._span(tag) for tag in _MAY_CHANGE if tag in self._part(tag)]
         parts, pos = [], 0
-        for start, end in sorted(spans):
-            parts.append(self.data[pos:start])
-            pos = end
+        for span in sorted(self.spans[tag] for tag in _MAY_CHANGE if tag in self.spans):
+            parts.append(self.data[pos : span.start])
+            pos = span.end
         return b"".join((*parts, self.data[pos:-_LONG_HEADER]))
 
     def extended_offsets(self) -> tuple[bytes, bytes] | None:
         """Extended Offset Table and its lengths, when there are any."""
-        if _EXTENDED_OFFSETS not in self.ds:
+        if _EXTENDED_OFFSETS not in self.spans:
             return None
-        return self._raw(_EXTENDED_OFFSETS).value or b"", self._raw(_EXTENDED_LENGTHS).value or b""
+        return self._value(_EXTENDED_OFFSETS), self._value(_EXTENDED_LENGTHS)
 
     @property
     def transfer_syntax_uid(self) -> str:
-        return values.first_text(self.ds.file_meta, _TRANSFER_SYNTAX)
+        return self._value(_TRANSFER_SYNTAX).decode("ascii").rstrip("\0")
 
-    def _part(self, tag: int) -> Dataset:
-        return self.ds.file_meta if tag >> 16 == 0x0002 else self.ds
-
-    def _raw(self, tag: int) -> RawDataElement:
-        ds = self._part(tag)
-        raw = ds.get_item(tag) if tag in ds else None
-        if not isinstance(raw, RawDataElement):
-            raise ValueError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is not there")
-        return raw
-
-    def _span(self, tag: int) -> tuple[int, int]:
-        """Where an element begins and ends."""
-        raw = self._raw(tag)
-        return raw.value_tell - (_LONG_HEADER if raw.VR == "OV" else _SHORT_HEADER), raw.value_tell + raw.length
+    def _value(self, tag: int) -> bytes:
+        return self.data[self.spans[tag].value : self.spans[tag].end]
 
     def _edit(self, tag: int, value: bytes, *, pad: bytes = b"") -> tuple[int, int, bytes]:
         """Where an element with a short header lies, and its bytes with another value."""
-        start, end = self._span(tag)
+        span = self.spans[tag]
         value += pad * (len(value) % 2)
-        return start, end, self.data[start : start + 6] + struct.pack("<H", len(value)) + value
+        return span.start, span.end, self.data[span.start : span.start + 6] + struct.pack("<H", len(value)) + value
+
+
+def _raw(data: bytes, span: Span) -> RawDataElement:
+    value = data[span.value : span.end]
+    return RawDataElement(BaseTag(span.tag), span.vr.decode("ascii"), len(value), value, span.value, False, True)

@@ -124,7 +124,7 @@ def encode_instance(objects: ObjectStore, path: str, member: Member, *, codec: C
     digest = xxhash.xxh3_128(source)
     try:
         head = Head.from_bytes(source)
-    except Exception as exc:
+    except (LookupError, ValueError, struct.error) as exc:
         raise SourceDamaged from exc
     form = head.form
     n_pixel_bytes = form.frame_bytes * head.n_frames
