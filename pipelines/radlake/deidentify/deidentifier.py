@@ -25,7 +25,7 @@ from radlake.deidentify.walk import Walk
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY
 from radlake.dicom.values import date_from_text
 from radlake.errors import QuarantineError
-from radlake.pixels import PixelDecision, Verdict, judge
+from radlake.pixels import DecisionKind, PixelDecision, Verdict, judge
 
 if TYPE_CHECKING:
     from radlake.pixels.clean import Cleaned
@@ -81,8 +81,8 @@ class Deidentifier:
         Raises
         ------
         QuarantineError
-            `media_directory`, `document_not_cleanable`, `pixel_risk`, `uid_missing`, `charset_unknown`, or
-            `deidentification_failed` with the class of the error: a value is never quoted.
+            `media_directory`, `document_not_cleanable`, `pixel_risk`, `rejected_by_reviewer`, `uid_missing`,
+            `charset_unknown`, or `deidentification_failed` with the class of the error: a value is never quoted.
         """
         return self.treat(ds, person=person, hospital_id=hospital_id, decision=decision).ds
 
@@ -124,6 +124,8 @@ class Deidentifier:
                 return None
             if judgement.verdict is Verdict.HUMAN or CLEAN_PIXEL_DATA not in self._profile.options:
                 raise QuarantineError(reason="pixel_risk", detail=judgement.reason)
+        elif decision.kind is DecisionKind.REJECT:
+            raise QuarantineError(reason="rejected_by_reviewer", detail="")
         from radlake.pixels.clean import NeedsPerson, clean_pixels  # decoders: most processes never need them
 
         try:

@@ -63,15 +63,13 @@ class Cleaned:
 
 
 def clean_pixels(ds: Dataset, *, decision: PixelDecision | None = None) -> Cleaned:
-    """Look for text and mask it, or do what a person decided; embedded overlays go in any case.
+    """Look for text and mask it, or do what a person decided (accept or mask); embedded overlays go in any case.
 
     Raises
     ------
     NeedsPerson
         The pixels cannot be decoded, the text detector is missing, there is too much text or some stays.
     """
-    if decision is not None and decision.kind is DecisionKind.REJECT:
-        raise NeedsPerson("rejected by a person")
     if decision is not None and decision.kind is DecisionKind.ACCEPT and not has_embedded_overlay(ds):
         return Cleaned({_BURNED_IN: ("CS", b"NO")}, syntax_of(ds))
     try:

@@ -265,7 +265,7 @@ def test_a_person_has_the_last_word() -> None:
             expected[100:120, 100:] = old[0].min()
         assert np.array_equal(now, expected)
 
-    with pytest.raises(QuarantineError, match="rejected by a person"):
+    with pytest.raises(QuarantineError, match="rejected_by_reviewer"):
         _decided(ds, PixelDecision(DecisionKind.REJECT))
 
 
