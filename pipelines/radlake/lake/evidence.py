@@ -40,7 +40,8 @@ class StoredInstance:
     Attributes
     ----------
     digest, source_digest : str
-        XXH3-128 of the stored Part-10 bytes and of the bytes as they were received.
+        XXH3-128 of the Part-10 bytes as they were first stored (recompression changes the stored ones, not this) and
+        of the bytes as they were received.
     """
 
     digest: str
