@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import numpy as np
+import pydicom
 import pytest
 
 from radlake.cli.hospitals import hospital_of_files
 from radlake.ingest import replay_quarantine
+from radlake.lake import Lake
 from radlake.lake.reviews import ReviewRefused
 from radlake.pixels import DecisionKind, Region
 from radlake.review import Item
@@ -141,3 +147,17 @@ def test_nothing_that_a_reviewer_is_told_names_the_patient(waiting: Waiting) -> 
     for item in waiting.items():
         told = repr([item.facts.modality, item.facts.made_by, item.facts.sop_class, item.detail, item.reason])
         assert NAME not in told
+
+
+def test_a_region_covers_only_the_frames_that_it_names(tmp_path: Path) -> None:
+    waiting = waiting_lake(tmp_path, n=1, frames=3)
+    picture = next(item for item in waiting.items() if item.facts.n_frames == 3)
+    decide(waiting, [picture], "mask", replace(BOX, first_frame=2, last_frame=2))
+    replay(waiting, waiting.queue().decided())
+    objects = Lake.from_settings(waiting.settings).objects
+    [path] = objects.list()
+    with ZipFile(BytesIO(objects.read(path, 0, objects.size(path)))) as archive:
+        masked = pydicom.dcmread(BytesIO(archive.read(archive.namelist()[0]))).pixel_array
+    expected = pydicom.dcmread(picture.path).pixel_array.copy()
+    expected[1, BOX.top : BOX.bottom, BOX.left : BOX.right] = 0
+    assert np.array_equal(masked, expected)
