@@ -18,7 +18,7 @@ from radlake.deidentify.dates import cap_age
 from radlake.deidentify.elements import SINGLE_VALUED, decoded, text_of
 from radlake.deidentify.rules import Rule
 from radlake.deidentify.telltales import betrays_somebody
-from radlake.deidentify.terms import term_of
+from radlake.deidentify.terms import registered_schemes, term_of
 from radlake.dicom.uids import is_uid
 from radlake.vocab import clean_description
 
@@ -27,10 +27,14 @@ __all__ = ["NUMBERS_AS_TEXT", "RETAINING", "checked", "each", "is_class_uid", "i
 NUMBERS_AS_TEXT = frozenset(["DS", "IS"])
 RETAINING = frozenset(["retain_institution_identity", "retain_device_identity"])
 _CODE_VALUE, _SCHEME, _MEANING, _LONG_CODE_VALUE = map(BaseTag, (0x00080100, 0x00080102, 0x00080104, 0x00080119))
-_CODES = frozenset([_CODE_VALUE, _LONG_CODE_VALUE])
-# PS3.5 6.2. A DS may be longer than 16 characters, as many are; but 11 digits in a row are a telephone.
-_DS = re.compile(rb" *[+-]?(?:\d{1,10}|\d{1,10}\.\d*|\.\d+)(?:[eE][+-]?\d{1,3})? *|")
-_IS = re.compile(rb" *[+-]?\d{1,10} *|")
+_CODES, _SCHEME_VERSION = frozenset([_CODE_VALUE, _LONG_CODE_VALUE]), 0x00080103
+# PS3.5 6.2. A DS may be longer than 16 characters, as many are; but 11 digits in a row are a telephone, 8 may be a day,
+# and a number that begins with zeros is that of a patient.
+_PERSONAL = rb"(?!(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|00\d{4,}) *$)"
+_DS = rb"(?: *[+-]?" + _PERSONAL + rb"(?:\d{1,10}|\d{1,10}\.\d*|\.\d+)(?:[eE][+-]?\d{1,3})? *|)"
+_IS = rb"(?: *[+-]?" + _PERSONAL + rb"\d{1,10} *|)"
+_DS_VALUES, _IS_VALUES = (re.compile(number + rb"(?:\\" + number + rb")*") for number in (_DS, _IS))
+_ROOTS = frozenset(["0.", "1.", "2."])
 _MAX_ARC, _MAX_VENDOR_ARC, _N_VENDOR_ARCS, _MAX_CLASS_UID = 4, 6, 5, 44
 
 
@@ -67,6 +71,8 @@ def checked(value: bytes, rule: Rule, vr: str, ds: Dataset, *, keyed_uid: Callab
     text = value.decode("ascii")
     if not betrays_somebody(text) or (rule.tag in _CODES and is_code(text, scheme=text_of(ds, _SCHEME))):
         return value
+    if rule.tag == _SCHEME_VERSION and text_of(ds, _SCHEME) in registered_schemes():
+        return value  # the day of an edition
     left = each(value, vr, _unless_telling)
     return left.rstrip(b"\\") if left else None
 
@@ -77,8 +83,7 @@ def is_number(value: bytes, vr: str) -> bool:
     >>> is_number(b"1.5\\\\2", "DS"), is_number(b"13800138000", "DS"), is_number(b"138-0013", "IS")
     (True, False, False)
     """
-    number = _DS if vr == "DS" else _IS
-    return all(number.fullmatch(part) for part in value.split(b"\\"))
+    return (_DS_VALUES if vr == "DS" else _IS_VALUES).fullmatch(value) is not None
 
 
 def is_class_uid(uid: str) -> bool:
@@ -91,7 +96,7 @@ def is_class_uid(uid: str) -> bool:
     """
     if uid in UID_dictionary:
         return True
-    if not is_uid(uid) or len(uid) > _MAX_CLASS_UID:
+    if not is_uid(uid) or uid[:2] not in _ROOTS or len(uid) > _MAX_CLASS_UID:
         return False
     longest = [_MAX_VENDOR_ARC if n < _N_VENDOR_ARCS else _MAX_ARC for n in range(uid.count(".") + 1)]
     return all(len(arc) <= most for arc, most in zip(uid.split("."), longest, strict=True))

@@ -9,7 +9,6 @@ is tested with public files and under fuzzing.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -19,11 +18,11 @@ from pydicom.tag import BaseTag
 
 from radlake.deidentify.bulk import fits
 from radlake.deidentify.checks import NUMBERS_AS_TEXT, is_number
-from radlake.deidentify.dates import time_tag_of
+from radlake.deidentify.dates import Shift, time_tag_of
 from radlake.deidentify.elements import TEXT_VRS, dataset, raw_element
 from radlake.deidentify.identity import identifying_tags
 from radlake.deidentify.profile import Action, Rule
-from radlake.deidentify.walk import Walk, is_searched, uid_needle, vr_of_value
+from radlake.deidentify.walk import SHORTEST_BULK, Walk, is_searched, uid_needle, vr_of_value
 from radlake.dicom.charset import is_foreign
 from radlake.dicom.reader import LAYOUT, TEXT, WIDTHS, Tokenizer
 from radlake.dicom.scan import FILE_META, spans
@@ -122,9 +121,9 @@ class TreatedTemplate:
         self._walk = treated.walk
         self._scratch = scratch
         self._identities = treated.walk.identities
+        self._told_numbers = self._identities.numbers
         self._told = treated.walk.told - {("uid", _uid_text(exemplar.value(_SOP_INSTANCE)))}
         self._digits = _digits(treated.walk.kept_text)
-        self._spelled = re.compile(b"|".join(map(re.escape, self._identities.raw)) or b"(?!)")
         self._sop_class = _uid_text(exemplar.value(_SOP_CLASS))
         found = spans(treated.head, FILE_META)
         syntax = next(span for span in found if span.tag == _TRANSFER_SYNTAX)
@@ -157,7 +156,8 @@ class TreatedTemplate:
         uid = _uid_text(by_tag[_SOP_INSTANCE])
         if not is_uid(uid):
             raise Unfit("an invalid UID")
-        if uid_needle(uid) and uid_needle(uid) in self._digits:
+        needle = uid_needle(uid)
+        if needle and needle in self._digits:
             raise Unfit("a UID that stands in a text")
         by_tag[_NEW_UID] = new_uid = self._walk.new_uid(uid).encode("ascii")
         before, after = _meta_around(self._sop_class, self._syntax, len(new_uid))
@@ -184,39 +184,35 @@ class TreatedTemplate:
         if vr in WIDTHS and rule.action is Action.KEEP and rule.vr not in TEXT_VRS:
             return partial(self._numbers, tag, vr)
         if vr in NUMBERS_AS_TEXT and rule.action is Action.KEEP and not rule.values:
-            return partial(self._number_text, tag, vr)
+            return partial(self._number_text, vr, _lead(tag, vr))
         if vr in ("DA", "DT", "TM") and rule.action is Action.SHIFT:
-            return partial(self._moment, tag, vr)
+            return partial(self._moment, tag, vr, _lead(tag, vr))
         if vr in TEXT_VRS and rule.vr != "SQ":
             return partial(self._text, tag, vr, rule)
         raise Unfit("bulk data that vary")
 
-    def _number_text(self, tag: int, vr: str, value: bytes, _: _Values) -> bytes:
+    def _number_text(self, vr: str, head: bytes, value: bytes, _: _Values) -> bytes:
         """DS and IS that stay: most of what varies."""
-        text = value.rstrip(b" ")
-        if not is_number(text, vr) or self._is_told(text, vr, b""):
+        text = value.strip(b" ")
+        if b" " in text or not is_number(text, vr) or not self._told_numbers.isdisjoint(text.split(b"\\")):
             raise Unfit("no number, or one that names somebody")
-        return encode_element(tag, vr, text)
+        return _short(head, text)
 
     def _numbers(self, tag: int, vr: str, value: bytes, _: _Values) -> bytes:
         """Binary numbers that stay."""
-        if not fits(tag, vr, value) or self._spelled.search(value.lower()):
+        if not fits(tag, vr, value) or (len(value) >= SHORTEST_BULK and self._identities.is_in_bytes(value)):
             raise Unfit("numbers that do not fit, or that spell somebody")
         return encode_element(tag, vr, value)
 
-    def _moment(self, tag: int, vr: str, value: bytes, values: _Values) -> bytes:
+    def _moment(self, tag: int, vr: str, head: bytes, value: bytes, values: _Values) -> bytes:
         """A date or time that is shifted; a date with the time that belongs to it."""
-        text, shift = value.rstrip(b" ").decode("ascii", "replace"), self._walk.shift
-        if vr == "DA":
-            time, at = time_tag_of(tag), b""
-            if time is not None and time in self._exemplar.elements:
-                at = values[time] if time in values else self._exemplar.value(time)
-            made = shift.of_date(text, time=_uid_text(at))
-        else:
-            made = shift.of_time(text) if vr == "TM" else shift.of_datetime(text)
+        time, at = time_tag_of(tag) if vr == "DA" else None, b""
+        if time is not None and time in self._exemplar.elements:
+            at = values[time] if time in values else self._exemplar.value(time)
+        made = _shifted(self._walk.shift, vr, value, at)
         if made is None:
             raise Unfit("no date or time")
-        return encode_element(tag, vr, made.encode("ascii"))
+        return _short(head, made)
 
     def _text(self, tag: int, vr: str, rule: Rule, value: bytes, values: _Values) -> bytes:
         if vr in TEXT and is_foreign(value):
@@ -232,7 +228,7 @@ class TreatedTemplate:
     def _is_told(self, text: bytes, vr: str, uid: bytes) -> bool:
         """Whether a text that stays may hold what the data set told elsewhere; True may be wrong."""
         if vr in NUMBERS_AS_TEXT:
-            return bool(self._identities.numbers) and any(map(self._identities.is_number, text.split(b"\\")))
+            return any(map(self._identities.is_number, text.split(b"\\")))
         needle = uid_needle(_uid_text(uid))
         return self._identities.may_be_in(text) or (bool(needle) and needle in _digits(text))
 
@@ -261,6 +257,29 @@ class TreatedTemplate:
 def _is_written_anew(tag: int) -> bool:
     """File meta information, group lengths and padding."""
     return tag < _DATASET or tag & 0xFFFF == 0 or tag in LAYOUT
+
+
+@lru_cache(maxsize=256)
+def _shifted(shift: Shift, vr: str, value: bytes, time: bytes) -> bytes | None:
+    """The same moment mostly stands in several attributes."""
+    text = value.rstrip(b" ").decode("ascii", "replace")
+    if vr == "DA":
+        made = shift.of_date(text, time=time.rstrip(b"\0 ").decode("ascii", "replace"))
+    else:
+        made = shift.of_time(text) if vr == "TM" else shift.of_datetime(text)
+    return None if made is None else made.encode("ascii")
+
+
+def _lead(tag: int, vr: str) -> bytes:
+    """Tag and VR of an element whose length takes two bytes."""
+    return encode_element(tag, vr, b"")[:6]
+
+
+def _short(lead: bytes, value: bytes) -> bytes:
+    """An element of ASCII text, padded with a space (PS3.5 6.2)."""
+    if len(value) & 1:
+        value += b" "
+    return lead + len(value).to_bytes(2, "little") + value
 
 
 @lru_cache(maxsize=256)

@@ -38,7 +38,7 @@ from radlake.deidentify.told import Told, kind_of, tell, tell_items
 from radlake.errors import QuarantineError
 from radlake.vocab import clean_description
 
-__all__ = ["Walk", "is_searched", "treat_bulk", "uid_needle", "vr_of_value"]
+__all__ = ["SHORTEST_BULK", "Walk", "is_searched", "treat_bulk", "uid_needle", "vr_of_value"]
 
 _CHARSET = 0x00080005
 _CODE_VALUE, _SCHEME, _MEANING, _LONG_CODE_VALUE = map(BaseTag, (0x00080100, 0x00080102, 0x00080104, 0x00080119))
@@ -51,7 +51,7 @@ _CLOSED_VRS = _DATE_VRS | {"AS", "UI"}  # checked for what they are, and nothing
 _FAMILIES = (_DATE_VRS, NUMBERS_AS_TEXT, frozenset(["AS"]), frozenset(["UI"]))  # one may be sent for another of its own
 _PIXEL_DATA = 0x7FE00010  # judged in radlake.pixels
 _SAMPLES = frozenset([_PIXEL_DATA, 0x7FE00008, 0x7FE00009, 0x54001010])  # an object is nothing without them
-_SHORTEST_BULK = 5  # bytes that could spell somebody
+SHORTEST_BULK = 5  # bytes that could spell somebody
 _MIN_UID = 12  # digits; "1.1" stands in many a text by chance
 _REMOVED_CODE = {_CODE_VALUE: b"REMOVED", _SCHEME: b"99RADLAKE", _MEANING: b"Removed"}
 
@@ -283,7 +283,7 @@ class Walk:
         kept = out.get(BaseTag(rule.tag))
         if kept is None or rule.tag == _PIXEL_DATA:
             return
-        if isinstance(value := kept.value, bytes) and len(value) >= _SHORTEST_BULK:
+        if isinstance(value := kept.value, bytes) and len(value) >= SHORTEST_BULK:
             self._bulk.append(_Kept(out, rule, vr, value))
 
     def _names_somebody(self, item: Dataset) -> bool:

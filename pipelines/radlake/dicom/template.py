@@ -20,10 +20,12 @@ from pydicom import Dataset
 from radlake.dicom.reader import LAYOUT, LONG_FORM
 from radlake.dicom.scan import Span, file_meta_spans, sequence_end, spans
 from radlake.dicom.uids import transfer_syntax
+from radlake.dicom.values import first_text
 
 __all__ = ["Exemplar", "HeaderTemplate", "Match", "exemplar_of", "read_start", "varying_tags"]
 
 _TRANSFER_SYNTAX, _CHARSET, _PIXEL_DATA = 0x00020010, 0x00080005, 0x7FE00010
+_SERIES, _NUMBER = 0x0020000E, 0x00200013
 _UNDEFINED = 0xFFFFFFFF
 _HEADER_BYTES = 32 * 1024
 _ROOM = 1024  # by which a header may be longer than that of the exemplar
@@ -48,6 +50,14 @@ class Exemplar:
     @cached_property
     def elements(self) -> dict[int, Span]:
         return {span.tag: span for span in self.spans}
+
+    @cached_property
+    def series_uid(self) -> str:
+        return first_text(self.ds, _SERIES)
+
+    @cached_property
+    def instance_number(self) -> str:
+        return first_text(self.ds, _NUMBER)
 
     def whole(self, tag: int) -> bytes:
         """The bytes of an element."""

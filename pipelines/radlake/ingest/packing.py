@@ -7,8 +7,8 @@ through one small buffer. Every other one goes the full way: reader, walk, write
 from __future__ import annotations
 
 import mmap
-from collections import ChainMap, Counter
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +20,6 @@ from radlake.deidentify import Deidentifier, Person
 from radlake.deidentify.template import Treated, TreatedTemplate, Unfit
 from radlake.dicom.part10 import read_instance
 from radlake.dicom.template import HeaderTemplate
-from radlake.dicom.values import first_text
 from radlake.dicom.writer import Encoded, encode_parts
 from radlake.errors import IdentifierLeak, PrivacyError, QuarantineError, SourceMissing, TransientError
 from radlake.ingest.fields import Fields, field_of, fields_of
@@ -38,7 +37,6 @@ _LONG_UID = 16
 _FRAGMENTS = 64 << 20  # encapsulated pixel data that are read at once to be checked
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _MAPPED = 16 << 20  # bytes of a mapped file that may be in memory
-_STUDY = 0x0020000D
 
 
 @dataclass(slots=True)
@@ -49,11 +47,13 @@ class Packed:
     ----------
     columns : dict
         The columns of dicom.instance that are read from its header.
+    fields : callable
+        Gives the fields of its header: only those of a series' first instance are needed.
     """
 
     item: Readable
     columns: dict[str, Any]
-    fields: Fields
+    fields: Callable[[], Fields]
     pixel_offset: int | None
     digest: str = ""
 
@@ -67,13 +67,23 @@ class _Made(NamedTuple):
 
 
 class _Learnt(NamedTuple):
-    """What a template's exemplar became: its constant fields, those of them that changing columns read too, columns."""
+    """What a template's exemplar became.
+
+    Attributes
+    ----------
+    columns : dict
+        Of its row.
+    changing : InstanceColumns
+        Those of them that other instances have otherwise.
+    read, beside
+        What they are read from: attributes that vary, and fields that do not.
+    """
 
     treated: TreatedTemplate
-    constant: dict[int, tuple[bytes, bytes]]
-    beside: dict[int, tuple[bytes, bytes]]
     columns: dict[str, Any]
     changing: InstanceColumns
+    read: frozenset[int]
+    beside: dict[int, tuple[bytes, bytes]]
 
 
 class Packing:
@@ -122,7 +132,7 @@ class Packing:
 
     def _made(self, item: Readable) -> tuple[str, Iterator[bytes | memoryview]] | None:
         made = self._by_template(item) or self._in_full(item)
-        _last_look(made.head, item)
+        _last_look(made.head, item, study_uid=self._job.study_uid)
         name = f"{made.packed.columns['sop_instance_uid']}.dcm"
         before = self.packed.get(name) or self._job.stored.get(item.sop_uid)
         if item.has_twin or before is not None:
@@ -149,7 +159,8 @@ class Packing:
         encoded = self._treated(ds, item)
         item.source_digest = item.source_digest or digest_of_file(item.file.path)
         fields = fields_of(encoded.head)
-        packed = Packed(item, InstanceColumns().of(fields), fields, len(encoded.head) if encoded.pixels else None)
+        offset = len(encoded.head) if encoded.pixels else None
+        packed = Packed(item, InstanceColumns().of(fields), lambda: fields, offset)
         return _Made(encoded.head, _pieces(encoded), packed)
 
     def _treated(self, ds: Dataset, item: Readable) -> Encoded:
@@ -158,7 +169,7 @@ class Packing:
             ds, person=self._person, hospital_id=self._job.hospital_id, decision=item.file.decision
         )
         encoded = encode_parts(done.ds)
-        if id(item.header) in self._exemplars and not done.are_pixels_cleaned:
+        if not item.matched and id(item.header) in self._exemplars and not done.are_pixels_cleaned:
             self._full[id(item.header)] = Treated(encoded.head, done.walk)
         return encoded
 
@@ -175,9 +186,10 @@ class Packing:
             self.ways[str(reason)] += 1
             return None
         self.ways["by template"] += 1
-        made = {tag: field_of(element) for tag, element in treated.elements.items() if element}
-        columns = learnt.columns | learnt.changing.of(learnt.beside | made)
-        return _Made(treated.head, pieces, Packed(item, columns, ChainMap(made, learnt.constant), len(treated.head)))
+        elements = treated.elements
+        fields = {tag: field_of(elements[tag]) for tag in learnt.read if elements[tag]}
+        columns = {**learnt.columns, **learnt.changing.of({**learnt.beside, **fields})}
+        return _Made(treated.head, pieces, Packed(item, columns, partial(fields_of, treated.head), len(treated.head)))
 
     def _learnt_from(self, template: HeaderTemplate) -> _Learnt:
         """What the exemplar of a template becomes; worked out once, also when it cannot be used."""
@@ -208,9 +220,8 @@ class Packing:
         made = TreatedTemplate(template, treated, scratch=scratch)
         fields = fields_of(treated.head)
         changing = InstanceColumns(made.tags)
-        constant = {tag: field for tag, field in fields.items() if tag not in made.tags}
-        beside = {tag: field for tag, field in constant.items() if tag in changing.tags}
-        return _Learnt(made, constant, beside, InstanceColumns().of(fields), changing)
+        beside = {tag: fields[tag] for tag in changing.tags - made.tags if tag in fields}
+        return _Learnt(made, InstanceColumns().of(fields), changing, changing.tags & made.tags, beside)
 
     def _copied(self, item: Readable, head: bytes) -> Iterator[bytes | memoryview]:
         """The pieces of an instance by template: its header, and the pixels as they lie in the file."""
@@ -282,7 +293,7 @@ def _digest(pieces: Iterator[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
-def _last_look(written: bytes, item: Readable) -> None:
+def _last_look(written: bytes, item: Readable, *, study_uid: str) -> None:
     """Search what will be written for the original UIDs: independent of the rules that should have replaced them.
 
     UIDs only: they are long enough never to be found by chance, and one that is found means that a rule is broken.
@@ -293,7 +304,7 @@ def _last_look(written: bytes, item: Readable) -> None:
         The run stops, whatever else is under way.
     """
     for keyword, uid in (
-        ("StudyInstanceUID", first_text(item.header, _STUDY)),
+        ("StudyInstanceUID", study_uid),
         ("SeriesInstanceUID", item.series_uid),
         ("SOPInstanceUID", item.sop_uid),
     ):

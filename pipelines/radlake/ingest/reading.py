@@ -16,7 +16,7 @@ from pydicom import Dataset
 from radlake.deidentify.elements import dataset
 from radlake.deidentify.template import may_vary, needs_whole
 from radlake.dicom.part10 import read_instance
-from radlake.dicom.template import Exemplar, HeaderTemplate, exemplar_of, read_start, varying_tags
+from radlake.dicom.template import Exemplar, HeaderTemplate, Match, exemplar_of, read_start, varying_tags
 from radlake.dicom.uids import is_uid
 from radlake.dicom.values import first_text
 from radlake.errors import QuarantineError, SourceMissing
@@ -65,16 +65,13 @@ class Readable:
 
     file: SourceFile
     header: Dataset
+    series_uid: str
     sop_uid: str
     number: float
     matched: Matched | None = None
     ds: Dataset | None = None
     source_digest: str = ""
     has_twin: bool = False
-
-    @property
-    def series_uid(self) -> str:
-        return first_text(self.header, _SERIES)
 
 
 @dataclass
@@ -126,6 +123,8 @@ class _Reader:
                 found.gone.append(file)
             except Exception as exc:  # one bad instance never fails a study
                 found.refused.append(Refused(file, self._sop_uid, unexpected(exc)))
+        for item in found.readable:
+            self._renew(item)
         return found
 
     def _read(self, file: SourceFile) -> None:
@@ -162,24 +161,10 @@ class _Reader:
         start, n_bytes = read_start(file.path, n_bytes=self._templates[0].n_bytes)
         for place, template in enumerate(self._templates):
             match = template.match(start, n_bytes)
-            if match is None:
-                continue
-            if place:
-                self._templates.insert(0, self._templates.pop(place))
-            values = dict(zip(template.tags, match.values, strict=True))
-            sop_uid = values[_SOP_INSTANCE].rstrip(b"\0 ").decode("ascii", "replace")
-            if not is_uid(sop_uid):
-                return None
-            number = values.get(_NUMBER)
-            header = template.exemplar.ds
-            digest = xxhash.xxh3_64_intdigest(start[: match.pixels_at])
-            return Readable(
-                file=file,
-                header=header,
-                sop_uid=sop_uid,
-                number=_number(first_text(header, _NUMBER) if number is None else number.decode("ascii", "replace")),
-                matched=Matched(template, match.values, match.pixels_at, n_bytes, digest),
-            )
+            if match is not None:
+                if place:
+                    self._templates.insert(0, self._templates.pop(place))
+                return _by_template(file, template, match, start, n_bytes)
         return None
 
     def _read_in_full(self, file: SourceFile) -> Readable:
@@ -192,11 +177,12 @@ class _Reader:
         item = Readable(
             file=file,
             header=header,
+            series_uid=first_text(ds, _SERIES),
             sop_uid=self._sop_uid,
             number=_number(first_text(ds, _NUMBER)),
         )
-        if self._use_templates and file.decision is None:
-            self._learn(item)
+        if self._use_templates and file.decision is None and self._has_learnt(item):
+            return self._matched(file) or item
         if self._n_kept < _MOST_KEPT:
             item.ds = ds
             self._n_kept += 1
@@ -204,20 +190,57 @@ class _Reader:
             item.header = dataset({tag: elem for tag, elem in header._dict.items() if tag >> 16 in _GROUPS})
         return item
 
-    def _learn(self, item: Readable) -> None:
-        """Compare the header with those read before it, and make a template of what they have in common."""
+    def _renew(self, item: Readable) -> None:
+        """Match an early instance again with the template that replaced its own, so that fewer have to be learnt."""
+        matched = item.matched
+        if matched is None or matched.template in self._templates:
+            return
+        for template in self._templates:
+            if template.exemplar is matched.template.exemplar:
+                start, n_bytes = read_start(item.file.path, n_bytes=template.n_bytes)
+                match = template.match(start, n_bytes)
+                renewed = _by_template(item.file, template, match, start, n_bytes) if match else None
+                if renewed is not None and renewed.sop_uid == item.sop_uid:
+                    item.matched = renewed.matched
+
+    def _has_learnt(self, item: Readable) -> bool:
+        """Compare the header with those read before it; whether a template of what they have in common came of it."""
         others = self._exemplars.setdefault(item.series_uid, [])
         exemplar = exemplar_of(item.file.path, item.header)
         if exemplar is None:
-            return
+            return False
         for other in others:
             template = _template_of(other, exemplar, self._templates)
             if template is not None:
                 self._templates = [template, *(one for one in self._templates if one.exemplar is not other)]
                 del self._templates[_MOST_TEMPLATES:]
-                return
+                return True
         if len(others) < _MOST_EXEMPLARS:
             others.append(exemplar)
+        return False
+
+
+def _by_template(
+    file: SourceFile, template: HeaderTemplate, match: Match, start: bytes, n_bytes: int
+) -> Readable | None:
+    sop_uid = match.values[template.tags.index(_SOP_INSTANCE)].rstrip(b"\0 ").decode("ascii", "replace")
+    if not is_uid(sop_uid):
+        return None
+    exemplar = template.exemplar
+    if _NUMBER in template.varying:
+        number = match.values[template.tags.index(_NUMBER)].decode("ascii", "replace")
+    else:
+        number = exemplar.instance_number
+    return Readable(
+        file=file,
+        header=exemplar.ds,
+        series_uid=exemplar.series_uid,
+        sop_uid=sop_uid,
+        number=_number(number),
+        matched=Matched(
+            template, match.values, match.pixels_at, n_bytes, xxhash.xxh3_64_intdigest(start[: match.pixels_at])
+        ),
+    )
 
 
 def _template_of(one: Exemplar, other: Exemplar, known: Sequence[HeaderTemplate]) -> HeaderTemplate | None:

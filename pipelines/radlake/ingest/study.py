@@ -111,7 +111,7 @@ class _Study:
             return self._outcome(ways=packing.ways)
         instances = [row for one in done for row in one.instances]
         study = rows.study_row(
-            done[0].head.fields,
+            done[0].head.fields(),
             place=place,
             facts=classify_exam([members[0].header for members in by_series.values()]),
             age_years=next((age for header in self._distinct if (age := rows.age_in_years(header)) is not None), None),
@@ -152,7 +152,7 @@ class _Study:
             self._stored[sop_uid] = StoredInstance(digest=member.digest, source_digest=made.item.source_digest)
             self._uids.append((sop_uid, made.columns["sop_instance_uid"]))
         head = packing.packed[packed.members[0].name]
-        return _Series(rows.series_row(head.fields, place=here, packed=packed), instances, head)
+        return _Series(rows.series_row(head.fields(), place=here, packed=packed), instances, head)
 
     def _study_at(self, person: Person) -> datetime | None:
         """The shifted time of the study."""

@@ -64,10 +64,11 @@ class StoredZip:
         start = self._file.tell()
         header_bytes = 30 + len(name)
         crc, length, digest, checksum = 0, 0, xxhash.xxh3_128(), isal_zlib.crc32
-        self._write(bytes(header_bytes))
+        room = bytes(header_bytes)  # for the local header, which can only be written at the end
         try:
             for piece in pieces:
-                self._write(piece)
+                self._write(b"".join((room, piece)) if room else piece)
+                room = b""
                 crc = checksum(piece, crc)
                 digest.update(piece)
                 length += len(piece)
@@ -75,6 +76,8 @@ class StoredZip:
             self._file.seek(start)
             self._file.truncate()
             raise
+        if room:
+            self._write(room)
         if length >= self._limit_32:
             self._shift(start + header_bytes, length)
             header_bytes += _ZIP64_EXTRA
