@@ -15,7 +15,7 @@ from radlake.config import Settings
 from radlake.ingest import HarvestSummary, harvest_folder
 from support import killed_harvest
 from support.dicom import ct_study, image_study, write
-from support.lakes import picture, settings_of, states
+from support.lakes import leads_back, picture, settings_of, states
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,7 @@ def test_killed_and_run_again(point: str, archive: Path, uninterrupted: Settings
     harvest(settings, archive)
     assert picture(settings) == picture(uninterrupted)
     assert states(settings) == states(uninterrupted)
+    assert leads_back(settings) == leads_back(uninterrupted)
     assert not list((settings.restricted / "staged").rglob("*.parquet"))
 
 

@@ -51,3 +51,21 @@ def states(settings: Settings) -> dict[str, tuple[str, str]]:
         }
     finally:
         ledger.close()
+
+
+def leads_back(settings: Settings) -> list[tuple[Any, ...]]:
+    """What the vault tells of every stored study, in a fixed order."""
+    from radlake.lake.ledger import Ledger
+    from radlake.lake.vault import VaultRows
+    from radlake.vault import lake_keys, open_record
+
+    ledger, keys = Ledger(settings.ledger), lake_keys(settings)
+    try:
+        rows = VaultRows(ledger).page(after="", limit=10_000)
+    finally:
+        ledger.close()
+    return sorted(
+        (row["lake_study_uid"], record.study, record.series, record.instances, str(record.identity))
+        for row in rows
+        for record in [open_record(keys, row)]
+    )

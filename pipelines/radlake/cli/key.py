@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from radlake.cli._lake import existing_lake
 from radlake.cli.vault import By, Json, Why, opened
 from radlake.config import Settings, resolve_secret
 from radlake.deidentify import KeyRing
@@ -59,6 +60,7 @@ def verify(
 ) -> None:
     """Tell whether the key is the key of this lake, and whether a backup holds it."""
     settings: Settings = ctx.obj
+    existing_lake(settings)
     keys = lake_keys(settings)
     ledger = Ledger(settings.ledger)
     try:
@@ -138,6 +140,7 @@ def import_backup(
 ) -> None:
     """Bring the root key back from a backup, when its file is lost; it must be the key of this lake."""
     settings: Settings = ctx.obj
+    existing_lake(settings)
     kind, _, name = settings.key.partition(":")
     if kind != "file":
         raise ConfigInvalid(path=settings.key, problems=["only a key in a file can be brought back here"])

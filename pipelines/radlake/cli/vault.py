@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from radlake.cli._answers import show_table
+from radlake.cli._lake import existing_lake
 from radlake.config import Settings
 from radlake.machine import utc_now
 from radlake.vault import Answer, Found, Reason, StudyRecord, Vault
@@ -35,6 +36,7 @@ _LABELS = {
 @contextmanager
 def opened(settings: Settings) -> Iterator[Vault]:
     """The vault of the lake, closed afterwards."""
+    existing_lake(settings)
     vault = Vault(settings, clock=utc_now)
     try:
         yield vault
