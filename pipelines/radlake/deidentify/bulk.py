@@ -15,6 +15,8 @@ __all__ = ["fits", "without_text"]
 
 _ICC_PROFILE = 0x00282000
 _BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "UV": 8, "SV": 8, "FL": 4, "FD": 8, "AT": 4}
+_SHORTEST_TEXT = 16  # bytes; numbers as long are hardly ever printable by chance
+_PRINTABLE = bytes(set(range(0x20, 0x100)) - {0x7F})
 _ICC_HEADER = 128
 # Types of tags that compute colours (ICC.1 10), all others are text, dates, device names and private data.
 _ICC_COLOURS = frozenset(
@@ -23,17 +25,29 @@ _ICC_COLOURS = frozenset(
 
 
 def fits(tag: int, vr: str, value: bytes) -> bool:
-    """Whether numbers are whole and not more than the attribute may have; anything fits into bulk data.
+    """Whether numbers are whole, not more than the attribute may have, and no text.
 
     >>> fits(0x00280010, "US", bytes(2)), fits(0x00280010, "US", b"ZY12736053"), fits(0x00280010, "US", b"")
     (True, False, True)
     """
+    if len(value) >= _SHORTEST_TEXT and _is_text(value):
+        return False
     size = _BYTES.get(vr.split(" ")[0])
     if size is None or " or OW" in vr:
         return True
     count, rest = divmod(len(value), size)
     most = _most(tag)
     return rest == 0 and (most is None or count <= most)
+
+
+def _is_text(value: bytes) -> bool:
+    text = value.strip(b" \0")
+    if not text or text.translate(None, _PRINTABLE):
+        return False
+    try:
+        return text.isascii() or bool(text.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ import yaml
 from pydicom.datadict import tag_for_keyword
 
 from radlake.deidentify.pinyin import romanised, spelled
+from radlake.deidentify.terms import term_of
 from radlake.errors import ConfigInvalid
 from radlake.resources import schemas_root
 from radlake.vocab import clean_description, manufacturer_group
@@ -30,9 +31,9 @@ _LONG = 6  # characters; a shorter identifier may stand within a word by chance
 _LONG_PART = 9  # letters of a part of a name
 _SHORT_NUMBER = 5  # digits of a number that has letters too
 _SHORTEST_WHOLE = 3  # characters
-_MIN_INITIALS = 3
-_MIN_RAW = 4  # bytes
-_SPELT = frozenset(["name", "id", "text"])
+_MIN_INITIALS = 4
+_MIN_RAW, _MIN_RAW_OF_MUCH = 4, 8  # bytes
+_MUCH = 4096  # bytes
 _MONTHS = [
     "january",
     "february",
@@ -51,6 +52,7 @@ _MONTHS = [
 _MARKS = " \t\r\n\f^=,._-/()[]{}:;'\"·"
 _FOLD = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
 _MARK_BYTES = _MARKS.replace("·", "").encode("ascii")
+_MARKS_IN_BYTES = _MARK_BYTES + b"\0"
 _MARK_TABLE = {ord(mark): None for mark in _MARKS}
 # What devices, phantoms and earlier de-identification write in place of a name.
 _NOBODY = frozenset(
@@ -85,7 +87,7 @@ class Identities:
     numbers : frozenset of bytes
         Numbers that a numeric value may equal.
     raw : tuple of bytes
-        What was told, in the encodings of Chinese archives: for values that are no text.
+        All of it in the encodings of Chinese archives, for values that are no text.
     """
 
     needles: tuple[bytes, ...]
@@ -113,9 +115,10 @@ class Identities:
         )
 
     def is_in_bytes(self, value: bytes) -> bool:
-        """Whether bytes that are no text spell a name or a number."""
-        lower = value.lower()
-        return any(told in lower for told in self.raw)
+        """Whether bytes that are no text spell a name or a number; a short one is in much data by chance."""
+        shortest = _MIN_RAW if len(value) <= _MUCH else _MIN_RAW_OF_MUCH
+        plain = value.translate(_FOLD, _MARKS_IN_BYTES)
+        return any(told in plain for told in self.raw if len(told) >= shortest)
 
     def is_number(self, value: bytes) -> bool:
         """Whether a numeric value is an identifier: as a whole, because parts of numbers coincide by chance."""
@@ -150,7 +153,7 @@ def identities_from(values: frozenset[tuple[str, str]]) -> Identities:
         words=tuple(sorted(form.encode() for form in words)),
         wholes=frozenset(form.encode() for form in found - needles - words),
         numbers=frozenset(n.encode() for n in needles | words if n.isascii() and n.isdigit() and len(n) > _MIN_DIGITS),
-        raw=tuple(sorted({form for kind, text in values if kind in _SPELT for form in _encoded(text)})),
+        raw=tuple(sorted({raw for form in needles | words for raw in _encoded(form)})),
     )
 
 
@@ -223,21 +226,24 @@ def _telling(text: str, *, shortest: int = 0) -> set[str]:
     if len(folded) < (shortest or usual) or len(set(folded)) == 1 or folded.rstrip("0123456789") in _NOBODY:
         return set()
     if folded.isascii() and not folded.isdigit():
-        is_common = manufacturer_group(text) != "OTHER" or _fold(clean_description(text) or "") == folded
-        return set() if is_common else {folded}
+        return set() if _is_common(text, folded) else {folded}
     return {folded}
 
 
-def _encoded(text: str) -> set[bytes]:
-    """A name or number as bytes, in lower case, whole and in its groups."""
-    forms: set[bytes] = set()
-    for group in text.split("="):
-        spelt = {group, group.replace("^", " "), group.replace("^", "")}
-        for form in spelt:
-            if _telling(form):
-                for codec in ("utf-8", "gb18030", "utf-16-le", "utf-16-be"):
-                    forms.add(form.lower().encode(codec, "replace"))
-    return {form for form in forms if len(form) >= _MIN_RAW}
+def _is_common(text: str, folded: str) -> bool:
+    """Whether a text is a vendor, words of the procedure vocabulary, or words of a device: a station is named so."""
+    return (
+        manufacturer_group(text) != "OTHER"
+        or _fold(clean_description(text) or "") == folded
+        or (term_of("device_model", text) == text and not any(char.isdigit() for char in text))
+    )
+
+
+def _encoded(form: str) -> set[bytes]:
+    """A folded form as bytes; UTF-16 without its zeros is ASCII."""
+    codecs = ("utf-8",) if form.isascii() else ("utf-8", "gb18030", "utf-16-le", "utf-16-be")
+    encoded = (form.encode(codec, "replace").translate(_FOLD, _MARKS_IN_BYTES) for codec in codecs)
+    return {raw for raw in encoded if len(raw) >= _MIN_RAW}
 
 
 def _fold(text: str) -> str:

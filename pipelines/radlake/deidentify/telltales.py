@@ -28,6 +28,7 @@ _BETRAYING = re.compile(
     | (?<![\d.])(?:(?:10|127)(?=(?:\.\d){0,2}\.\d\d)\.\d+|172\.(?:1[6-9]|2\d|3[01])|192\.168)(?:\.\d{1,3}){2}(?![\d.])
     | HOSPITAL | YIYUAN | YISHENG | BINGQU | \bKESHI | \bCLINIC\b | \bINFIRMARY | \bUNIVERSITY | \bINSTITUTE\b
     | \bMEDICAL\s(?:CENT|COLLEGE|SCHOOL) | \bPEOPLE'?S\b | \b(?:WARD|BED|ROOM)[\s#:.-]*\d
+    | \b(?:ROAD|STREET|AVENUE|DISTRICT|PROVINCE)\b
     | \b(?:DR|PROF|MRS|MISS)\.\s?[A-Z] | \bPROFESSOR\b | \bPATIENT\s?(?:ID|NAME)\b
     | \b(?:QQ|WX|WECHAT|WEIXIN|WXID|TEL|PHONE|MOBILE|FAX|MRN|SSN)\b\s?[:#_=]?\s?\d | \bWXID_
     """,

@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
+from radlake.deidentify.telltales import betrays_somebody
 from radlake.resources import schemas_root
 from radlake.vocab import body_part_term, manufacturer_group
 
 __all__ = ["VOCABULARIES", "registered_schemes", "term_of"]
 
-_WORD = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
-_DESIGNATION = re.compile(r"[A-Za-z]{0,4}\d{1,4}[A-Za-z]{0,3}(?:\d{1,2}[A-Za-z]{0,2})?|\d{1,2}\.\d{1,2}T?")
+_DESIGNATION = re.compile(r"[A-Za-z]{0,3}\d{1,4}[A-Za-z]{0,3}(?:\d{1,2}[A-Za-z]{0,2})?|\d{1,2}\.\d{1,2}T?")
 _LOCAL_SCHEME = "99LOCAL"
 
 
@@ -48,14 +48,11 @@ def _vendor(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _device_model(text: str) -> str | None:
     words = re.findall(r"[^\W_]+(?:\.\d+T?)?", text)
-    kept = [word for word in words if _is_of_model(word)]
+    if betrays_somebody(text):  # then no digits of it either
+        kept = [word for word in words if word.casefold() in _model_words()]
+    else:
+        kept = [word for word in words if word.casefold() in _model_words() or _DESIGNATION.fullmatch(word)]
     return text if words and kept == words and text.isascii() else " ".join(kept) or None
-
-
-def _is_of_model(word: str) -> bool:
-    if not word.isascii():
-        return False
-    return word.casefold() in _model_words() or _DESIGNATION.fullmatch(word) is not None
 
 
 def _coding_scheme(text: str) -> str:

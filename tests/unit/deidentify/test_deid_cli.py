@@ -44,7 +44,7 @@ def test_diff_names_what_changes() -> None:
         ("00181030", "reduced to vocabulary words"),
         ("EthnicGroups", "removed"),
         ("BodyPartExamined", "terms of the vocabulary body_part"),
-        ("Laterality", "L, R"),
+        ("Laterality", "B, L, R, U"),
         ("00091001", "Private attributes"),
         ("60023000", "Overlays"),
         ("0008FFF1", "does not know"),
