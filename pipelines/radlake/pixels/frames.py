@@ -16,7 +16,6 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -31,6 +30,7 @@ from pydicom.uid import (
 
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, transfer_syntax
 from radlake.dicom.values import first_text, number
+from radlake.pixels.lossless import CODECS, PixelFormat, encode_frame
 
 __all__ = ["Array", "Encoded", "Layout", "NotDecodable", "encode_frames", "layout_of", "read_frames", "syntax_of"]
 
@@ -288,24 +288,24 @@ def _source(ds: Dataset, layout: Layout) -> Dataset:
 
 def _compressed(frame: Array, layout: Layout) -> bytes:
     """One frame, compressed without loss."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if layout.syntax == HTJ2KLossless:
-                import imagecodecs
-
-                return bytes(cast(Any, imagecodecs.htj2k_encode(np.ascontiguousarray(frame))))
-            return get_encoder(layout.syntax).encode(
-                np.ascontiguousarray(frame.astype(layout.dtype, copy=False)),
-                rows=layout.rows,
-                columns=layout.columns,
-                number_of_frames=1,
-                samples_per_pixel=layout.samples,
-                bits_allocated=layout.bits_allocated,
-                bits_stored=layout.bits_stored,
-                pixel_representation=int(layout.is_signed),
-                photometric_interpretation=layout.photometric,
-                planar_configuration=0,
-            )
-    except Exception as exc:
-        raise _NotEncodable from exc
+    form = PixelFormat(
+        rows=layout.rows,
+        columns=layout.columns,
+        samples=layout.samples,
+        bits_allocated=layout.bits_allocated,
+        bits_stored=layout.bits_stored,
+        high_bit=layout.bits_stored - 1,
+        is_signed=layout.is_signed,
+        photometric="RGB" if layout.photometric == "YBR_RCT" else layout.photometric,
+        is_by_plane=False,
+    )
+    codec = next(codec for codec in CODECS.values() if codec.transfer_syntax_uid == layout.syntax)
+    stream = None
+    if codec.reason_against(form) is None:
+        try:
+            stream = encode_frame(form.frame(frame.astype(layout.dtype, copy=False)), form=form, codec=codec)
+        except Exception as exc:
+            raise _NotEncodable from exc
+    if stream is None:
+        raise _NotEncodable
+    return stream
