@@ -32,6 +32,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from radlake.dicom.part10 import encode_parts
+
 __all__ = [
     "SOP_CLASSES",
     "bare_bytes",
@@ -39,6 +41,7 @@ __all__ = [
     "ct_study",
     "dicom_bytes",
     "encapsulated",
+    "encode_located",
     "image_study",
     "mr_study",
     "pdf_document",
@@ -397,3 +400,9 @@ def _with(ds: Dataset, attributes: dict[str, Any]) -> Dataset:
     for keyword, value in attributes.items():
         setattr(ds, keyword, value)
     return ds
+
+
+def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
+    """Canonical bytes, and where in them the value of the pixel data begins."""
+    parts = encode_parts(ds)
+    return b"".join(parts), len(parts.head) if parts.pixels else None

@@ -13,11 +13,11 @@ from pydicom import Dataset
 from pydicom.pixels import pixel_array
 
 from radlake.config import Settings
-from radlake.dicom.part10 import encode_located, read_bytes
+from radlake.dicom.part10 import read_bytes
 from radlake.lake import Lake
 from radlake.recompress.instance import Member
 from radlake.recompress.series import SeriesJob
-from support.dicom import dicom_bytes
+from support.dicom import dicom_bytes, encode_located
 from support.lakes import settings_of
 
 __all__ = ["members_of", "pixels", "stored_series"]

@@ -32,7 +32,6 @@ __all__ = [
     "NotDicom",
     "add_notes",
     "encode_instance",
-    "encode_located",
     "encode_parts",
     "notes",
     "read_bytes",
@@ -141,12 +140,6 @@ def read_header(path: Path) -> Header:
             return _header_from_bytes(data + file.read())
     except OSError as exc:
         raise SourceMissing(path=f"A file ({exc.strerror})") from exc  # a path may name a patient
-
-
-def encode_located(ds: Dataset) -> tuple[bytes, int | None]:
-    """Canonical bytes, and where in them the value of the pixel data begins."""
-    parts = encode_parts(ds)
-    return b"".join(parts), len(parts.head) if parts.pixels else None
 
 
 def encode_instance(ds: Dataset) -> bytes:

@@ -23,13 +23,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from radlake.dicom.part10 import encode_instance, encode_located, read_bytes
+from radlake.dicom.part10 import encode_instance, read_bytes
 from radlake.dicom.writer import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from radlake.errors import QuarantineError
 from support.dicom import (
     compressed,
     ct_study,
     dicom_bytes,
+    encode_located,
     image_study,
     pdf_document,
     presentation_state,
