@@ -103,7 +103,7 @@ def _bytes(folder: Path) -> int:
 
 def _radlake(archive: Path, codec: str, out: Path) -> Callable[[], Done]:
     from radlake.config import Settings
-    from radlake.dicom.part10 import encode_located, read_instance
+    from radlake.dicom.part10 import encode_parts, read_instance
     from radlake.lake import Lake
     from radlake.recompress.instance import Member
     from radlake.recompress.series import SeriesJob, recompress_series
@@ -113,14 +113,14 @@ def _radlake(archive: Path, codec: str, out: Path) -> Callable[[], Done]:
     jobs = []
     for number, path in enumerate(sorted(archive.iterdir())):
         ds = read_instance(path)
-        data, pixel_offset = encode_located(ds)
-        packed = objects.pack_series(f"h/s/{number}", [("1.dcm", data)])
+        parts = encode_parts(ds)
+        packed = objects.pack_series(f"h/s/{number}", [("1.dcm", b"".join(parts))])
         member = Member(
             sop_instance_uid="1",
             modality=str(ds.Modality),
             offset=packed.members[0].offset,
-            n_bytes=len(data),
-            pixel_offset=pixel_offset,
+            n_bytes=packed.members[0].length,
+            pixel_offset=len(parts.head),
             digest=packed.members[0].digest,
             transfer_syntax_uid=str(ds.file_meta.TransferSyntaxUID),
             photometric_interpretation=str(ds.PhotometricInterpretation),
