@@ -363,7 +363,8 @@ def test_mutated_bytes_neither_hang_nor_crash_nor_leak(tmp_path: Path, port: int
         until = time.monotonic() + 5
         while time.monotonic() < until and (threading.active_count() > n_threads or n_handles() > n_open):
             time.sleep(0.02)
-        assert (threading.active_count(), n_handles()) == (n_threads, n_open)
+        assert threading.active_count() <= n_threads
+        assert n_handles() <= n_open
         assert list((tmp_path / "study").glob(".*")) == []
         assoc = associated(port)
         assert stored(assoc, SLICES[2]) == 0

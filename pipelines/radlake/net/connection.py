@@ -1,6 +1,6 @@
 """A TCP connection under an association: bytes in and out, with an end to every wait.
 
-One buffer of fixed size serves the whole connection: what arrives is handed on as a view of it. What the bytes mean is
+One buffer of fixed size serves the whole connection: what arrives is handed on as views of it. What the bytes mean is
 in `upper_layer`.
 """
 
@@ -15,7 +15,8 @@ from typing import NoReturn
 
 __all__ = ["AssociationLost", "Connection", "open_socket"]
 
-_BUFFER = 262_144
+_BUFFER = 1 << 20
+_LITTLE = 65_536  # with less room than that the buffer counts as full
 _PACE = 131_072  # bytes that must arrive within the time limit, unless the exchange goes on
 _CLOSING_SECONDS = 5.0
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -50,7 +51,7 @@ class Connection:
     Parameters
     ----------
     timeout : float
-        Seconds within which something must arrive; and 128 KiB, unless `restart_clock` is called before. So neither a
+        Seconds within which something must arrive; and 128 KiB, unless the next exchange begins before. So neither a
         silent peer nor one that sends a byte now and then holds the connection.
     farewell : bytes
         Said to a peer that exceeds it.
@@ -62,7 +63,7 @@ class Connection:
         self._farewell = farewell
         self._view = memoryview(bytearray(_BUFFER))
         self._begin = self._end = 0  # what arrived and is not taken yet
-        self.restart_clock()
+        self.next_exchange()
 
     @property
     def timeout(self) -> float:
@@ -77,25 +78,36 @@ class Connection:
     def peer_host(self) -> str:
         return str(self._sock.getpeername()[0])
 
-    def restart_clock(self) -> None:
-        """The exchange goes on: the peer gets its full time again."""
-        self._n_in_pace, self._pace_began = 0, time.monotonic()
+    def next_exchange(self) -> None:
+        """The peer gets its full time again, and nothing that was handed out is needed any more."""
+        self._restart_clock()
+        self.let_go()
+        if self._begin == self._end:
+            self._begin = self._end = 0
+
+    def let_go(self) -> None:
+        """What was handed out is not needed any more."""
+        self._is_held = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to let go."""
+        return _BUFFER - self._end < _LITTLE
 
     def take(self, n: int) -> memoryview:
-        """The next n bytes, at most 256 KiB; valid until the next call."""
+        """The next n bytes, at most 1 MiB; valid until the next call."""
         if self._begin + n > _BUFFER:
-            left = self._end - self._begin
-            self._view[:left] = self._view[self._begin : self._end]
-            self._begin, self._end = 0, left
+            self._begin_anew()
         while self._end - self._begin < n:
             self._receive()
         self._begin += n
         return self._view[self._begin - n : self._begin]
 
     def some(self, most: int) -> memoryview:
-        """What has arrived of the next bytes: one at least, `most` at most; valid until the next call."""
-        if self._begin == self._end:
+        """The next bytes, fewer than `most` where the buffer ends; valid until it is let go."""
+        while self._begin == self._end or (self._end - self._begin < most and not self.is_full):
             self._receive()
+        self._is_held = True
         begin = self._begin
         self._begin = min(self._end, begin + most)
         return self._view[begin : self._begin]
@@ -140,8 +152,8 @@ class Connection:
 
     def _receive(self) -> None:
         """Append to the buffer what has arrived, or the first that does."""
-        if self._begin == self._end:
-            self._begin = self._end = 0
+        if self._begin == self._end and self.is_full:
+            self._begin_anew()
         try:
             received = self._sock.recv_into(self._view[self._end :])
         except TimeoutError as exc:
@@ -154,13 +166,24 @@ class Connection:
         self._end += received
         self._n_in_pace += received
         if self._n_in_pace >= _PACE:
-            self.restart_clock()
+            self._restart_clock()
         elif time.monotonic() - self._pace_began > self._timeout:
             self.fail(f"sent only {self._n_in_pace} bytes in {self._timeout:g} s", self._farewell)
         if _QUICKACK is not None:
             # A sender with Nagle's algorithm waits 40 ms for this at every instance; the kernel forgets it each time.
             with suppress(OSError):
                 self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+    def _begin_anew(self) -> None:
+        """Go on at the front of the buffer; of a new one, should pieces of this one be held."""
+        left = self._view[self._begin : self._end]
+        if self._is_held:
+            self._view = memoryview(bytearray(_BUFFER))
+        self._view[: len(left)] = left
+        self._begin, self._end = 0, len(left)
+
+    def _restart_clock(self) -> None:
+        self._n_in_pace, self._pace_began = 0, time.monotonic()
 
     def _lost(self, exc: OSError) -> AssociationLost:
         self._sock.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from radlake.errors import RetrieveFailed, StoreFull
 from radlake.net.client import RetrieveResult
@@ -59,10 +59,10 @@ class Delivery:
         with self._changed:
             self._n_under_way += 1
 
-    def store(self, command: Command, fragments: Iterable[Fragment], *, transfer_syntax: str) -> int:
-        """Write one instance durably and return the status of the C-STORE response; uses the fragments up."""
+    def store(self, command: Command, data: Iterable[Sequence[Fragment]], *, transfer_syntax: str) -> int:
+        """Write one instance durably and return the status of the C-STORE response; uses the data up."""
         uid, is_new = str(command.get("AffectedSOPInstanceUID", "")), False
-        rest = iter(fragments)
+        rest = iter(data)
         status = _CANNOT_UNDERSTAND
         try:
             if is_file_name(uid):
@@ -81,16 +81,16 @@ class Delivery:
                 self.end(uid if status == SUCCESS else "", is_new=is_new)
         return status
 
-    def _write(self, command: Command, fragments: Iterable[Fragment], uid: str, transfer_syntax: str) -> bool:
+    def _write(self, command: Command, data: Iterator[Sequence[Fragment]], uid: str, transfer_syntax: str) -> bool:
         header = part10_header(
             sop_class_uid=str(command.get("AffectedSOPClassUID", "")),
             sop_instance_uid=uid,
             transfer_syntax=transfer_syntax,
         )
         with self.folder.draft() as draft:
-            draft.write(header)
-            for fragment in fragments:
-                draft.write(fragment)
+            draft.write(header, *next(data, ()))
+            for pieces in data:
+                draft.write(*pieces)
             return draft.keep_as(uid)
 
     def count(self, uid: str, *, is_new: bool) -> None:

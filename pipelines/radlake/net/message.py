@@ -213,7 +213,7 @@ def elements(data: bytes, *, is_implicit: bool = True, is_big_endian: bool = Fal
         at += length
 
 
-def value_of(data: bytes, wanted: int, *, is_implicit: bool, is_big_endian: bool = False) -> bytes:
+def value_of(data: bytes | memoryview, wanted: int, *, is_implicit: bool, is_big_endian: bool = False) -> bytes:
     """Value of a top-level element of a data set; empty when there is none.
 
     Raises
@@ -231,7 +231,7 @@ def value_of(data: bytes, wanted: int, *, is_implicit: bool, is_big_endian: bool
         return b""
     if at > len(data):
         raise MessageBroken("an element is longer than its data set")
-    return data[begin:at]
+    return bytes(data[begin:at])
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ class _Encoding:
         """Encoding of the items of an element: those of a UN are implicit (PS3.5 6.2.2, note 4)."""
         return _Encoding(True, False) if vr == b"UN" else self
 
-    def header(self, data: bytes, at: int) -> tuple[int, bytes, int, int]:
+    def header(self, data: bytes | memoryview, at: int) -> tuple[int, bytes, int, int]:
         """Tag, VR, value length, and where the value begins (PS3.5 7.1)."""
         implicit, explicit, long_length = _LAYOUTS[">" if self.is_big_endian else "<"]
         try:
@@ -256,7 +256,7 @@ class _Encoding:
         except struct.error as exc:
             raise MessageBroken("the data set ends inside an element") from exc
 
-    def after_sequence(self, data: bytes, at: int, *, depth: int = 0) -> int:
+    def after_sequence(self, data: bytes | memoryview, at: int, *, depth: int = 0) -> int:
         """Where a sequence of undefined length ends (PS3.5 7.5)."""
         if depth > _DEEPEST:
             raise MessageBroken("sequences lie too deep in each other")
@@ -268,7 +268,7 @@ class _Encoding:
                 raise MessageBroken("an element stands where an item was due")
             at = self._after_item(data, at, depth=depth) if length == _UNDEFINED else at + length
 
-    def _after_item(self, data: bytes, at: int, *, depth: int) -> int:
+    def _after_item(self, data: bytes | memoryview, at: int, *, depth: int) -> int:
         while True:
             tag, vr, length, at = self.header(data, at)
             if tag == _ITEM_END:

@@ -21,7 +21,6 @@ from radlake.log import get_logger
 from radlake.net.connection import AssociationLost
 from radlake.net.contexts import choose_transfer_syntax
 from radlake.net.delivery import Delivery
-from radlake.net.instance_files import Fragment
 from radlake.net.message import (
     SUCCESS,
     Command,
@@ -185,15 +184,15 @@ class _Server:
             raise AssociationLost("it sent something that is no instance")
 
     def _store(self, assoc: Association, context: Context, command: Command) -> int:
-        pieces = assoc.data_set()
-        head, study_uid = _begin(pieces, context=context)
+        data = assoc.data_set()
+        head = next(data)
+        study_uid = _study_uid(head, context=context)
         with _lock:
             delivery = self.awaited.get(study_uid)
             if delivery:
                 delivery.begin()
-        data = itertools.chain([head], pieces)
         if delivery:
-            return delivery.store(command, data, transfer_syntax=context.transfer_syntax)
+            return delivery.store(command, itertools.chain([head], data), transfer_syntax=context.transfer_syntax)
         for _ in data:
             pass
         log.warning("instance_refused", reason="its study is not awaited")
@@ -205,31 +204,18 @@ def _shut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _begin(pieces: Iterator[memoryview], *, context: Context) -> tuple[Fragment, str]:
-    """The first piece of a data set, or more where that is short, and the Study Instance UID that stands in it."""
-    head: Fragment = b""
-    n_tried = 0
-    for piece in pieces:
-        head = head + piece if head else piece
-        if len(head) >= 2 * n_tried:
-            n_tried = len(head)
-            study_uid = _study_uid(bytes(head), context=context)
-            if study_uid is not None or n_tried >= _HEAD_BYTES:
-                return head, study_uid or ""
-        head = bytes(head)
-    return head, _study_uid(bytes(head), context=context) or ""
-
-
-def _study_uid(head: bytes, *, context: Context) -> str | None:
-    """Study Instance UID of the beginning of a data set; empty when there is none, None when it does not go so far."""
+def _study_uid(pieces: list[memoryview], *, context: Context) -> str:
+    """Study Instance UID of the beginning of a data set; empty when it is not there."""
     encoding = transfer_syntax(context.transfer_syntax)
-    if encoding is None:
+    if encoding is None or not pieces:
         return ""
-    with suppress(MessageBroken, zlib.error):
-        if encoding.is_deflated:
-            head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, _HEAD_BYTES)
-        value = value_of(
-            head, _STUDY_INSTANCE_UID, is_implicit=encoding.is_implicit, is_big_endian=encoding.is_big_endian
-        )
-        return value.decode("latin-1").strip(" \0")
-    return None
+    for n_pieces in (1, len(pieces)):  # nearly always it is in the first
+        head = pieces[0] if n_pieces == 1 else b"".join(pieces)
+        with suppress(MessageBroken, zlib.error):
+            if encoding.is_deflated:
+                head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, _HEAD_BYTES)
+            value = value_of(
+                head, _STUDY_INSTANCE_UID, is_implicit=encoding.is_implicit, is_big_endian=encoding.is_big_endian
+            )
+            return value.decode("latin-1").strip(" \0")
+    return ""

@@ -39,6 +39,7 @@ __all__ = ["Association", "AssociationRefused", "AssociationReleased"]
 
 _COMMAND, _LAST = 1, 2  # of a fragment, PS3.8 E.2
 _LARGEST_COMMAND = 64 * 1024
+_MOST_PIECES = 256  # a system call takes 1024
 _LARGEST_ASSOCIATE = 256 * 1024
 _LARGEST_PDU = 64 * 1024 * 1024  # a length beyond this is not a PDU of a DICOM peer
 
@@ -190,7 +191,7 @@ class Association:
         ------
         AssociationReleased, AssociationLost
         """
-        self._connection.restart_clock()
+        self._connection.next_exchange()
         command, is_last, context_id = b"", 0, 0
         while not is_last:
             context_id, control, length = self._next_fragment()
@@ -200,32 +201,33 @@ class Association:
                 self._give_up("a command that does not end", Reason.INVALID_PARAMETER)
             command += self._connection.take(length)
             is_last = control & _LAST
-        self._connection.restart_clock()
+        self._connection.next_exchange()
         return context_id, command
 
-    def data_set(self) -> Iterator[memoryview]:
-        """The data set that belongs to the command just received, in pieces as they arrive.
+    def data_set(self) -> Iterator[list[memoryview]]:
+        """The data set that belongs to the command just received, some hundred kilobytes at a time.
 
-        Use each piece before you take the next: they share one buffer. It must be read to its end before the next
-        message.
+        Use the pieces of each list before you take the next: they share one buffer. It must be read to its end before
+        the next message.
         """
-        some, is_last = self._connection.some, 0
+        connection, pieces, is_last = self._connection, [], 0
         while not is_last:
             _, control, length = self._next_fragment()
             if control & _COMMAND:
                 self._give_up("a command came where a data set was due", Reason.UNEXPECTED_PDU)
             while length:
-                piece = some(length)
-                length -= len(piece)
-                yield piece
+                pieces.append(connection.some(length))
+                length -= len(pieces[-1])
+                if connection.is_full or len(pieces) == _MOST_PIECES:
+                    yield pieces
+                    connection.let_go()
+                    pieces = []
             is_last = control & _LAST
+        yield pieces
 
     def whole_data_set(self) -> bytes:
         """The same in one piece, for what is small."""
-        data = bytearray()
-        for piece in self.data_set():
-            data += piece
-        return bytes(data)
+        return b"".join(b"".join(pieces) for pieces in self.data_set())
 
     def is_readable(self, *, seconds: float) -> bool:
         """Whether something arrives within `seconds`."""
@@ -236,7 +238,7 @@ class Association:
         try:
             self._connection.hurry()
             self._connection.write(RELEASE_RQ)
-            self._connection.restart_clock()
+            self._connection.next_exchange()
             while (pdu := self._next_pdu())[0] != Kind.RELEASE_RP:
                 kind, length = pdu
                 if kind == Kind.RELEASE_RQ:  # both sides at once (PS3.8 7.2.2.7)

@@ -109,7 +109,7 @@ def delivered(
     for uid in uids:
         delivery.begin()
         command = {"AffectedSOPInstanceUID": uid, "AffectedSOPClassUID": "1.2"}
-        assert delivery.store(command, [b"data"], transfer_syntax="1.2.840.10008.1.2") == 0
+        assert delivery.store(command, [[b"data"]], transfer_syntax="1.2.840.10008.1.2") == 0
     response = {"NumberOfCompletedSuboperations": said, "NumberOfFailedSuboperations": failed, "Status": status}
     delivery.count_response(response)
     return delivery
@@ -146,7 +146,7 @@ def test_success_with_nothing_sent_is_a_failure(tmp_path: Path, due: set[str] | 
 def test_a_path_as_sop_instance_uid_goes_nowhere(tmp_path: Path) -> None:
     delivery = Delivery(InstanceFolder(tmp_path / "study"), due=None)
     delivery.begin()
-    read = iter([b"data", b"more"])
+    read = iter([[b"data"], [b"more"]])
     command = {"AffectedSOPInstanceUID": "../escaped", "AffectedSOPClassUID": "1.2"}
     assert delivery.store(command, read, transfer_syntax="1.2.840.10008.1.2") == 0xC000
     assert list(read) == [], "the data set must be read off the wire"

@@ -8,12 +8,14 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radlake.net.connection import AssociationLost, open_socket
+from radlake.net import connection
+from radlake.net.connection import AssociationLost, Connection, open_socket
 from radlake.net.pdu import MAX_PDU, RELEASE_RP, RELEASE_RQ, Proposal, Refusal, associate_rq, p_data
 from radlake.net.upper_layer import Association, AssociationRefused, AssociationReleased
 
@@ -219,7 +221,7 @@ def test_a_data_set_takes_no_more_memory_in_one_huge_pdu() -> None:
         assoc = request(sock)
         assert assoc.receive() == (1, b"command")
         tracemalloc.start()
-        assert sum(len(piece) for piece in assoc.data_set()) == size
+        assert sum(len(piece) for pieces in assoc.data_set() for piece in pieces) == size
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
         tracemalloc.stop()
         assoc.abort()
@@ -247,6 +249,56 @@ def test_the_network_may_cut_anywhere(sizes: list[int]) -> None:
         for _ in range(2):
             assert assoc.receive() == (1, b"command")
             assert assoc.whole_data_set() == b"data" * 50 + b"end"
+
+
+def test_no_piece_is_overwritten_while_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_BUFFER", 1024)
+    monkeypatch.setattr(connection, "_LITTLE", 256)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        line = Connection(ours, timeout=5, farewell=b"")
+        theirs.sendall(b"a" * 760)
+        held = [line.some(760)]
+        theirs.sendall(b"h" * 12)
+        assert bytes(line.take(6)) + bytes(line.take(6)) == b"h" * 12
+        assert line.is_full, "and all of it is taken"
+        theirs.sendall(b"b" * 900)
+        held.append(line.some(700))
+        assert b"".join(held) == b"a" * 760 + b"b" * 700
+        line.let_go()
+        theirs.sendall(b"c" * 100)
+        assert bytes(line.take(200)) + bytes(line.some(100)) == b"b" * 200 + b"c" * 100
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.sampled_from([0, 1, 50, 244, 500, 1000]) | st.integers(0, 1500), min_size=1, max_size=30),
+    cuts=st.lists(st.integers(1, 1100), min_size=1, max_size=60),
+)
+def test_data_sets_wind_through_a_small_buffer(lengths: list[int], cuts: list[int]) -> None:
+    contents = [bytes((n * 7 + k) % 256 for k in range(length)) for n, length in enumerate(lengths)]
+    message = p_data(1, 3, b"command")
+    for n, content in enumerate(contents):
+        message += p_data(1, 2 if n == len(contents) - 1 else 0, content)
+
+    def peer(sock: socket.socket) -> None:
+        stream = ACCEPT + message + message
+        for cut in cuts:
+            sock.sendall(stream[:cut])
+            stream = stream[cut:]
+        sock.sendall(stream)
+        while sock.recv(65536):
+            pass
+
+    with (
+        mock.patch.object(connection, "_BUFFER", 1024),
+        mock.patch.object(connection, "_LITTLE", 256),
+        talking_to(peer) as sock,
+    ):
+        assoc = request(sock)
+        for _ in range(2):
+            assert assoc.receive() == (1, b"command")
+            assert assoc.whole_data_set() == b"".join(contents)
 
 
 @settings(max_examples=60, deadline=None)
