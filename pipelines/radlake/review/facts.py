@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,8 +59,9 @@ class Facts:
 def facts_of(path: Path) -> Facts:
     """Read them from a header; of one that cannot be read nothing is known. The bytes behind a path never change."""
     try:
-        ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        return _facts(ds)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote values
+            return _facts(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS)))
     except Exception:  # whatever is broken in it: the reviewer sees that nothing is known
         return Facts()
 

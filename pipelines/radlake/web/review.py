@@ -29,7 +29,7 @@ from radlake.pixels import DecisionKind
 from radlake.review import Item, Queue, region_from_text, text_from_region
 from radlake.review.picture import PictureUnreadable, frame_png, proposed_regions
 from radlake.web.app import HEADERS, STATIC
-from radlake.web.i18n import language_from, load_words
+from radlake.web.i18n import Words, language_from, load_words
 from radlake.web.render import templates
 from radlake.web.server import listen
 
@@ -76,7 +76,7 @@ def create_review_app(queue: Queue, *, by: str, token: str, replay: Callable[[],
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
 
     def html(request: Request, template: str, *, status: int = 200, **context: Any) -> Response:
-        words = load_words(language_from(request.query_params.get("lang"), request.headers.get("accept-language", "")))
+        words = _words(request)
         root = request.scope["root_path"]
         asked = f"?lang={words.language}" if "lang" in request.query_params else ""
         text = (
@@ -149,8 +149,7 @@ def create_review_app(queue: Queue, *, by: str, token: str, replay: Callable[[],
         )
 
     def told(request: Request, exc: ReviewRefused, status: int) -> Response:
-        words = load_words(language_from(request.query_params.get("lang"), request.headers.get("accept-language", "")))
-        message = words(f"review.refused.{exc.facts['code']}")
+        message = _words(request)(f"review.refused.{exc.facts['code']}")
         if request.method == "GET" and not request.url.path.endswith((".png", "/text")):
             return html(request, "review_error.html", status=status, message=message)
         return JSONResponse({"message": message}, status)
@@ -164,8 +163,14 @@ def create_review_app(queue: Queue, *, by: str, token: str, replay: Callable[[],
         return told(request, ReviewRefused(code="hidden", what="", reason=""), 422)
 
     @app.exception_handler(RadlakeError)
-    def failed(_: Request, exc: RadlakeError) -> Response:
-        return JSONResponse({"message": str(exc)}, 503)
+    def failed(request: Request, exc: RadlakeError) -> Response:
+        message = _words(request).get(f"outcome.{type(exc).__name__}") or str(exc)
+        return JSONResponse({"message": message}, 503)
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, exc: Exception) -> Response:
+        get_logger().error("request_failed", error_class=type(exc).__name__)
+        return JSONResponse({"message": _words(request)("error.internal.title")}, 500)
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return _Gate(app, token=token)
@@ -250,10 +255,14 @@ def serve_review(
     with listen(host, port) as sock:
         announce(f"http://{host}:{sock.getsockname()[1]}/?token={token}")
         app = create_review_app(queue, by=by, token=token, replay=replay)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        config = uvicorn.Config(app, log_level="critical", access_log=False, server_header=False)
         get_logger().info("review_served", port=sock.getsockname()[1])
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[sock])
+
+
+def _words(request: Request) -> Words:
+    return load_words(language_from(request.query_params.get("lang"), request.headers.get("accept-language", "")))
 
 
 def _now() -> datetime:
