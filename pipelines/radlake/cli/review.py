@@ -6,19 +6,20 @@ import getpass
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from radlake.cli._lake import existing_lake
 from radlake.cli.hospitals import hospital_of_files
 from radlake.cli.tables import human_bytes, plain_table, summary_table, wide_console
 from radlake.config import Settings
 from radlake.ingest import HarvestSummary, replay_quarantine
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
+from radlake.machine import utc_now
 from radlake.pixels import DecisionKind, Region
 from radlake.review import Item, Queue, region_from_text, text_from_region
 from radlake.review.picture import can_show, frame_png, proposed_regions
@@ -36,8 +37,9 @@ PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port of the loo
 
 
 def _queue(settings: Settings) -> Queue:
+    lake = existing_lake(settings)
     ledger = Ledger(settings.ledger)
-    return Queue(ledger, Quarantine(ledger, settings.prepare_restricted() / "quarantine"), can_show=can_show)
+    return Queue(ledger, Quarantine(ledger, lake.quarantine), can_show=can_show)
 
 
 @app.callback()
@@ -130,7 +132,7 @@ def decide(
             typer.echo(f"{item.quarantine_id}  {item.facts.modality}  {_size(item)}")
         if not yes:
             typer.confirm(f"{decision.value} these {len(items)}?", abort=True)
-    queue.decide(items, kind=decision, regions=_regions(region or []), by=by, why=why, now=_now())
+    queue.decide(items, kind=decision, regions=_regions(region or []), by=by, why=why, now=utc_now())
     if not replay:
         typer.echo(f"{decision.value}: {len(items)}; `radlake review store` sends all that is decided on its way")
         return
@@ -142,7 +144,7 @@ def undo(ctx: typer.Context, quarantine_id: IdArgument, by: ByOption) -> None:
     """Undo a decision that was not stored yet."""
     queue = _queue(ctx.obj)
     item = queue.find(quarantine_id)
-    queue.undo([item.quarantine_id], by=by, now=_now())
+    queue.undo([item.quarantine_id], by=by, now=utc_now())
     typer.echo(f"{item.quarantine_id}: undone")
 
 
@@ -241,7 +243,3 @@ def _size(item: Item) -> str:
 
 def _login() -> str:
     return getpass.getuser()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

@@ -37,6 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("serve", "--port", "0"),
         ("quarantine", "list"),
         ("quarantine", "replay", "--all"),
+        ("review", "list"),
         ("tidy",),
         ("ref", "list"),
         ("ref", "defaults"),
