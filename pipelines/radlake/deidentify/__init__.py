@@ -11,5 +11,16 @@ from radlake.deidentify.keyfile import key_ring
 from radlake.deidentify.keys import KeyRing
 from radlake.deidentify.person import Person, identify_person
 from radlake.deidentify.profile import Profile, load_profile
+from radlake.deidentify.told import Told, identifiers_of
 
-__all__ = ["Deidentifier", "KeyRing", "Person", "Profile", "identify_person", "key_ring", "load_profile"]
+__all__ = [
+    "Deidentifier",
+    "KeyRing",
+    "Person",
+    "Profile",
+    "Told",
+    "identifiers_of",
+    "identify_person",
+    "key_ring",
+    "load_profile",
+]

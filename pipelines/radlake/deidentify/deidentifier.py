@@ -16,11 +16,13 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from radlake.deidentify.dates import OLDEST
+from radlake.deidentify.documents import cleaned_document
 from radlake.deidentify.elements import Element, canonical, dataset, raw_element, text_of
 from radlake.deidentify.keys import KeyRing
 from radlake.deidentify.markers import marker_elements
 from radlake.deidentify.person import Person
 from radlake.deidentify.profile import CLEAN_PIXEL_DATA, Action, Profile
+from radlake.deidentify.told import Told
 from radlake.deidentify.walk import Walk
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY
 from radlake.dicom.values import date_from_text
@@ -43,7 +45,6 @@ _REQUIRED_UIDS = {
     0x0020000E: "Series Instance UID",
 }
 _DOCUMENT = 0x00420011
-_DOCUMENT_CLASSES = "1.2.840.10008.5.1.4.1.1.104."
 _VOICE_CLASSES = frozenset(["1.2.840.10008.5.1.4.1.1.9.4.1", "1.2.840.10008.5.1.4.1.1.9.4.2"])
 
 
@@ -63,7 +64,13 @@ class Deidentifier:
         self._keys = keys
 
     def deidentify(
-        self, ds: Dataset, *, person: Person, hospital_id: str, decision: PixelDecision | None = None
+        self,
+        ds: Dataset,
+        *,
+        person: Person,
+        hospital_id: str,
+        decision: PixelDecision | None = None,
+        told: Told = frozenset(),
     ) -> Dataset:
         """A new data set that names nobody; pixels are bit-identical outside of what had to be masked.
 
@@ -77,6 +84,8 @@ class Deidentifier:
             From `identify_person`, of the whole study.
         decision : PixelDecision, optional
             Of a person who looked at the pixels: instead of judging them.
+        told : frozenset of (kind, text)
+            What the other data sets of the study tell (`identifiers_of`): it must not be readable in this one either.
 
         Raises
         ------
@@ -84,23 +93,32 @@ class Deidentifier:
             `media_directory`, `document_not_cleanable`, `pixel_risk`, `rejected_by_reviewer`, `uid_missing`,
             `charset_unknown`, or `deidentification_failed` with the class of the error: a value is never quoted.
         """
-        return self.treat(ds, person=person, hospital_id=hospital_id, decision=decision).ds
+        return self.treat(ds, person=person, hospital_id=hospital_id, decision=decision, told=told).ds
 
-    def walk(self, *, person: Person, hospital_id: str) -> Walk:
+    def walk(self, *, person: Person, hospital_id: str, told: Told = frozenset()) -> Walk:
         """A new walk over a data set of this person."""
-        return Walk(self._profile, self._keys, person=person, hospital_id=hospital_id)
+        return Walk(self._profile, self._keys, person=person, hospital_id=hospital_id, told=told)
 
     def treat(
-        self, ds: Dataset, *, person: Person, hospital_id: str, decision: PixelDecision | None = None
+        self,
+        ds: Dataset,
+        *,
+        person: Person,
+        hospital_id: str,
+        decision: PixelDecision | None = None,
+        told: Told = frozenset(),
     ) -> Treatment:
         """`deidentify`, with what a series template needs to know about it."""
         try:
             ds = canonical(ds)
             _refuse(ds)
-            walk = self.walk(person=person, hospital_id=hospital_id)
+            document = cleaned_document(ds, self._profile.documents)
+            walk = self.walk(person=person, hospital_id=hospital_id, told=told)
             with _no_garbage():
                 elements = walk.treat(ds)
                 walk.drop_identifiers()
+            if document is not None:
+                elements[BaseTag(_DOCUMENT)] = raw_element(_DOCUMENT, "OB", document)
             cleaned = self._clean_pixels(ds, decision)
             self._complete(elements, ds, person, cleaned)
         except QuarantineError:
@@ -158,8 +176,6 @@ def _refuse(ds: Dataset) -> None:
     sop_class = text_of(ds, _SOP_CLASS)
     if sop_class == MEDIA_DIRECTORY or any(elem.tag >> 16 == 0x0004 for elem in ds.values()):
         raise QuarantineError(reason="media_directory", detail="a list of the objects on a medium")
-    if _DOCUMENT in ds or sop_class.startswith(_DOCUMENT_CLASSES):
-        raise QuarantineError(reason="document_not_cleanable", detail="encapsulated document")
     if sop_class in _VOICE_CLASSES:
         raise QuarantineError(reason="document_not_cleanable", detail="recording of a voice")
     for tag, name in _REQUIRED_UIDS.items():

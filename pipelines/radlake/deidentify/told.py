@@ -6,7 +6,7 @@ It is gathered here and searched for by `identity`. Nothing of it leaves the pro
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
+from typing import TypeAlias, cast
 
 from pydicom import Dataset
 
@@ -15,21 +15,21 @@ from radlake.deidentify.identity import identifying_tags
 
 __all__ = ["Told", "identifiers_of", "kind_of", "tell", "tell_items"]
 
-Told = set[tuple[str, str]]
+Told: TypeAlias = frozenset[tuple[str, str]]  # (kind, text)
 
 
-def identifiers_of(datasets: Iterable[Dataset]) -> frozenset[tuple[str, str]]:
+def identifiers_of(datasets: Iterable[Dataset]) -> Told:
     """What the data sets of one study tell, for the search in each of them: (kind, text).
 
     A patient whom one instance names may hide in the Image Type of another one that does not. UIDs are not among it:
     they are searched for in their own data set.
     """
-    told: Told = set()
+    told: set[tuple[str, str]] = set()
     tell_items(told, datasets)
     return frozenset(found for found in told if found[0] != "uid")
 
 
-def tell_items(told: Told, items: Iterable[Dataset]) -> None:
+def tell_items(told: set[tuple[str, str]], items: Iterable[Dataset]) -> None:
     """Remember the identifiers of data sets or items, at every depth."""
     for item in items:
         for elem in cast("list[Element]", list(item.values())):
@@ -40,7 +40,7 @@ def tell_items(told: Told, items: Iterable[Dataset]) -> None:
                 tell(told, kind, vr, elem)
 
 
-def tell(told: Told, kind: str, vr: str, elem: Element) -> None:
+def tell(told: set[tuple[str, str]], kind: str, vr: str, elem: Element) -> None:
     """Remember every value of one element."""
     text = decoded(text_bytes(elem))
     for part in [text] if vr in SINGLE_VALUED else text.split("\\"):

@@ -81,7 +81,7 @@ class Walk:
         *,
         person: Person,
         hospital_id: str,
-        told: frozenset[tuple[str, str]] = frozenset(),
+        told: Told = frozenset(),
     ) -> None:
         self._rules = profile.rules
         self._safe_private = profile.safe_private
@@ -92,7 +92,7 @@ class Walk:
         self.shift = Shift(keys.date_offset_days(patient_key), keys.clock_offset_seconds(patient_key))
         if profile.temporal_information == "UNMODIFIED":
             self.shift = Shift(0, 0)
-        self._told: Told = set(told)
+        self._told = set(told)
         self._kept: list[_Kept] = []
         self._bulk: list[_Kept] = []
         self.identities = identities_from(frozenset())  # what was told, after `drop_identifiers`
@@ -145,7 +145,7 @@ class Walk:
         """The replacement of a UID."""
         return self._uid(uid) or ""
 
-    def tell(self, told: frozenset[tuple[str, str]]) -> None:
+    def tell(self, told: Told) -> None:
         """Add identifiers, (kind, text), that are known from elsewhere."""
         self._told |= told
 
@@ -159,7 +159,7 @@ class Walk:
         return b"\n".join(kept.value for kept in self._kept if kept.vr not in NUMBERS_AS_TEXT)
 
     @property
-    def told(self) -> frozenset[tuple[str, str]]:
+    def told(self) -> Told:
         """Identifiers so far, (kind, text)."""
         return frozenset(self._told)
 

@@ -1,4 +1,4 @@
-"""Identifiers in every attribute that the standard knows, at every depth, under every VR: none is readable afterwards."""
+"""Identifiers in every attribute of the standard, at every depth, under every VR: none is readable afterwards."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ from support.dicom import ct_study
 from support.planting import PERSONAS, Persona, attributes, item_bytes, sent, texts_of
 
 # What an object is no object without, what decides whether its pixels are looked at, and samples.
-SPARED = {
-    tag_for_keyword(keyword)
-    for keyword in """SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID PixelData FloatPixelData
+_SPARED = """SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID PixelData FloatPixelData
     DoubleFloatPixelData WaveformData EncapsulatedDocument SamplesPerPixel PhotometricInterpretation Rows Columns
     BitsAllocated BitsStored HighBit PixelRepresentation NumberOfFrames PlanarConfiguration Modality ImageType
-    ConversionType SeriesDescription BurnedInAnnotation SpecimenLabelInImage""".split()
-}
+    ConversionType SeriesDescription BurnedInAnnotation SpecimenLabelInImage"""
+SPARED = set(map(tag_for_keyword, _SPARED.split()))
 WIDTHS = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "UV": 8, "SV": 8, "FL": 4, "FD": 8, "AT": 4}
 WIDTHS |= {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 SAFE = [(tag, vr) for tag, vr in attributes() if tag not in SPARED and tag >> 16 not in (0x0004, 0x0042) and vr != "SQ"]
@@ -102,11 +100,13 @@ def test_every_sequence_of_the_standard(persona: Persona, codec: str) -> None:
 
 
 UNTOLD = [
-    "王秀兰", "胸部 张伟民", "12床 3病区", "南京市鼓楼区样例路496号", "苏A12345", "微信 abc", "2024年3月5日", "三月五日",
+    "王秀兰", "胸部 张伟民", "12床 3病区", "南京市鼓楼区样例路496号", "苏A12345", "微信 abc", "2024年3月5日",
+    "三月五日",
     "ZHANG XIULAN", "Zhang^Xiulan", "OuyangXiaoyan", "zhangxiulan", "13800138000", "+86 138-0013-8000", "138 0013 8000",
     "025-83714511", "32010219640224382x", "320102 19640224 382X", "li.lei@example.cn", "http://pacs/wado?x=1",
     "/data/pacs/wang/1.dcm", "D:/PACS/wang", "192.168.12.7", "2024.3.5", "2024-03-05", "05-MAR-2024", "5 Mar 2024",
-    "Suzhou Hospital", "First People's", "Dr. Smith", "Ward 7", "WARD-7", "bed 12", "QQ:123456", "wxid_abcdef", "ZY12736053",
+    "Suzhou Hospital", "First People's", "Dr. Smith", "Ward 7", "WARD-7", "bed 12", "QQ:123456", "wxid_abcdef",
+    "ZY12736053",
 ]  # fmt: skip
 
 
@@ -139,16 +139,22 @@ def plantings(draw: st.DrawFn) -> tuple[Persona, dict[int | str, tuple[str, byte
     return persona, elements | _told(persona, codec)
 
 
+def _outcome(data: bytes) -> tuple[bytes | None, str]:
+    try:
+        return deidentified_bytes(data), ""
+    except QuarantineError as error:
+        return None, error.reason
+
+
 @settings(max_examples=150, deadline=None)
 @given(plantings())
 def test_no_planting_survives_and_twice_keeps_what_once_kept(
     planting: tuple[Persona, dict[int | str, tuple[str, bytes]]],
 ) -> None:
     persona, elements = planting
-    try:
-        once = deidentified_bytes(sent(ct_study(1)[0], elements))
-    except QuarantineError as error:
-        assert error.reason in reasons()
+    once, reason = _outcome(sent(ct_study(1)[0], elements))
+    assert once is not None or reason in reasons()
+    if once is None:
         return
     forms = _forms(persona)
     assert list(_readable(forms, once)) == []
