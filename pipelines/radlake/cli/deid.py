@@ -14,7 +14,7 @@ from radlake.cli._lake import existing_lake
 from radlake.config import Settings
 from radlake.deidentify import load_profile
 from radlake.lake.ledger import Ledger
-from radlake.referee import RULES, Policy, Report, verify_folder, verify_lake
+from radlake.referee import RULES, Dciodvfy, Policy, Report, verify_folder, verify_lake
 
 app = typer.Typer(help="Judge what was de-identified, by radlake or by any other tool.", no_args_is_help=True)
 
@@ -38,6 +38,9 @@ SampleOption = Annotated[
 AlsoOption = Annotated[
     list[Path] | None, typer.Option("--also", help="Another file or folder to search: logs, exports.")
 ]
+ConformanceOption = Annotated[
+    bool, typer.Option("--dciodvfy", help="Compare the errors of dciodvfy (dicom3tools) before and after, too.")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the report to this file as JSON.")]
 _SHOWN = 50
 
@@ -56,6 +59,7 @@ def verify(
     profile: ProfileOption = "",
     sample: SampleOption = 0,
     also: AlsoOption = None,
+    dciodvfy: ConformanceOption = False,
     json_file: JsonOption = None,
 ) -> None:
     """Search what was written for the originals' identifiers, and hold it against the standard.
@@ -67,9 +71,10 @@ def verify(
     for path in (*(originals or ()), *(also or ())):
         if not path.exists():
             raise typer.BadParameter(f"{path} does not exist")
+    validator = Dciodvfy() if dciodvfy else None
     if written is not None:
         policy = Policy.of_profile(load_profile(profile)) if profile else None
-        report = verify_folder(written, originals=originals or (), policy=policy, sample=sample)
+        report = verify_folder(written, originals=originals or (), policy=policy, sample=sample, dciodvfy=validator)
     else:
         ledger = Ledger(settings.ledger)
         try:
@@ -81,6 +86,7 @@ def verify(
                 hospital=hospital,
                 sample=sample,
                 also=also or (),
+                dciodvfy=validator,
             )
         finally:
             ledger.close()

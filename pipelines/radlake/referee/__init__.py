@@ -6,6 +6,7 @@ release, `verify_lake` for a lake. A finding tells rule, place and kind of ident
 
 from __future__ import annotations
 
+from radlake.referee.conformance import Dciodvfy
 from radlake.referee.finding import RULES, Finding, Report
 from radlake.referee.originals import Originals
 from radlake.referee.referee import Referee, check_written
@@ -15,6 +16,7 @@ from radlake.referee.verify import verify_folder, verify_lake, verify_release
 
 __all__ = [
     "RULES",
+    "Dciodvfy",
     "Finding",
     "Originals",
     "Policy",

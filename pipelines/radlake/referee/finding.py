@@ -47,6 +47,7 @@ RULES = {
     "trailing-bytes": ("bytes behind the data set or the pixels", "数据集或像素之后有多余字节"),
     "pixels-changed": ("pixels differ outside what was blackened", "涂黑区域之外的像素被改变"),
     "unreadable": ("what was written cannot be read, so nobody can vouch for it", "写出的内容无法读取"),
+    "conformance": ("dciodvfy finds more errors than in the original", "dciodvfy 报告的错误多于原始文件"),
     "row-differs": ("a row of a table does not equal its object", "表中的行与对象不符"),
 }
 

@@ -25,7 +25,7 @@ MARKS = " \t\r\n\f^=,._-/()[]{}:;'\"·、，。；：（）"
 _UNMARK = {ord(mark): None for mark in MARKS}
 _MIN = {"digits": 5, "latin": 4, "other": 2}
 _MIN_UID = 12
-_DOCUMENT = 0x00420011
+_DOCUMENT, _MODEL = 0x00420011, 0x00081090
 _ALWAYS = frozenset(["Occupation"])  # an option may keep it; it names an employer all the same
 _TEXT_KINDS = (
     (re.compile("Telephone|Telecom|Phone|Fax"), "phone"),
@@ -39,6 +39,8 @@ _NOBODY = re.compile(
     r"patient|phantom|volunteer|research|dummy|default|sample|example|not ?specified|no ?name|name|doctor|physician|"
     r"hospital|clinic|radiology|department|operator|admin|user|male|female|yes|no|匿名|未知|无名氏?|患者|病人|医院|放射科|"
     r"影像科|超声科|检查科|本院|门诊|急诊|住院|"
+    r"cardiology|neurology|oncology|pa?ediatrics|surgery|orthop\w*|urology|gyn\w*ology|emergency|mammography|ultrasound|"
+    r"nuclearmedicine|pathology|radiotherapy|outpatients?|inpatients?|icu|"
     r"container|text|num|code|date|time|datetime|uidref|pname|composite|image|waveform|scoord|scoord3d|tcoord|table)\d*"
 )
 _CORPORATE = re.compile(
@@ -92,7 +94,9 @@ def identifiers_of(instance: Instance) -> set[Identifier]:
     for value in instance.values:
         if value.data:
             found.update(_of_value(value))
-    return found
+    # A station called Dimensions is no secret where every such machine is a Selenia Dimensions.
+    model = fold_text(instance.text(_MODEL))
+    return {told for told in found if told.kind != "device" or fold_text(told.text) not in model}
 
 
 def _of_value(value: Value) -> Iterator[Identifier]:

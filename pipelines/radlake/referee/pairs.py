@@ -259,6 +259,8 @@ def _compare_decoded(old: Dataset, new: Dataset, *, is_masked: bool) -> str:
             black = _blacks(before, str(new.get("PhotometricInterpretation", "")))
     except Exception:  # no decoder for this transfer syntax, or attributes that contradict each other
         return "not decoded"
+    if before.ndim == after.ndim + 1 and "NumberOfFrames" not in old:
+        before = before[0]  # pydicom makes frames of what lies behind the only one
     if before.shape != after.shape:
         return "differ"
     changed = before != after

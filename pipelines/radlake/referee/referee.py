@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import xxhash
 
+from radlake.referee.conformance import Dciodvfy
 from radlake.referee.files import archive_members, archive_rest, is_object, parts_of
 from radlake.referee.finding import Finding, Report
 from radlake.referee.instance import Instance, Unreadable, read, read_file
@@ -68,11 +69,19 @@ def check_written(
 class Referee:
     """Judges what was written; `report` has the outcome after `conclude`."""
 
-    def __init__(self, originals: Originals, *, policy: Policy | None = None, report: Report | None = None) -> None:
+    def __init__(
+        self,
+        originals: Originals,
+        *,
+        policy: Policy | None = None,
+        report: Report | None = None,
+        dciodvfy: Dciodvfy | None = None,
+    ) -> None:
         self.report = report if report is not None else Report()
         self._policy = policy
         self._searcher = Searcher(originals.identifiers)
         self._comparison = Comparison(policy)
+        self._dciodvfy = dciodvfy
         self._withheld: dict[str, str] = {}
 
     def judge_object(self, data: bytes, *, where: str, original: Instance | None = None, owner: str = "") -> None:
@@ -99,6 +108,9 @@ class Referee:
         if original is not None:
             self.report.looked_at["pairs"] += 1
             self._add(self._comparison.compare(original, written, where=where), where)
+            if self._dciodvfy is not None:
+                worse = self._dciodvfy.worse(original.data, data)
+                self._add((Finding("conformance", "", "", kind) for kind in worse), where)
 
     def judge_file(self, file: BinaryIO, *, where: str, nesting: int = 0) -> None:
         """One file of any other kind; an archive with everything in it."""

@@ -12,6 +12,7 @@ from radlake.errors import SourceMissing
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
 from radlake.lake.store import Store
+from radlake.referee.conformance import Dciodvfy
 from radlake.referee.files import is_object
 from radlake.referee.finding import Report
 from radlake.referee.instance import Instance, Unreadable, read
@@ -29,7 +30,12 @@ def verify_release(folder: Path, *, originals: Sequence[Path] = (), policy: Poli
 
 
 def verify_folder(
-    written: Path, *, originals: Sequence[Path] = (), policy: Policy | None = None, sample: int = 0
+    written: Path,
+    *,
+    originals: Sequence[Path] = (),
+    policy: Policy | None = None,
+    sample: int = 0,
+    dciodvfy: Dciodvfy | None = None,
 ) -> Report:
     """What any tool wrote into a folder, against the originals where they are given.
 
@@ -39,6 +45,8 @@ def verify_folder(
     ----------
     sample : int
         Look at so many files only, chosen by the digest of their names; 0 looks at all.
+    dciodvfy : Dciodvfy or None
+        Compare its errors before and after, too.
 
     Raises
     ------
@@ -47,7 +55,7 @@ def verify_folder(
     if not written.exists():
         raise SourceMissing(path=str(written))
     told = Originals.from_paths(originals)
-    referee = Referee(told, policy=policy)
+    referee = Referee(told, policy=policy, dciodvfy=dciodvfy)
     _note_originals(referee.report, told)
     root = written if written.is_dir() else written.parent
     names = sorted(path.relative_to(root).as_posix() for path in _files(written))
@@ -75,6 +83,7 @@ def verify_lake(
     hospital: str = "",
     sample: int = 0,
     also: Sequence[Path] = (),
+    dciodvfy: Dciodvfy | None = None,
 ) -> Report:
     """Objects, rows, tables, commit logs and names of a lake.
 
@@ -90,7 +99,7 @@ def verify_lake(
         Other files to search: logs, exports.
     """
     told = Originals.from_paths(originals)
-    referee = Referee(told, policy=policy)
+    referee = Referee(told, policy=policy, dciodvfy=dciodvfy)
     _note_originals(referee.report, told)
     _judge_instances(referee, lake, told, ledger=ledger, hospital=hospital, sample=sample)
     tables = lake.tables.store
