@@ -72,7 +72,7 @@ class KeyRing:
         if not _PROJECT.fullmatch(name):
             problem = "use up to 64 lower-case letters, digits, _ and -, beginning with a letter or digit"
             raise ConfigInvalid(path="The name of the project", problems=[problem])
-        return KeyRing(self._derived(f"project/{name}"))
+        return KeyRing(self._key(f"project/{name}"))
 
     def check_value(self) -> str:
         """32 hexadecimal digits that tell this root from another one, and nothing about either."""
@@ -80,7 +80,7 @@ class KeyRing:
 
     def vault_cipher(self, version: int) -> AESGCM:
         """AES-256-GCM under a key of the vault; each version is a key of its own."""
-        return AESGCM(self._derived(f"vault/{version}"))
+        return AESGCM(self._key(f"vault/{version}"))
 
     def audit_mac(self, text: str) -> str:
         """Keyed digest of an entry of the audit trail: who cannot read the key cannot write the trail anew."""
@@ -125,14 +125,14 @@ class KeyRing:
         return int.from_bytes(self._digest(f"offset/{purpose}", str(patient_key))[:8], "big")
 
     def _digest(self, purpose: str, text: str) -> bytes:
+        return hmac.digest(self._key(purpose), text.encode("utf-8", "surrogatepass"), "sha256")
+
+    def _key(self, purpose: str) -> bytes:
         key = self._keys.get(purpose)
         if key is None:
-            key = self._keys[purpose] = self._derived(purpose)
-        return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256")
-
-    def _derived(self, purpose: str) -> bytes:
-        kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"radlake/v1/{purpose}".encode())
-        return kdf.derive(self._root)
+            kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"radlake/v1/{purpose}".encode())
+            key = self._keys[purpose] = kdf.derive(self._root)
+        return key
 
     def __repr__(self) -> str:
         return "KeyRing(...)"

@@ -10,7 +10,6 @@ from radlake.vault.lake_key import (
     LakeKeyMissing,
     check_key,
     claim_key,
-    is_in_use,
     lake_keys,
     refuse_new_key,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "check_key",
     "claim_key",
     "identity_of",
-    "is_in_use",
     "lake_keys",
     "open_record",
     "refuse_new_key",

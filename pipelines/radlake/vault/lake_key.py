@@ -18,7 +18,7 @@ from radlake.lake.ledger import Ledger
 from radlake.lake.store import open_store
 from radlake.lake.vault import VaultRows
 
-__all__ = ["KeyUnproven", "LakeKeyMissing", "check_key", "claim_key", "is_in_use", "lake_keys", "refuse_new_key"]
+__all__ = ["KeyUnproven", "LakeKeyMissing", "check_key", "claim_key", "lake_keys", "refuse_new_key"]
 
 _NAME = "key.check"
 
@@ -111,7 +111,7 @@ def claim_key(keys: KeyRing, settings: Settings, *, ledger: Ledger, adopt: bool 
     return value
 
 
-def is_in_use(settings: Settings) -> bool:
+def _is_in_use(settings: Settings) -> bool:
     """Whether something was stored in this lake or entered in its ledger: its key is not to be made anew."""
     if _read(settings) or _has_tables(settings):
         return True
@@ -134,7 +134,7 @@ def refuse_new_key(settings: Settings) -> None:
     LakeKeyMissing
         If the lake or its ledger was made with a key that is missing now.
     """
-    if is_in_use(settings):
+    if _is_in_use(settings):
         raise LakeKeyMissing(lake=settings.lake, key=settings.key)
 
 
