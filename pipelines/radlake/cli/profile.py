@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections import Counter
 from typing import Annotated, Any
 
 import typer
-from pydicom.datadict import dictionary_description, dictionary_keyword, tag_for_keyword
 from rich.table import Table
 
+from radlake.cli.profile_words import (
+    ACTIONS,
+    Language,
+    description_of,
+    example_of,
+    fallback_of,
+    in_language,
+    keyword_of,
+    meaning_of,
+    tag_of,
+    words_for_missing_rule,
+)
 from radlake.cli.tables import plain_table, wide_console
 from radlake.config import Settings
-from radlake.deidentify.profile import OPTION_CODES, Action, Profile, Rule, load_profile
+from radlake.deidentify.profile import OPTION_CODES, Action, Profile, Rule, read_profile
 from radlake.deidentify.reference_table import reference_rows, table_edition
-from radlake.errors import QueryInvalid
 
 app = typer.Typer(help="Read the de-identification profile that an ethics board signed.", no_args_is_help=True)
 
-_IN_WORDS = {
-    Action.KEEP: ("保留（含身份信息则删去）", "kept, unless it names somebody; each item of a sequence is treated"),
-    Action.REMOVE: ("删除", "removed"),
-    Action.EMPTY: ("置空", "emptied"),
-    Action.DUMMY: ("以占位值替换", "replaced by a dummy"),
-    Action.UID: ("以密钥生成的 UID 替换", "replaced by a keyed UID"),
-    Action.SHIFT: ("按人平移", "shifted by the person's constant"),
-    Action.CLEAN: ("只留词表词语", "reduced to vocabulary words"),
-    Action.AGE: ("90 岁以上记为 90 岁", "90 for all above 90"),
-    Action.PATIENT: ("以患者假名替换", "replaced by the person's pseudonym"),
-    Action.PSEUDONYM: ("以假名替换", "replaced by a pseudonym of the value"),
-    Action.CODE: ("以“已删除”编码替换", "replaced by a code that says removed"),
-}
-_MAY_FAIL = (Action.KEEP, Action.CLEAN, Action.SHIFT, Action.AGE)
-_PRIVATE = {
-    "zh": "私有属性（组号为奇数）一律删除，方案列明的安全属性除外。",
-    "en": "Private attributes (odd group) are removed, except those that the profile lists as safe.",
-}
-_UNKNOWN = {"zh": "标准未收录的属性一律删除。", "en": "An attribute that the standard does not know is removed."}
-_GRAPHICS = {"zh": "叠加层与曲线整组删除。", "en": "Overlays and curves are removed as a group."}
 
 NameArgument = Annotated[str, typer.Argument(help="Name in schemas/profiles/ or path; the setting when omitted.")]
+LanguageOption = Annotated[Language, typer.Option("--lang", help="Language of the words.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")]
 
 
 @app.command()
@@ -49,37 +41,47 @@ def show(
     every: Annotated[
         bool, typer.Option("--all", help="Every attribute, not only the decisions of the profile.")
     ] = False,
+    language: LanguageOption = Language.BOTH,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a profile: its options, its decisions and their reasons."""
     profile = _profile(ctx, name)
+    rules = [rule for _, rule in sorted(profile.rules.items()) if every or rule.why]
+    if as_json:
+        _print_json(_head(profile) | {"attributes": [_facts(rule) for rule in rules]})
+        return
     console = wide_console()
-    console.print(f"[bold]{profile.label}[/]  {profile.title['zh']} / {profile.title['en']}")
-    for language in ("zh", "en"):
-        if text := profile.about.get(language):
-            console.print(text.strip())
+    console.print(f"[bold]{profile.label}[/]  {in_language(profile.title, language, ' / ')}")
+    console.print(in_language({key: text.strip() for key, text in profile.about.items()}, language, "\n"))
     console.print(f"{table_edition()}, {len(reference_rows())} rows\n")
 
-    table = plain_table("option", "code")
-    for option, code in OPTION_CODES.items():
-        table.add_row(option, code if option in profile.options else "-")
+    table = plain_table("option", "code", "meaning")
+    for option in OPTION_CODES:
+        code = OPTION_CODES[option] if option in profile.options else "-"
+        table.add_row(option, code, meaning_of(option, language))
     console.print(table)
 
-    rules = sorted(profile.rules.values(), key=lambda rule: rule.tag)
-    counts = Counter(rule.action for rule in rules)
-    table = plain_table("action", "attributes", "做法", "what happens")
+    counts = Counter(rule.action for rule in profile.rules.values())
+    table = plain_table("action", "attributes", "what happens")
     for action in Action:
         if counts[action]:
-            table.add_row(action, f"{counts[action]:,}", *_IN_WORDS[action])
+            table.add_row(action, f"{counts[action]:,}", in_language(ACTIONS[action], language, " / "))
     console.print("", table)
-    for rule_in_words in (_PRIVATE, _GRAPHICS, _UNKNOWN):
-        console.print(f"{rule_in_words['zh']} {rule_in_words['en']}")
-    for safe in profile.safe_private.values():
-        console.print(f"({safe.group:04X},xx{safe.element:02X}) {safe.creator}: safe private attribute")
+    table = plain_table("document", "what happens")
+    for kind, policy in profile.documents.items():
+        table.add_row(kind, policy)
+    console.print("", table)
+    for tag in (0x00090000, 0x60000000, 0x0008FFFF):
+        console.print(in_language(words_for_missing_rule(tag), language, " "))
+    if profile.safe_private:
+        table = plain_table("safe private", "creator", "vr", "meaning")
+        for safe in profile.safe_private.values():
+            table.add_row(f"({safe.group:04X},xx{safe.element:02X})", safe.creator, safe.vr, safe.meaning)
+        console.print("", table)
 
     table = plain_table("tag", "attribute", "table", "action", "from", "why")
     for rule in rules:
-        if every or rule.why:
-            table.add_row(*_cells(rule), _both(rule.why))
+        table.add_row(*_cells(rule), in_language(rule.why, language, " "))
     console.print("", table)
 
 
@@ -88,112 +90,143 @@ def diff(
     ctx: typer.Context,
     old: Annotated[str, typer.Argument(help="Name or path.")],
     new: NameArgument = "",
+    language: LanguageOption = Language.BOTH,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show what changes from one profile to another, attribute by attribute."""
-    before, after = load_profile(old), _profile(ctx, new)
+    """Show what changes from one profile to another, attribute by attribute, and why."""
+    before, after = read_profile(old), _profile(ctx, new)
+    changed = [
+        (ours, theirs)
+        for tag, ours in sorted(before.rules.items())
+        if _treatment(ours) != _treatment(theirs := after.rules[tag])
+    ]
+    gone, come = set(before.options) - set(after.options), set(after.options) - set(before.options)
+    private = sorted(set(before.safe_private) ^ set(after.safe_private))
+    if as_json:
+        _print_json(
+            {
+                "before": before.label,
+                "after": after.label,
+                "options": {"removed": sorted(gone), "added": sorted(come)},
+                "attributes": [{"before": _facts(ours), "after": _facts(theirs)} for ours, theirs in changed],
+                "safe_private": [f"({group:04X},xx{element:02X}) {creator}" for group, creator, element in private],
+            }
+        )
+        return
     console = wide_console()
     console.print(f"[bold]{before.label} → {after.label}[/]")
-    for sign, options in (
-        ("-", set(before.options) - set(after.options)),
-        ("+", set(after.options) - set(before.options)),
-    ):
+    for sign, options in (("-", gone), ("+", come)):
         for option in sorted(options):
-            console.print(f"{sign} {option}")
+            console.print(f"{sign} {option}: {meaning_of(option, language)}")
+    for kind, policy in after.documents.items():
+        if before.documents.get(kind) != policy:
+            console.print(f"document {kind}: {before.documents.get(kind)} → {policy}")
+    for group, creator, element in private:
+        sign = "+" if (group, creator, element) in after.safe_private else "-"
+        console.print(f"{sign} safe private ({group:04X},xx{element:02X}) {creator}")
     table = plain_table("tag", "attribute", "table", before.label, after.label, "why")
-    for tag in sorted(set(before.rules) | set(after.rules)):
-        ours, theirs = before.rules[tag], after.rules[tag]
-        if _treatment(ours) != _treatment(theirs):
-            number, keyword, code, *_ = _cells(theirs)
-            table.add_row(number, keyword, code, _in_short(ours), _in_short(theirs), _both(theirs.why))
-    for key in sorted(set(before.safe_private) ^ set(after.safe_private)):
-        console.print(f"{'+' if key in after.safe_private else '-'} safe private {key}")
-    console.print(table if table.row_count else "No attribute is treated differently.")
+    for ours, theirs in changed:
+        number, keyword, code, *_ = _cells(theirs)
+        why = in_language(theirs.why, language, " ") or f"{theirs.origin}: {meaning_of(theirs.origin, language)}"
+        table.add_row(number, keyword, code, _in_short(ours), _in_short(theirs), why)
+    console.print(table if changed else "No attribute is treated differently.")
 
 
 @app.command()
 def explain(
     ctx: typer.Context,
-    attribute: Annotated[str, typer.Argument(metavar="TAG", help="PatientName, 00100010 or (0010,0010).")],
+    attribute: Annotated[
+        str,
+        typer.Argument(metavar="TAG", help="PatientName, 00100010, (0010,0010) or, with --creator, (0019,xx0C)."),
+    ],
     profile: Annotated[str, typer.Option(help="Name or path; the setting when omitted.")] = "",
+    creator: Annotated[str, typer.Option(help="Private creator of a private attribute.")] = "",
+    language: LanguageOption = Language.BOTH,
+    as_json: JsonOption = False,
 ) -> None:
-    """Tell what happens to one attribute, and why."""
+    """Tell what happens to one attribute, why, and show it with an example."""
     chosen = _profile(ctx, profile)
-    tag = _tag_of(attribute)
-    console = wide_console()
+    tag = tag_of(attribute)
     rule = chosen.rules.get(tag)
-    if rule is None:
-        words = _PRIVATE if tag >> 16 & 1 else _GRAPHICS if tag >> 24 in (0x50, 0x60) else _UNKNOWN
-        console.print(f"({tag >> 16:04X},{tag & 0xFFFF:04X})\n{words['zh']}\n{words['en']}")
+    safe = chosen.safe_private.get((tag >> 16, creator, tag & 0xFF))
+    if as_json:
+        facts = _facts(rule) if rule else {"tag": f"{tag:08X}", "action": "keep" if safe else "remove"}
+        _print_json(facts | {"profile": chosen.label, "example": example_of(chosen, tag, creator=creator)})
         return
-    number, keyword, code, _, origin = _cells(rule)
-    zh, en = _IN_WORDS[rule.action]
+    console = wide_console()
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("attribute", f"{number} {keyword}: {_description(tag)} ({rule.vr or '?'})")
-    table.add_row(f"{table_edition().split(' - ')[0]} Table E.1-1", code or "not listed")
-    row = next((row for row in reference_rows() if row.number == tag), None)
-    for option, action in (row.options if row else {}).items():
-        table.add_row(f"  {option}", f"{action}{'' if option in chosen.options else ' (not chosen)'}")
-    table.add_row("decided by", origin)
-    table.add_row(chosen.label, f"{rule.action}: {zh} / {en}")
-    if rule.values:
-        table.add_row("  only", ", ".join(sorted(rule.values)))
-    if rule.terms:
-        table.add_row("  only", f"terms of the vocabulary {rule.terms}")
-    if rule.otherwise is not rule.action and rule.action in _MAY_FAIL:
-        table.add_row("  otherwise", f"{rule.otherwise}: {' / '.join(_IN_WORDS[rule.otherwise])}")
-    if rule.action is Action.DUMMY or (rule.otherwise is Action.DUMMY and rule.action in _MAY_FAIL):
-        table.add_row("  dummy", rule.dummy)
-    if rule.why:
-        table.add_row("why", _both(rule.why))
+    edition = table_edition().split(" - ")[0]
+    if rule is None:
+        console.print(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {creator}".rstrip())
+        words = words_for_missing_rule(tag) if safe is None else ACTIONS[Action.KEEP]
+        table.add_row(chosen.label, in_language(words, language, "\n"))
+        table.add_row("decided by", f"safe_private: {safe.meaning} ({safe.vr})" if safe else "")
+    else:
+        number, keyword, code, _, origin = _cells(rule)
+        table.add_row("attribute", f"{number} {keyword}: {description_of(tag)} ({rule.vr or '?'})")
+        table.add_row(f"{edition} Table E.1-1", code or "not listed")
+        row = next((row for row in reference_rows() if row.number == tag), None)
+        for option, action in (row.options if row else {}).items():
+            table.add_row(f"  {option}", f"{action}{'' if option in chosen.options else ' (not chosen)'}")
+        table.add_row("decided by", f"{origin}: {meaning_of(origin, language)}".removesuffix(": "))
+        table.add_row(chosen.label, f"{rule.action}: {in_language(ACTIONS[rule.action], language, ' / ')}")
+        if rule.values:
+            table.add_row("  only", ", ".join(sorted(rule.values)))
+        if rule.terms:
+            table.add_row("  only", f"terms of the vocabulary {rule.terms}")
+        if fallback := fallback_of(rule, language):
+            table.add_row("  otherwise", fallback)
+        if rule.why:
+            table.add_row("why", in_language(rule.why, language, " "))
+    if example := example_of(chosen, tag, creator=creator):
+        table.add_row("example", f"{example['before']}  →  {example['after']}")
     console.print(table)
 
 
 def _profile(ctx: typer.Context, name: str) -> Profile:
     settings: Settings = ctx.obj
-    return load_profile(name or settings.profile)
+    return read_profile(name or settings.profile)
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    typer.echo(json.dumps(facts, ensure_ascii=False, indent=2))
+
+
+def _head(profile: Profile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "version": profile.version,
+        "title": dict(profile.title),
+        "options": {option: OPTION_CODES[option] for option in profile.options},
+        "documents": dict(profile.documents),
+        "edition": table_edition(),
+    }
+
+
+def _facts(rule: Rule) -> dict[str, Any]:
+    return {
+        "tag": f"{rule.tag:08X}",
+        "keyword": keyword_of(rule.tag),
+        "vr": rule.vr,
+        "table": rule.code,
+        "action": str(rule.action),
+        "otherwise": str(rule.otherwise),
+        "values": sorted(rule.values),
+        "terms": rule.terms,
+        "origin": rule.origin,
+        "why": dict(rule.why),
+    }
 
 
 def _cells(rule: Rule) -> tuple[str, str, str, str, str]:
-    return (
-        f"({rule.tag >> 16:04X},{rule.tag & 0xFFFF:04X})",
-        _keyword(rule.tag),
-        rule.code,
-        _in_short(rule),
-        rule.origin,
-    )
+    number = f"({rule.tag >> 16:04X},{rule.tag & 0xFFFF:04X})"
+    return number, keyword_of(rule.tag), rule.code, _in_short(rule), rule.origin
 
 
 def _in_short(rule: Rule) -> str:
-    return f"{rule.action} ({', '.join(sorted(rule.values))})" if rule.values else str(rule.action)
+    only = ", ".join(sorted(rule.values)) or rule.terms
+    return f"{rule.action} ({only})" if only else str(rule.action)
 
 
 def _treatment(rule: Rule) -> tuple[Any, ...]:
     return rule.action, rule.otherwise, rule.dummy, rule.values, rule.terms
-
-
-def _both(why: Any) -> str:
-    return " ".join(why[language] for language in ("zh", "en") if language in why)
-
-
-def _keyword(tag: int) -> str:
-    try:
-        return dictionary_keyword(tag)
-    except KeyError:  # younger than pydicom's dictionary
-        return next((row.keyword for row in reference_rows() if row.number == tag), "")
-
-
-def _description(tag: int) -> str:
-    try:
-        return dictionary_description(tag)
-    except KeyError:
-        return "not in the dictionary of pydicom"
-
-
-def _tag_of(text: str) -> int:
-    digits = re.sub(r"[(), ]", "", text)
-    if re.fullmatch(r"[0-9A-Fa-f]{8}", digits):
-        return int(digits, 16)
-    tag = tag_for_keyword(text) or next((row.number for row in reference_rows() if row.keyword == text), None)
-    if tag is None:
-        raise QueryInvalid(reason=f"{text} is neither a tag nor the keyword of an attribute")
-    return tag
