@@ -1,7 +1,7 @@
 """De-identification: PS3.15 Annex E, keyed, at every depth, failing closed.
 
 A profile is compiled from the reference table of the standard (schemas/deid/) and from YAML that an ethics board signs
-(schemas/profiles/). Pixels are judged here and never changed. See docs/explanation/deidentification.md.
+(schemas/profiles/). What pixels need is told by `radlake.pixels`. See docs/explanation/deidentification.md.
 """
 
 from __future__ import annotations

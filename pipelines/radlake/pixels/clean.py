@@ -17,7 +17,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from radlake.dicom.values import number, texts
 from radlake.pixels.frames import Array, Layout, NotDecodable, encode_frames, layout_of, read_frames, syntax_of
 from radlake.pixels.judge import has_embedded_overlay, load_risk_rules
-from radlake.pixels.pictures import Looks, darkest_entry
+from radlake.pixels.pictures import Look, Looks, darkest_entry
 from radlake.pixels.regions import DecisionKind, PixelDecision, Region, regions_of_frame
 from radlake.pixels.rules import known_mask
 from radlake.pixels.text import DetectorMissing, find_text
@@ -118,27 +118,28 @@ def _found_text(ds: Dataset, layout: Layout, known: Array) -> tuple[Array, set[R
     mask = np.zeros_like(known)
     regions: set[Region] = set()
 
-    def look(pictures: Iterator[Array]) -> None:
-        for picture in pictures:
-            picture = picture.copy()
-            picture[known | mask] = 0
+    def search(looks: Iterator[Look]) -> None:
+        for look in looks:
+            picture = look.picture.copy()
+            plain = np.median(picture, axis=(0, 1))  # a patch with edges of its own would look like writing
+            picture[known | mask] = plain
             for _ in range(_ROUNDS):
-                lines = find_text(picture, safe=safe)
+                lines = find_text(picture, safe=safe, must_be_read=look.is_faint)
                 if not lines:
                     break
                 regions.update(lines)
                 for line in lines:
                     mask[line.top : line.bottom, line.left : line.right] = True
-                picture[mask] = 0
+                picture[mask] = plain
             else:
-                if find_text(picture, safe=safe):
+                if find_text(picture, safe=safe, must_be_read=look.is_faint):
                     raise NeedsPerson("text is still found after masking")
 
     decoded, frames = read_frames(ds, layout)
     looked_at = Looks(decoded, ds, is_cine=is_cine)
     for number_of_frame, values in enumerate(frames, start=1):
-        look(looked_at.of_frame(number_of_frame, values))
-    look(looked_at.of_all())
+        search(looked_at.of_frame(number_of_frame, values))
+    search(looked_at.of_all())
     return mask, regions
 
 

@@ -18,7 +18,7 @@ from radlake.pixels.regions import Region
 
 __all__ = ["DetectorMissing", "find_text"]
 
-_SHORT_SIDE, _LONG_SIDE = 480, 1536  # a picture is scaled to the first, and not beyond the second
+_SHORT_SIDE, _LONG_SIDE = 480, 1280  # a picture is scaled to the first, and not beyond the second
 _MAX_SCALE = 3.0
 _DETECTOR = {
     "Global.log_level": "critical",
@@ -41,13 +41,15 @@ class DetectorMissing(Exception):
     """The text detector is not installed or does not start."""
 
 
-def find_text(picture: Array, *, safe: Iterable[str] = ()) -> list[Region]:
+def find_text(picture: Array, *, safe: Iterable[str] = (), must_be_read: bool = False) -> list[Region]:
     """Regions of a picture (rows, columns, 3; 8 bits) that hold text, with a margin.
 
     Parameters
     ----------
     safe : iterable of str
         Markers, such as L and R, that are left out when they are read with certainty.
+    must_be_read : bool
+        Leave out what looks like a line of text and cannot be read as one.
 
     Raises
     ------
@@ -63,17 +65,19 @@ def find_text(picture: Array, *, safe: Iterable[str] = ()) -> list[Region]:
         scaled = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=way)
     found = _engine()(scaled, use_rec=False)
     corners = [] if found.boxes is None else found.boxes
-    return [region for box in corners if (region := _region(box, scaled, scale, safe=frozenset(safe))) is not None]
+    tall = 0.0 if must_be_read else _TALL
+    regions = (_region(box, scaled, scale, safe=frozenset(safe), tall=tall) for box in corners)
+    return [region for region in regions if region is not None]
 
 
-def _region(box: Array, scaled: Array, scale: float, *, safe: frozenset[str]) -> Region | None:
+def _region(box: Array, scaled: Array, scale: float, *, safe: frozenset[str], tall: float) -> Region | None:
     """The upright rectangle around a box of four corners; None when it is no text."""
     width, height = np.linalg.norm(box[0] - box[1]), np.linalg.norm(box[0] - box[3])
     line = float(min(width, height))
     share = line / min(scaled.shape[:2])
-    if share > _TALL or (safe and max(width, height) < 4 * line):
+    if share > tall or (safe and max(width, height) < 4 * line):
         text, certainty = _read(box, scaled)
-        if share > _TALL and (len(text) < 2 or certainty < _READABLE):
+        if share > tall and (len(text) < 2 or certainty < _READABLE):
             return None
         if certainty >= _SURELY_READ and text.upper() in safe:
             return None

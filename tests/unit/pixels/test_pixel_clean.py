@@ -235,6 +235,16 @@ def test_embedded_overlay_is_zero() -> None:
     assert np.array_equal(deidentified(ds).pixel_array, values)
 
 
+def test_faint_writing_is_found() -> None:
+    ds = _image("MONOCHROME2")
+    plain = np.random.default_rng(3).normal(100, 4, (ROWS, COLUMNS))
+    writing = Image.new("L", (COLUMNS, ROWS))
+    ImageDraw.Draw(writing).text((20, 40), "LIU ZHIQIANG 68840618", font=ImageFont.load_default(18), fill=1)
+    ds.PixelData = (plain + 16 * np.asarray(writing)).clip(0, 255).astype(np.uint8).tobytes()
+    [now], _ = _frames(deidentified(ds))
+    assert (now[np.asarray(writing) == 1] == now.min()).all()
+
+
 def test_pixels_beyond_the_frames_go() -> None:
     ds = _image("MONOCHROME2")
     ds.PixelData += _written(seed=1).tobytes()

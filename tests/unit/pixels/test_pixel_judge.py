@@ -35,8 +35,9 @@ def test_slices_that_may_be_annotated_are_looked_at(changes: dict[str, object]) 
 
 
 def test_a_share_of_unflagged_digital_radiographs_is_looked_at_always_the_same() -> None:
+    ds = image_study("DX", BurnedInAnnotation=None)[0]
+
     def is_looked_at(number: int) -> bool:
-        ds = image_study("DX", BurnedInAnnotation=None)[0]
         ds.SeriesInstanceUID = f"1.2.3.{number}"
         return judge(ds).verdict is Verdict.LOOK
 
