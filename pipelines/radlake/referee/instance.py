@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -84,11 +84,17 @@ class Instance:
 
     @cached_property
     def values(self) -> list[Value]:
-        return list(values_of(self.ds))
+        return values_of(self.ds)
+
+    @cached_property
+    def top(self) -> dict[int, Value]:
+        """Elements of the data set itself and of its file meta, by tag."""
+        return {value.tag: value for value in self.values if ">" not in value.path}
 
     def text(self, tag: int) -> str:
         """Text of a top-level attribute."""
-        return next((value.text for value in self.values if value.tag == tag and ">" not in value.path), "")
+        value = self.top.get(tag)
+        return value.text if value is not None else ""
 
 
 def read_file(path: Path) -> Instance:
@@ -141,28 +147,32 @@ def read(data: bytes) -> Instance:
     return Instance(data, ds, layout)
 
 
-def values_of(ds: Dataset, *, prefix: str = "", charset: str = "") -> Iterator[Value]:
-    """Every element at any depth that is no sequence, in order; file meta first at the top."""
-    if not prefix and isinstance(meta := getattr(ds, "file_meta", None), Dataset):
-        yield from values_of(meta, prefix="\0")
-    prefix = prefix.removeprefix("\0")
+def values_of(ds: Dataset) -> list[Value]:
+    """Every element at any depth that is no sequence, in order; file meta first."""
+    with quiet():
+        meta = getattr(ds, "file_meta", None)
+        first = list(_walk(meta, "", "")) if isinstance(meta, Dataset) else []
+        return [*first, *_walk(ds, "", "")]
+
+
+def _walk(ds: Dataset, prefix: str, charset: str) -> Iterator[Value]:
     charset = charset_of(ds) or charset
     for tag in sorted(int(tag) for tag in ds.keys()):  # noqa: SIM118  (a data set iterates over elements)
-        with quiet():
-            path = f"{prefix}{tag_path(tag)}"
-            elem = ds.get_item(tag)
-            vr = (elem.VR if elem is not None else None) or _dictionary_vr(tag)
-            if (vr in ("SQ", "UN") and _dictionary_vr(tag) == "SQ") or vr == "SQ":
-                items = _items(ds, tag)
-                if items is not None:
-                    for number, item in enumerate(items):
-                        yield from values_of(item, prefix=f"{path}[{number}]>", charset=charset)
-                    continue
-            if vr == "UN" and not tag >> 16 & 1:
-                vr = _dictionary_vr(tag)
-            yield Value(tag, vr, path, None if tag in _PIXELS else _bytes(elem), ds, charset)
+        path = f"{prefix}{tag_path(tag)}"
+        elem = ds.get_item(tag)
+        vr = (elem.VR if elem is not None else None) or _dictionary_vr(tag)
+        if vr == "SQ" or (vr == "UN" and _dictionary_vr(tag) == "SQ"):
+            items = _items(ds, tag)
+            if items is not None:
+                for number, item in enumerate(items):
+                    yield from _walk(item, f"{path}[{number}]>", charset)
+                continue
+        if vr == "UN" and not tag >> 16 & 1:
+            vr = _dictionary_vr(tag)
+        yield Value(tag, vr, path, None if tag in _PIXELS else _bytes(elem), ds, charset)
 
 
+@lru_cache(maxsize=16384)
 def tag_path(tag: int) -> str:
     """`(0010,0010)`"""
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
@@ -191,6 +201,7 @@ def native_bytes(ds: Dataset) -> int:
     return (bits + 7) // 8
 
 
+@lru_cache(maxsize=16384)
 def _dictionary_vr(tag: int) -> str:
     return str(dictionary_VR(tag)) if dictionary_has_tag(tag) else "UN"
 

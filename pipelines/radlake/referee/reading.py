@@ -7,10 +7,12 @@ reading that is possible; a reading that is nonsense finds nothing and costs not
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = ["ESCAPES", "readings"]
 
 ESCAPES = re.compile(rb"\x1b[\x20-\x2f]+[\x30-\x7e]")
+_SHORT = 256  # bytes; longer values do not come twice
 # Specific Character Set (PS3.3 C.12.1.1.2) to Python's codec, single byte and multi byte without code extensions.
 _CODECS = {
     "ISO_IR 101": "iso8859_2",
@@ -35,6 +37,10 @@ def readings(value: bytes, charset: str = "") -> list[str]:
     >>> readings(b"Wang^Xiulan")
     ['Wang^Xiulan']
     """
+    return _short_readings(value, charset) if len(value) <= _SHORT else _readings(value, charset)
+
+
+def _readings(value: bytes, charset: str) -> list[str]:
     value = value.split(b"\0", 1)[0] if not _looks_wide(value) else value
     found: list[str] = []
     for codec in _codecs_of(value, charset):
@@ -46,6 +52,11 @@ def readings(value: bytes, charset: str = "") -> list[str]:
         if text and text not in found:
             found.append(text)
     return found
+
+
+@lru_cache(maxsize=16384)
+def _short_readings(value: bytes, charset: str) -> list[str]:
+    return _readings(value, charset)
 
 
 def _codecs_of(value: bytes, charset: str) -> list[str]:

@@ -67,7 +67,7 @@ def _text(instance: Instance, keyword: str) -> str:
     tag = tag_for_keyword(keyword) if keyword else None
     if tag is None:
         return ""
-    value = next((value for value in instance.values if value.tag == tag and ">" not in value.path), None)
+    value = instance.top.get(tag)
     if value is None:
         return ""
     if value.vr in ("US", "SS", "UL", "SL"):
