@@ -21,15 +21,17 @@ from radlake.deidentify.keys import KeyRing
 
 _T = TypeVar("_T", str, tuple[str, str])
 
-__all__ = ["Person", "identify_person", "national_ids"]
+__all__ = ["Person", "identify_person", "identity_conflict", "national_ids"]
 
 _PATIENT_ID = 0x00100020
 _ISSUER = 0x00100021
+_NAME, _BIRTH_DATE = 0x00100010, 0x00100030
 _OTHER_IDS = 0x00101000
 _OTHER_IDS_SEQUENCE = 0x00101002
 _STUDY_UID = 0x0020000D
 
 _NATIONAL_ID = re.compile(r"(?<![0-9A-Z])[1-9]\d{16}[0-9X](?![0-9A-Z])")
+_TELLING_DIGITS = 6
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CHECK_DIGITS = "10X98765432"
 # What a console writes when nobody typed an identifier. One such "identifier" is many persons.
@@ -92,6 +94,39 @@ def identify_person(datasets: Sequence[Dataset], *, hospital_id: str, keys: KeyR
         return Person(keys.patient_key(f"hospital\x1f{hospital_id}\x1f{issuer}\x1f{patient_id}"), is_known=True)
     studies = sorted(text for ds in distinct.values() if (text := text_of(ds, _STUDY_UID)))
     return Person(keys.patient_key(f"study\x1f{hospital_id}\x1f{studies[0] if studies else ''}"), is_known=False)
+
+
+def identity_conflict(datasets: Sequence[Dataset]) -> str | None:
+    """Why the data sets of one study cannot be of one person; None when they can.
+
+    Two Patient IDs are of one person when they differ in letters and leading zeros only, when one is among the Other
+    Patient IDs of the other, or when name and date of birth agree. A header without a Patient ID contradicts nobody.
+    """
+    persons: list[set[str]] = []
+    for ds in {id(ds): ds for ds in datasets}.values():
+        marks = _marks_of(ds)
+        if marks:
+            same = [person for person in persons if person & marks]
+            persons = [person for person in persons if not person & marks] + [marks.union(*same)]
+    return f"{len(persons)} persons by Patient ID, name and date of birth" if len(persons) > 1 else None
+
+
+def _marks_of(ds: Dataset) -> set[str]:
+    """What makes two headers one person's; nothing for a header without a Patient ID."""
+    patient_id = _normal(text_of(ds, _PATIENT_ID))
+    if not patient_id or _NOBODY.fullmatch(re.sub(r"[\W_]", "", patient_id)):
+        return set()
+    marks = set()
+    for number in (patient_id, *map(_normal, _other_ids(ds))):
+        digits = re.sub(r"\D", "", number).lstrip("0")
+        marks |= (
+            {f"id {number}", *([f"digits {digits}"] if len(digits) >= _TELLING_DIGITS else [])} if number else set()
+        )
+    born = re.sub(r"\D", "", text_of(ds, _BIRTH_DATE))
+    for group in _normal(text_of(ds, _NAME)).split("="):
+        if (name := re.sub(r"[\W_]", "", group)) and born:
+            marks.add(f"name {name} {born}")
+    return marks
 
 
 def national_ids(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from pydicom import Dataset
 
 from radlake.deidentify import Person, identify_person
-from radlake.deidentify.person import national_ids
+from radlake.deidentify.person import identity_conflict, national_ids
 from support.deid import KEYS
 from support.dicom import ct_study
 
@@ -83,3 +83,37 @@ def test_national_ids_need_checksum_date_and_room() -> None:
     assert national_ids(f"a {NATIONAL}, {OTHER_NATIONAL}") == [NATIONAL, OTHER_NATIONAL]
     assert national_ids(f"1{NATIONAL}") == []
     assert national_ids("110105194913310021") == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_ct("ZY0012736053"), _ct("12736053", patient="Other^Name")),
+        (_ct("P1"), _ct("")),
+        (_ct("P1"), _ct("UNKNOWN", patient="Other^Name")),
+        (_ct("P1", patient="Wang^Xiulan=王^秀兰"), _ct("M7", patient="王秀兰")),
+        (_ct("P1", OtherPatientIDsSequence=_other_id("M7")), _ct("M7", patient="Other^Name")),
+    ],
+    ids=["letters and zeros", "no number", "nobody", "same name and birth", "other number"],
+)
+def test_one_study_of_one_person_with_two_numbers(one: Dataset, other: Dataset) -> None:
+    assert identity_conflict([one, other, one]) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [_ct("P2", patient="Li^Lei"), _ct("P2", birth_date="19500101"), _ct("P2", birth_date=""), _ct("P2", patient="")],
+    ids=["name", "birth", "no birth", "no name"],
+)
+def test_one_study_of_two_persons(other: Dataset) -> None:
+    one = _ct("P1")
+    found = identity_conflict([one, other])
+    assert found == "2 persons by Patient ID, name and date of birth"
+    assert identity_conflict([other, one]) == found
+
+
+def test_persons_that_a_third_header_joins_are_one() -> None:
+    apart = [_ct("P1", patient="Li^Lei"), _ct("P2", patient="Wang^Fang")]
+    joining = _ct("P1", patient="Li^Lei", OtherPatientIDsSequence=_other_id("P2"))
+    assert identity_conflict(apart)
+    assert identity_conflict([*apart, joining]) is None
