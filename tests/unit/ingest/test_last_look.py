@@ -17,14 +17,14 @@ from support.lakes import settings_of
 def test_a_broken_rule_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [original] = ct_study(n=1)
     write(original, tmp_path / "cd" / "a.dcm")
-    whole = Deidentifier.deidentify
+    whole = Deidentifier.treat
 
     def broken(self: Deidentifier, ds: object, **options: object) -> object:
-        clean = whole(self, ds, **options)  # type: ignore[arg-type]
-        clean.FrameOfReferenceUID = original.StudyInstanceUID
-        return clean
+        treatment = whole(self, ds, **options)  # type: ignore[arg-type]
+        treatment.ds.FrameOfReferenceUID = original.StudyInstanceUID
+        return treatment
 
-    monkeypatch.setattr(Deidentifier, "deidentify", broken)
+    monkeypatch.setattr(Deidentifier, "treat", broken)
     settings = settings_of(tmp_path / "lake")
     with pytest.raises(IdentifierLeak, match="StudyInstanceUID"):
         harvest_folder(settings, tmp_path / "cd", hospital=hospital_of_files(settings, "h1"))

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from radlake.dicom.part10 import read_header
 from radlake.errors import QuarantineError
@@ -107,7 +108,7 @@ def test_most_of_a_series_goes_by_template(tmp_path: Path, instances: list[Datas
 def test_implicit_vr_goes_by_template(tmp_path: Path) -> None:
     paths = []
     for number, ds in enumerate(slices()):
-        ds.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         path = tmp_path / f"{number}.dcm"
         ds.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=True)
         paths.append(path)
@@ -131,7 +132,6 @@ def _another_person(ds: Dataset) -> None:
 
 
 def _garbled_time(ds: Dataset) -> None:
-    pydicom.config.settings.writing_validation_mode = 0
     ds.ContentTime = "***140450."
 
 
@@ -182,7 +182,7 @@ def _more_pixels(ds: Dataset) -> None:
 
 
 def _same_uid(ds: Dataset) -> None:
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid("twin")
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(uid("twin"))
 
 
 def _overlay(ds: Dataset) -> None:
@@ -271,7 +271,7 @@ def _copies(path: Path) -> list[bytes]:
         copies = []
         for number in range(5):
             ds = copy.deepcopy(original)
-            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid("copy", number)
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(uid("copy", number))
             ds.InstanceNumber = number + 1
             ds.SliceLocation = f"{number * 1.5:.2f}"
             ds.ContentTime = f"10{number:02d}30.5"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, SourceMissing, StoreUnavailable, WorkersLost
 from radlake.ingest import HarvestSummary, harvest_folder, replay_quarantine, study
+from radlake.ingest.packing import Packing
+from radlake.ingest.reading import Readable
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
 from support.dicom import ct_study, dicom_bytes, image_study, uid, write, write_all
@@ -102,26 +104,52 @@ def test_two_hospitals_with_one_study_keep_a_row_each_when_more_of_it_comes(sett
     assert [n for _, n, _ in query(settings, counts)] == [3, 3]
 
 
-@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize("when", ["before it is read", "after all are read"])
 def test_a_file_that_vanishes_leaves_its_study_partial(
-    settings: Settings, cd: Path, monkeypatch: pytest.MonkeyPatch, is_large: bool
+    settings: Settings, cd: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     victim = sorted(cd.iterdir())[0]
-    whole = study.identify_person
-    if is_large:
-        monkeypatch.setattr(study, "_SMALL_STUDY_BYTES", 0)
-    else:
-        whole_check = study.digest_of_file
-        monkeypatch.setattr(study, "digest_of_file", lambda path: victim.unlink(missing_ok=True) or whole_check(path))
+    place, name = (study, "read_files") if when == "before it is read" else (study, "identify_person")
+    whole = getattr(place, name)
 
-    def vanishing(datasets: list, **options: object) -> object:
+    def vanishing(given: object, **options: object) -> object:
         victim.unlink(missing_ok=True)
-        return whole(datasets, **options)  # type: ignore[arg-type]
+        return whole(given, **options)
 
-    monkeypatch.setattr(study, "identify_person", vanishing)
+    monkeypatch.setattr(place, name, vanishing)
     summary = harvest(settings, cd)
     assert (summary.instances_stored, summary.instances_quarantined) == (1, 0)
     assert list(states(settings).values()) == [("partial", "missing 1 of 2")]
+
+
+@pytest.mark.parametrize("change", ["cut", "other header", "gone"])
+def test_a_slice_that_is_lost_while_it_is_copied_leaves_the_others(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    paths = []
+    for number, ds in enumerate(ct_study(n=5, rows=64, columns=64)):
+        paths.append(tmp_path / "series" / f"{number}.dcm")
+        write(ds, paths[-1])
+    victim, whole = paths[3], Packing.members
+
+    def losing(self: Packing, items: list[Readable]) -> Iterator[Any]:
+        for done, member in enumerate(whole(self, items)):
+            if done == 1:
+                data = victim.read_bytes()
+                if change == "gone":
+                    victim.unlink()
+                else:
+                    victim.write_bytes(data[:-100] if change == "cut" else data[:400] + b"9" + data[401:])
+            yield member
+
+    monkeypatch.setattr(Packing, "members", losing)
+    summary = harvest(settings, tmp_path / "series")
+    assert (summary.instances_stored, summary.instances_quarantined) == (4, 0)
+    assert list(states(settings).values()) == [("partial", "missing 1 of 5")]
+    monkeypatch.undo()
+    with zipfile.ZipFile(next((Path(settings.lake) / "objects").rglob("*.zip"))) as series:
+        assert series.testzip() is None
+        assert len(series.namelist()) == 4
 
 
 class _Scratched(Executor):
