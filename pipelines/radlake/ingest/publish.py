@@ -17,7 +17,7 @@ from radlake.contracts import load_table
 from radlake.errors import QuarantineError
 from radlake.ingest.batch import CHILDREN_FIRST, arrow_rows, batch_id_of, commit, stage
 from radlake.ingest.job import SourceFile, StudyOutcome
-from radlake.ingest.spot_check import check_sample
+from radlake.ingest.spot_check import check_sample, held_objections, met_objections
 from radlake.lake import Lake, duck
 from radlake.lake.evidence import SetAside, Settlement, StudyEntry
 from radlake.lake.ledger import Ledger
@@ -72,6 +72,7 @@ def publish(
     settlements: list[Settlement] = []
     published: list[StudyOutcome] = []
     entries = {entry.study_uid: entry for entry in _entries(ledger, outcomes)}
+    objections = held_objections(quarantine, hospital_id=outcomes[0].hospital_id) if outcomes else []
     for outcome in outcomes:
         blocked = gated.blocked.get(outcome.study["study_instance_uid"]) if outcome.study else None
         set_aside = _set_aside(outcome, blocked=blocked, quarantine=quarantine, now=now)
@@ -81,7 +82,7 @@ def publish(
             published.append(outcome)
         held = {aside.quarantine_id for aside in set_aside}
         replayed = {file.quarantine_id for file in outcome.files if file.quarantine_id}
-        healed = _healed(entries.get(outcome.study_uid), kept)
+        healed = _healed(entries.get(outcome.study_uid), kept) | met_objections(outcome, kept, held=objections)
         study = outcome.study if kept and outcome.study else {}
         settlements.append(
             Settlement(

@@ -6,7 +6,7 @@ published. The sample is the same whenever the same batch is made again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -19,8 +19,9 @@ from radlake.lake import Lake, duck
 from radlake.lake.quarantine import Quarantine, digest_of_file
 from radlake.referee import Finding, Policy, check_written, row_findings
 
-__all__ = ["check_sample", "sample_of"]
+__all__ = ["check_sample", "held_objections", "met_objections", "sample_of"]
 
+_REASON = "referee_objection"
 _WHOLE = 64 << 20  # of a larger instance the part before the pixels is read
 _PIXEL_HEADER = 12  # bytes of tag, VR and length before the value of Pixel Data
 
@@ -80,6 +81,17 @@ def check_sample(
         log.get_logger().info("batch_verified", n_instances=len(picks), bytes=n_bytes, seconds=seconds)
 
 
+def held_objections(quarantine: Quarantine, *, hospital_id: str) -> list[dict[str, Any]]:
+    """Records of what the referee objected to before and is held since."""
+    return quarantine.held(hospital_id=hospital_id, reason=_REASON)
+
+
+def met_objections(outcome: StudyOutcome, kept: Mapping[str, Any], *, held: Sequence[dict[str, Any]]) -> set[str]:
+    """Quarantine ids of objections to instances that are stored now: a rule was corrected in between."""
+    mine = (item for item in held if item["study_uid"] == outcome.study_uid)
+    return {item["quarantine_id"] for item in mine if item["sop_uid"] in kept}
+
+
 def _written(lake: Lake, row: dict[str, Any]) -> bytes:
     length = row["instance_bytes"]
     if length > _WHOLE and row["pixel_offset"]:
@@ -107,7 +119,7 @@ def _stop(pick: Pick, finding: Finding, *, lake: Lake, quarantine: Quarantine, n
     quarantine.hold(
         pick.file.path,
         hospital_id=pick.outcome.hospital_id,
-        error=QuarantineError(reason="referee_objection", detail=detail),
+        error=QuarantineError(reason=_REASON, detail=detail),
         now=now,
         study_uid=pick.outcome.study_uid,
         sop_uid=pick.sop_uid,

@@ -232,6 +232,9 @@ def test_an_objection_stops_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert held["reason"] == "referee_objection"
     assert held["detail"] == "identifier-in-element (0008,103E) name utf-8"
     assert harvest_folder(settings, tmp_path / "cd", hospital=hospital).studies_complete == 1
+    ledger = Ledger(settings.ledger)
+    assert ledger.held() == []
+    ledger.close()
 
 
 def test_a_sample_takes_one_of_each_series_up_to_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
