@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import takewhile
 from typing import Any
 
 import yaml
@@ -87,7 +88,7 @@ class Identities:
     numbers : frozenset of bytes
         Numbers that a numeric value may equal.
     raw : tuple of bytes
-        All of it in the encodings of Chinese archives, for values that are no text.
+        All of it in the encodings of Chinese archives, for values that are no text; the shortest first.
     """
 
     needles: tuple[bytes, ...]
@@ -118,7 +119,8 @@ class Identities:
         """Whether bytes that are no text spell a name or a number; a short one is in much data by chance."""
         shortest = _MIN_RAW if len(value) <= _MUCH else _MIN_RAW_OF_MUCH
         plain = value.translate(_FOLD, _MARKS_IN_BYTES)
-        return any(told in plain for told in self.raw if len(told) >= shortest)
+        fitting = takewhile(lambda told: len(told) <= len(plain), self.raw)
+        return any(told in plain for told in fitting if len(told) >= shortest)
 
     def is_number(self, value: bytes) -> bool:
         """Whether a numeric value is an identifier: as a whole, because parts of numbers coincide by chance."""
@@ -153,7 +155,7 @@ def identities_from(values: frozenset[tuple[str, str]]) -> Identities:
         words=tuple(sorted(form.encode() for form in words)),
         wholes=frozenset(form.encode() for form in found - needles - words),
         numbers=frozenset(n.encode() for n in needles | words if n.isascii() and n.isdigit() and len(n) > _MIN_DIGITS),
-        raw=tuple(sorted({raw for form in needles | words for raw in _encoded(form)})),
+        raw=tuple(sorted({raw for form in needles | words for raw in _encoded(form)}, key=lambda raw: (len(raw), raw))),
     )
 
 
