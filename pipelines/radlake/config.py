@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     verify_sample : int
         Instances of each batch that the referee re-reads, at most one of a series, before the batch is published.
     ae_title, scp_port : str, int
-        Our application entity, and the port of our storage SCP for C-MOVE (0: any free one).
+        Our application entity, and the port of our storage SCP for C-MOVE (0: none, but the demo takes a free one).
     s3_endpoint_url, s3_access_key, s3_secret_key : str
         For an S3 store that is not AWS; the keys are references.
     workers : int
