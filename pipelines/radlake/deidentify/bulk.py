@@ -24,6 +24,15 @@ _ICC_COLOURS = frozenset(
 )
 
 
+_ICC_CLASSES = frozenset([b"scnr", b"mntr", b"prtr", b"link", b"spac", b"abst", b"nmcl"])
+_ICC_SPACES = frozenset([b"XYZ ", b"Lab ", b"Luv ", b"YCbr", b"Yxy ", b"RGB ", b"GRAY", b"HSV ", b"HLS ", b"CMYK"])
+_ICC_TAGS = frozenset(
+    b"A2B0 A2B1 A2B2 B2A0 B2A1 B2A2 B2D0 B2D1 B2D2 D2B0 D2B1 D2B2 bkpt bTRC bXYZ chad chrm cprt desc dmdd dmnd gamt "
+    b"gTRC gXYZ kTRC lumi meas pre0 pre1 pre2 rTRC rXYZ tech vued view wtpt".split()
+)
+_D50 = bytes.fromhex("0000f6d6000100000000d32d")
+
+
 def fits(tag: int, vr: str, value: bytes) -> bool:
     """Whether numbers are whole, not more than the attribute may have, and no text.
 
@@ -73,21 +82,25 @@ def _colours_of(profile: bytes) -> bytes | None:
     """
     if len(profile) < _ICC_HEADER + 4 or profile[36:40] != b"acsp":
         return None
+    if profile[12:16] not in _ICC_CLASSES or not {profile[16:20], profile[20:24]} <= _ICC_SPACES:
+        return None
     (size,) = struct.unpack_from(">I", profile)
     (n_tags,) = struct.unpack_from(">I", profile, _ICC_HEADER)
     table_end = _ICC_HEADER + 4 + 12 * n_tags
     if not table_end <= size <= len(profile):
         return None
     out = bytearray(len(profile))
-    out[:24] = profile[:24]  # sizes, version, class, colour space; then the day that it was made
-    out[4:8] = bytes(4)  # preferred CMM
-    out[36:40] = profile[36:40]
-    out[64:80] = profile[64:80]  # rendering intent, illuminant; platform, maker, model, creator and digest are not kept
+    # Size, version, class and colour spaces, intent, the one illuminant. Not who made it when, for which device.
+    out[:4], out[8:10], out[12:24], out[36:40] = profile[:4], profile[8:10], profile[12:24], b"acsp"
+    out[67], out[68:80] = profile[67] & 3, _D50
     out[_ICC_HEADER:table_end] = profile[_ICC_HEADER:table_end]
     for n in range(n_tags):
         signature, start, length = struct.unpack_from(">4sII", profile, _ICC_HEADER + 4 + 12 * n)
-        if start < table_end or start + length > size or length < 8 or not _is_signature(signature):
+        if start < table_end or start + length > size or length < 8:
             return None
+        if signature not in _ICC_TAGS:
+            out[_ICC_HEADER + 4 + 12 * n : _ICC_HEADER + 8 + 12 * n] = bytes(4)
+            continue
         kind = profile[start : start + 4]
         if kind in _ICC_COLOURS:
             out[start : start + length] = profile[start : start + length]
@@ -102,7 +115,3 @@ _BLANK = {
     b"desc": b"desc" + bytes(4) + struct.pack(">I", 1) + bytes(1),
     b"mluc": b"mluc" + bytes(4) + struct.pack(">II", 0, 12),
 }
-
-
-def _is_signature(signature: bytes) -> bool:
-    return signature.isascii() and all(32 <= byte < 127 for byte in signature)
