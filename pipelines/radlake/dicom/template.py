@@ -1,8 +1,9 @@
 """What the headers of a series have in common: constant bytes, and between them the elements that vary.
 
-Two instances that the strict reader accepted show which elements vary. The header of a third matches when all constant
-bytes are equal, which is a comparison of memory, and when the varying elements have the tag and VR that they had. One
-element more or less, another order or another length of the pixels, and it does not match and is read in full.
+One instance that the strict reader accepted, and the headers that a scan finds to have the same elements, show which of
+them vary. A header matches when all constant bytes are equal, which is a comparison of memory, and when the varying
+elements have the tag and VR that they had. One element more or less, another order or another length of the pixels, and
+it does not match and is read in full.
 """
 
 from __future__ import annotations
@@ -22,10 +23,20 @@ from radlake.dicom.scan import Span, file_meta_spans, sequence_end, spans
 from radlake.dicom.uids import transfer_syntax
 from radlake.dicom.values import first_text
 
-__all__ = ["Exemplar", "HeaderTemplate", "Match", "exemplar_of", "read_start", "varying_tags"]
+__all__ = [
+    "Exemplar",
+    "HeaderTemplate",
+    "Match",
+    "Scanned",
+    "exemplar_of",
+    "read_start",
+    "scan_header",
+    "varying_tags",
+]
 
 _TRANSFER_SYNTAX, _CHARSET, _PIXEL_DATA = 0x00020010, 0x00080005, 0x7FE00010
 _SERIES, _NUMBER = 0x0020000E, 0x00200013
+_DATASET = 0x00030000  # file meta information is below
 _UNDEFINED = 0xFFFFFFFF
 _HEADER_BYTES = 32 * 1024
 _ROOM = 1024  # by which a header may be longer than that of the exemplar
@@ -34,13 +45,12 @@ _FREE_META = frozenset({0x00020000, 0x00020003})
 
 
 @dataclass(frozen=True)
-class Exemplar:
-    """The header of an instance that was read in full: all bytes up to the value of its Pixel Data.
+class Scanned:
+    """Where the elements of a header lie: all bytes up to the value of Pixel Data.
 
     `spans` are its elements without Pixel Data.
     """
 
-    ds: Dataset
     header: bytes
     spans: tuple[Span, ...]
     n_bytes: int
@@ -51,6 +61,23 @@ class Exemplar:
     def elements(self) -> dict[int, Span]:
         return {span.tag: span for span in self.spans}
 
+    def whole(self, tag: int) -> bytes:
+        """The bytes of an element."""
+        span = self.elements[tag]
+        return self.header[span.start : span.end]
+
+    def value(self, tag: int) -> bytes:
+        """The bytes of its value; none when it is absent."""
+        span = self.elements.get(tag)
+        return self.header[span.value : span.end] if span else b""
+
+
+@dataclass(frozen=True)
+class Exemplar(Scanned):
+    """The header of an instance that was read in full; `ds` is without Pixel Data."""
+
+    ds: Dataset
+
     @cached_property
     def series_uid(self) -> str:
         return first_text(self.ds, _SERIES)
@@ -58,15 +85,6 @@ class Exemplar:
     @cached_property
     def instance_number(self) -> str:
         return first_text(self.ds, _NUMBER)
-
-    def whole(self, tag: int) -> bytes:
-        """The bytes of an element."""
-        span = self.elements[tag]
-        return self.header[span.start : span.end]
-
-    def value(self, tag: int) -> bytes:
-        span = self.elements[tag]
-        return self.header[span.value : span.end]
 
     def vr(self, tag: int) -> str:
         """As the reader understood it."""
@@ -100,17 +118,11 @@ def read_start(path: Path, *, n_bytes: int = _HEADER_BYTES) -> tuple[bytes, int]
         os.close(file)
 
 
-def exemplar_of(path: Path, ds: Dataset) -> Exemplar | None:
-    """The exemplar of a file that was read as `ds`; None when a template would not pay or not be safe.
+def scan_header(start: bytes, n_bytes: int) -> Scanned | None:
+    """Scan the first bytes of a file of `n_bytes`; None when a template would not pay or not be safe.
 
     Only little endian files that end with their Pixel Data, and whose header is not excessively long.
-
-    Parameters
-    ----------
-    ds : Dataset
-        Without Pixel Data.
     """
-    start, n_bytes = read_start(path)
     try:
         meta = file_meta_spans(start)
         syntax_uid = next((start[span.value : span.end] for span in meta if span.tag == _TRANSFER_SYNTAX), b"")
@@ -127,11 +139,15 @@ def exemplar_of(path: Path, ds: Dataset) -> Exemplar | None:
     n_pixels = int.from_bytes(header[-4:], "little")
     if n_pixels != _UNDEFINED and (n_pixels & 1 or pixels.value + n_pixels != n_bytes):
         return None
-    # What the reader found there is what the scan finds, but for what it leaves out and the character set it may add.
-    kept = {span.tag for span in elements if span.tag & 0xFFFF and span.tag not in LAYOUT} | {_CHARSET}
-    if kept != {*map(int, ds.keys()), _CHARSET}:
+    return Scanned(header, (*meta, *elements), n_bytes, syntax.is_implicit, n_pixels == _UNDEFINED)
+
+
+def exemplar_of(scan: Scanned, ds: Dataset) -> Exemplar | None:
+    """The exemplar of a header that was read as `ds`; None when scan and reader do not find the same elements."""
+    tags = {span.tag for span in scan.spans if span.tag > _DATASET and span.tag & 0xFFFF and span.tag not in LAYOUT}
+    if tags | {_CHARSET} != {*map(int, ds.keys()), _CHARSET}:  # which the reader may have added
         return None
-    return Exemplar(ds, header, (*meta, *elements), n_bytes, syntax.is_implicit, n_pixels == _UNDEFINED)
+    return Exemplar(scan.header, scan.spans, scan.n_bytes, scan.is_implicit, scan.is_encapsulated, ds)
 
 
 class HeaderTemplate:
@@ -206,7 +222,7 @@ class HeaderTemplate:
         return Match(tuple(values), pos)
 
 
-def varying_tags(one: Exemplar, other: Exemplar) -> frozenset[int] | None:
+def varying_tags(one: Scanned, other: Scanned) -> frozenset[int] | None:
     """Elements whose bytes differ; None when the headers have not the same elements in the same form."""
     if (one.is_implicit, one.is_encapsulated) != (other.is_implicit, other.is_encapsulated):
         return None

@@ -28,6 +28,7 @@ from radlake.ingest.reading import Matched, Readable, Reading
 from radlake.ingest.rows import InstanceColumns
 from radlake.lake.objects import MemberLost
 from radlake.lake.quarantine import digest_of_file
+from radlake.validate import check_instance
 from radlake.validate.pixels import check_fragments
 
 __all__ = ["Packed", "Packing"]
@@ -153,9 +154,11 @@ class Packing:
         self._reading.refused.append(Refused(item.file, item.sop_uid, error))
 
     def _in_full(self, item: Readable) -> _Made:
-        if not item.matched:
-            self.ways["read in full"] += 1
         ds, item.ds = item.ds or read_instance(item.file.path), None
+        if item.matched:
+            check_instance(ds, size=item.matched.n_bytes)
+        else:
+            self.ways["read in full"] += 1
         encoded = self._treated(ds, item)
         item.source_digest = item.source_digest or digest_of_file(item.file.path)
         fields = fields_of(encoded.head)

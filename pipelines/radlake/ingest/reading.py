@@ -1,12 +1,11 @@
 """First pass over the files of a study: read and validate every header, take away resends. No pixel is read.
 
-The first instances of a series are read in full by the strict reader and checked. From the second on, a header that
-matches what they have in common (`HeaderTemplate`) needs neither: all that decided is equal, byte for byte.
+The first instance of a series is read in full by the strict reader and checked. A further header that has the same
+elements, and differs only in some that decide nothing (`HeaderTemplate`), needs neither: all else is equal to the byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,7 +15,16 @@ from pydicom import Dataset
 from radlake.deidentify.elements import dataset
 from radlake.deidentify.template import may_vary, needs_whole
 from radlake.dicom.part10 import read_instance
-from radlake.dicom.template import Exemplar, HeaderTemplate, Match, exemplar_of, read_start, varying_tags
+from radlake.dicom.template import (
+    Exemplar,
+    HeaderTemplate,
+    Match,
+    Scanned,
+    exemplar_of,
+    read_start,
+    scan_header,
+    varying_tags,
+)
 from radlake.dicom.uids import is_uid
 from radlake.dicom.values import first_text
 from radlake.errors import QuarantineError, SourceMissing
@@ -107,7 +115,7 @@ class _Reader:
         self._seen: dict[str, list[Readable]] = {}
         self._known = {item.source_digest for item in job.stored.values()}
         self._templates: list[HeaderTemplate] = []
-        self._exemplars: dict[str, list[Exemplar]] = {}
+        self._exemplars: dict[bytes, list[Exemplar]] = {}  # by series
         self._n_kept = 0
         self._sop_uid = ""  # of the file at hand, as far as it is known
 
@@ -136,7 +144,7 @@ class _Reader:
                 return
             if self._is_rejected(file, digest):
                 raise QuarantineError(reason="rejected_by_reviewer", detail="")
-        item = self._matched(file) or self._read_in_full(file)
+        item = self._matched(file) or self._compared(file) or self._read_in_full(file)
         item.source_digest = digest
         twins = self._seen.setdefault(item.sop_uid, [])
         if twins:
@@ -167,6 +175,34 @@ class _Reader:
                 return _by_template(file, template, match, start, n_bytes)
         return None
 
+    def _compared(self, file: SourceFile) -> Readable | None:
+        """The file by a template that is made of how it differs from one that was read in full."""
+        if not self._exemplars or file.decision is not None:
+            return None
+        start, n_bytes = read_start(file.path)
+        scan = scan_header(start, n_bytes)
+        if scan is None:
+            return None
+        for exemplar in self._exemplars.get(scan.value(_SERIES), ()):
+            template = self._template_of(exemplar, scan)
+            match = template.match(start, n_bytes) if template else None
+            if template is not None and match is not None:
+                self._templates = [template, *(one for one in self._templates if one.exemplar is not exemplar)]
+                del self._templates[_MOST_TEMPLATES:]
+                return _by_template(file, template, match, start, n_bytes)
+        return None
+
+    def _template_of(self, exemplar: Exemplar, scan: Scanned) -> HeaderTemplate | None:
+        """A template that the exemplar, this header and all that matched the exemplar's template before match."""
+        varying = varying_tags(exemplar, scan)
+        if not varying or _SOP_INSTANCE not in varying or not all(may_vary(exemplar, tag) for tag in varying):
+            return None
+        for template in self._templates:
+            if template.exemplar is exemplar:
+                varying |= template.varying
+        whole = frozenset(tag for tag in varying if needs_whole(exemplar, tag))
+        return HeaderTemplate(exemplar, varying, whole=whole)
+
     def _read_in_full(self, file: SourceFile) -> Readable:
         ds = read_instance(file.path)
         check_instance(ds, size=file.path.stat().st_size)
@@ -181,14 +217,24 @@ class _Reader:
             sop_uid=self._sop_uid,
             number=_number(first_text(ds, _NUMBER)),
         )
-        if self._use_templates and file.decision is None and self._has_learnt(item):
-            return self._matched(file) or item
+        is_exemplar = self._use_templates and file.decision is None and self._keep_exemplar(item)
         if self._n_kept < _MOST_KEPT:
             item.ds = ds
             self._n_kept += 1
-        elif all(one.ds is not header for one in self._exemplars.get(item.series_uid, ())):
+        elif not is_exemplar:
             item.header = dataset({tag: elem for tag, elem in header._dict.items() if tag >> 16 in _GROUPS})
         return item
+
+    def _keep_exemplar(self, item: Readable) -> bool:
+        """Keep the header to compare others with; whether it can be one and there was room."""
+        scan = scan_header(*read_start(item.file.path))
+        exemplar = exemplar_of(scan, item.header) if scan else None
+        if exemplar is None:
+            return False
+        others = self._exemplars.setdefault(exemplar.value(_SERIES), [])
+        if len(others) < _MOST_EXEMPLARS:
+            others.append(exemplar)
+        return others[-1] is exemplar
 
     def _renew(self, item: Readable) -> None:
         """Match an early instance again with the template that replaced its own, so that fewer have to be learnt."""
@@ -202,22 +248,6 @@ class _Reader:
                 renewed = _by_template(item.file, template, match, start, n_bytes) if match else None
                 if renewed is not None and renewed.sop_uid == item.sop_uid:
                     item.matched = renewed.matched
-
-    def _has_learnt(self, item: Readable) -> bool:
-        """Compare the header with those read before it; whether a template of what they have in common came of it."""
-        others = self._exemplars.setdefault(item.series_uid, [])
-        exemplar = exemplar_of(item.file.path, item.header)
-        if exemplar is None:
-            return False
-        for other in others:
-            template = _template_of(other, exemplar, self._templates)
-            if template is not None:
-                self._templates = [template, *(one for one in self._templates if one.exemplar is not other)]
-                del self._templates[_MOST_TEMPLATES:]
-                return True
-        if len(others) < _MOST_EXEMPLARS:
-            others.append(exemplar)
-        return False
 
 
 def _by_template(
@@ -241,17 +271,6 @@ def _by_template(
             template, match.values, match.pixels_at, n_bytes, xxhash.xxh3_64_intdigest(start[: match.pixels_at])
         ),
     )
-
-
-def _template_of(one: Exemplar, other: Exemplar, known: Sequence[HeaderTemplate]) -> HeaderTemplate | None:
-    """A template that both headers match, and all that matched the exemplar's template before."""
-    varying = varying_tags(one, other)
-    if not varying or _SOP_INSTANCE not in varying or not all(may_vary(one, tag) for tag in varying):
-        return None
-    for template in known:
-        if template.exemplar is one:
-            varying |= template.varying
-    return HeaderTemplate(one, varying, whole=frozenset(tag for tag in varying if needs_whole(one, tag)))
 
 
 def _without_pixels(ds: Dataset) -> Dataset:

@@ -220,6 +220,22 @@ def test_an_odd_instance_among_others_comes_out_as_in_full(tmp_path: Path, odd: 
     both_ways(tmp_path, written(tmp_path / "in", instances))
 
 
+@pytest.mark.parametrize("damage", ["fragment", "tail", "end"])
+def test_encapsulated_pixels_are_checked_in_every_instance(tmp_path: Path, damage: str) -> None:
+    paths = written(tmp_path / "in", [compressed(ds) for ds in mr_study(n=5)])
+    data = paths[3].read_bytes()
+    match damage:
+        case "fragment":
+            at = data.index(b"\xfe\xff\x00\xe0", data.rindex(b"\xe0\x7f\x10\x00")) + 8
+            data = data[:at] + b"\xff" + data[at + 1 :]
+        case "tail":
+            data += b"\0" * 64
+        case "end":
+            data = data[:-8]
+    paths[3].write_bytes(data)
+    both_ways(tmp_path, paths)
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(ODD)), max_size=8))
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore")
