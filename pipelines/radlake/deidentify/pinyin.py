@@ -45,7 +45,7 @@ def spelled(text: str) -> frozenset[str]:
     """A Chinese text in letters, and its initials: a hospital is often a word like SZSLDYYY on its consoles.
 
     >>> sorted(spelled("样例医院"))
-    ['ylyy', 'yangliyiyuan']
+    ['yangliyiyuan', 'ylyy']
     """
     readings = [_readings().get(char, ()) for char in text]
     if not text or not all(readings):

@@ -27,7 +27,7 @@ def term_of(vocabulary: str, text: str) -> str | None:
     """What a vocabulary lets stay of a text; None when nothing.
 
     >>> term_of("device_model", "uCT 760"), term_of("device_model", "JSPH scanner 3F"), term_of("vendor", "JSPH")
-    ('uCT 760', '3F', 'OTHER')
+    ('uCT 760', 'scanner 3F', 'OTHER')
     >>> term_of("coding_scheme", "SCT"), term_of("coding_scheme", "99_JSPH_RIS")
     ('SCT', '99LOCAL')
     """
