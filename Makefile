@@ -4,15 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .cache/bench-peers
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test check fix bench airflow lock clean
+.PHONY: help install services demo test check fix bench bench-ingest airflow lock clean
 
 help:  ## List the verbs
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "radlake needs Python >= 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -49,11 +50,20 @@ fix: $(STAMP)  ## Format and repair what can be repaired
 bench: $(STAMP)  ## Benchmarks: each prints ratios against a named peer in the same run
 	@$(BIN)/python -m bench $(ARGS)
 
+$(PEERS)/.installed: bench/peers.lock | $(STAMP)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	@$(BIN)/uv pip sync --quiet --python $(PEERS)/bin/python --require-hashes $<
+	@touch $@
+
+bench-ingest: $(STAMP) $(PEERS)/.installed  ## De-identification beside cp and every peer; ARGS="--scale 0.1"
+	@$(BIN)/python -m bench ingest $(ARGS)
+
 airflow: $(STAMP)  ## Start Airflow locally with the DAGs of dags/
 	@$(BIN)/radlake airflow $(ARGS)
 
 lock: $(STAMP)  ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --all-extras pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header bench/peers.in --output-file bench/peers.lock
 
 clean:  ## Remove the environment, caches and the demo's lake
 	@rm -rf $(VENV) .cache demo-lake airflow-home .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ __all__ = [
     "command_cpu",
     "compare",
     "in_fresh_process",
+    "peak_bytes",
+    "print_rows",
     "print_table",
     "same_answer",
 ]
@@ -55,14 +57,20 @@ class Done:
         Seconds of CPU that were spent for it but are not its own: a sender, the start of a program.
     look : callable
         Looks at the result after the clock has stopped.
-    seconds : float, optional
-        Wall time, where it is not that of the whole run.
+    seconds, cpu, peak_bytes : float, optional
+        Wall time, CPU time and largest resident memory, where they are not those of the whole run.
+    part_n, part_cpu : int, float
+        Instances and CPU time of a part that is to be told by itself.
     """
 
     n: int
     foreign_cpu: float = 0.0
     look: Callable[[], Hashable] = lambda: None
     seconds: float | None = None
+    cpu: float | None = None
+    peak_bytes: float | None = None
+    part_n: int = 0
+    part_cpu: float = 0.0
 
 
 # Gets an empty folder for its output, imports and connects, and returns what is to be measured.
@@ -83,6 +91,8 @@ class Measured:
         The largest resident memory of a process that took part.
     answer : Hashable
         What `look` saw.
+    part_n, part_cpu : int, float
+        Instances and CPU time of a part of the work; 0 when nobody asks.
     """
 
     n: int
@@ -91,6 +101,8 @@ class Measured:
     start_cpu: float
     peak_bytes: float
     answer: Hashable
+    part_n: int = 0
+    part_cpu: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,9 +125,24 @@ class Place:
 
 
 def compare(
-    contestants: Mapping[_Name, Prepare], *, place: Place, pick: Callable[[Iterable[float]], float] = median
+    contestants: Mapping[_Name, Prepare],
+    *,
+    place: Place,
+    pick: Callable[[Iterable[float]], float] = median,
+    is_same_work: bool = True,
+    is_pinned: bool = False,
+    may_fail: Collection[_Name] = (),
 ) -> dict[_Name, Measured]:
     """Run each contestant `repetitions` times in turn and take the medians, or what else `pick` takes of each figure.
+
+    Parameters
+    ----------
+    is_same_work : bool
+        Whether all have to do the same number of things.
+    is_pinned : bool
+        Whether a contestant and all that it starts share one core.
+    may_fail : collection
+        Contestants that are told and left out when they fail.
 
     Raises
     ------
@@ -125,14 +152,20 @@ def compare(
     runs: dict[_Name, list[Measured]] = {name: [] for name in contestants}
     for repetition in range(place.repetitions):
         # There and back again, so that nobody always comes after the same one.
-        for name in list(contestants)[:: -1 if repetition % 2 else 1]:
+        for name in list(runs)[:: -1 if repetition % 2 else 1]:
             with tempfile.TemporaryDirectory(prefix="bench-out-", dir=place.folder) as out:
-                runs[name].append(in_fresh_process(_run, contestants[name], Path(out)))
+                try:
+                    runs[name].append(in_fresh_process(_run, contestants[name], Path(out), is_pinned))
+                except Exception as exc:  # a foreign tool fails as it likes
+                    if name not in may_fail:
+                        raise
+                    print(f"left out: {name} failed ({type(exc).__name__}: {exc})")
+                    del runs[name]
     done = {name: {run.n for run in measured} for name, measured in runs.items()}
-    if len(set().union(*done.values())) > 1:
+    if is_same_work and len(set().union(*done.values())) > 1:
         raise ValueError(f"the contestants did not do the same work: {done}")
     for name, measured in runs.items():
-        if len({run.answer for run in measured}) > 1:
+        if len({(run.n, run.answer) for run in measured}) > 1:
             raise ValueError(f"{name} did not give the same answer each time")
     return {name: _picked(measured, pick) for name, measured in runs.items()}
 
@@ -200,6 +233,11 @@ def print_table(
         ]
         ratios = [f"{getattr(run, ratio) / getattr(measured[peer], ratio):.2f}" for peer in peers]
         rows.append([name, *figures, *([str(run.answer)] if answer else []), *ratios])
+    print_rows(rows, title=title)
+
+
+def print_rows(rows: Sequence[Sequence[str]], *, title: str) -> None:
+    """Print cells in columns, the first of them to the left; the first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"\n{title}")
     for name, *cells in rows:
@@ -207,13 +245,23 @@ def print_table(
         print("  ".join([name.ljust(widths[0]), *aligned]))
 
 
-def _run(prepare: Prepare, out: Path) -> Measured:
+def _run(prepare: Prepare, out: Path, is_pinned: bool) -> Measured:
+    if is_pinned:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     run = prepare(out)
     start_cpu, begin = _cpu(), time.perf_counter()
     done = run()
     seconds, cpu = time.perf_counter() - begin, _cpu() - start_cpu - done.foreign_cpu
-    peak_bytes = _peak_bytes()
-    return Measured(done.n, cpu, seconds if done.seconds is None else done.seconds, start_cpu, peak_bytes, done.look())
+    return Measured(
+        n=done.n,
+        cpu=cpu if done.cpu is None else done.cpu,
+        seconds=seconds if done.seconds is None else done.seconds,
+        start_cpu=start_cpu,
+        peak_bytes=peak_bytes() if done.peak_bytes is None else done.peak_bytes,
+        answer=done.look(),
+        part_n=done.part_n,
+        part_cpu=done.part_cpu,
+    )
 
 
 def _picked(runs: Sequence[Measured], pick: Callable[[Iterable[float]], float]) -> Measured:
@@ -224,6 +272,8 @@ def _picked(runs: Sequence[Measured], pick: Callable[[Iterable[float]], float]) 
         start_cpu=pick(run.start_cpu for run in runs),
         peak_bytes=pick(run.peak_bytes for run in runs),
         answer=runs[0].answer,
+        part_n=runs[0].part_n,
+        part_cpu=pick(run.part_cpu for run in runs),
     )
 
 
@@ -232,7 +282,7 @@ def _cpu() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _peak_bytes() -> float:
+def peak_bytes() -> float:
     """Of this process and its children. What getrusage says of this one counts the process that started it too."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     own = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
