@@ -99,7 +99,9 @@ def verify_lake(
         Other files to search: logs, exports.
     """
     told = Originals.from_paths(originals)
-    referee = Referee(told, policy=policy, dciodvfy=dciodvfy)
+    with duck.connect(lake) as connection:
+        hospitals = [row[0] for row in connection.execute("SELECT DISTINCT hospital_id FROM dicom.study").fetchall()]
+    referee = Referee(told, policy=policy, dciodvfy=dciodvfy, hospitals=hospitals)
     _note_originals(referee.report, told)
     _judge_instances(referee, lake, told, ledger=ledger, hospital=hospital, sample=sample)
     tables = lake.tables.store

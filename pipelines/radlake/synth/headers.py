@@ -45,6 +45,7 @@ _REGIONS = {
     "BREAST": ("76752008", "Breast"),
 }
 _VIEWS = {"CC": ("399162004", "cranio-caudal"), "MLO": ("399368009", "medio-lateral oblique")}
+_OLD_CONSOLES = 12  # one radiography exam in so many says nothing about text in its pixels
 
 _T = TypeVar("_T")
 
@@ -228,6 +229,7 @@ def _ct(exam: Exam, series: Series) -> Attributes:
     return {
         **_pixel_module(bits=12),
         **_plane(spacing="4", thickness="5"),
+        **({"BurnedInAnnotation": "NO"} if kind == "LOCALIZER" else {}),
         "ImageType": ["ORIGINAL", "PRIMARY", kind],
         "AcquisitionNumber": str(series.number),
         "RescaleIntercept": "-1024",
@@ -319,6 +321,8 @@ def _cr(exam: Exam, series: Series) -> Attributes:
         "WindowCenter": "2048",
         "WindowWidth": "4096",
     }
+    if _number_of(exam.exam_id, _OLD_CONSOLES):
+        header["BurnedInAnnotation"] = "NO"
     return header if exam.has_body_part else {**header, "BodyPartExamined": ""}
 
 

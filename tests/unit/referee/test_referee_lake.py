@@ -252,3 +252,18 @@ def test_a_sample_takes_one_of_each_series_up_to_its_budget(tmp_path: Path, monk
         settings = settings_of(tmp_path / name, verify_sample=budget)
         harvest_folder(settings, tmp_path / "cd", hospital=hospital_of_files(settings, "h1"))
     assert seen == [2, 3]
+
+
+def test_the_lakes_own_name_of_a_hospital_is_no_leak_outside_of_objects(tmp_path: Path) -> None:
+    [original] = ct_study(n=1, patient=NAME, IssuerOfPatientID="SZ-FIRST")
+    write_all([original], tmp_path / "cd")
+    settings = settings_of(tmp_path / "lake")
+    summary = harvest_folder(settings, tmp_path / "cd", hospital=hospital_of_files(settings, "sz-first"))
+    assert summary.instances_stored == 1
+    assert verified(tmp_path, originals=[tmp_path / "cd"]).findings == []
+    clean = pydicom.dcmread(io.BytesIO(deidentified_bytes(original)))
+    clean.SeriesDescription = "chest SZ-FIRST"
+    out = io.BytesIO()
+    clean.save_as(out)
+    found = check_written(dicom_bytes(original), out.getvalue(), rows=[{"hospital_id": "sz-first"}])
+    assert any(finding.rule.startswith("identifier") for finding in found)
