@@ -35,13 +35,10 @@ class Corpus:
     ----------
     needles : frozenset of bytes
         What names the patients.
-    is_sample : bool
-        Whether they are only some of the files.
     """
 
     folder: Path
     needles: frozenset[bytes]
-    is_sample: bool = False
 
     @property
     def files(self) -> list[Path]:
@@ -51,9 +48,13 @@ class Corpus:
     def n_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.files)
 
+    def __str__(self) -> str:
+        n, megabytes = len(self.files), self.n_bytes / 1e6
+        return f"{n:,} instances of {megabytes / n:.2f} MB"
+
     def part(self, name: str) -> Corpus:
         """A folder of it."""
-        return Corpus(self.folder / name, self.needles, self.is_sample)
+        return Corpus(self.folder / name, self.needles)
 
 
 def make_corpus(folder: Path, *, scale: float) -> tuple[Corpus, bool]:
@@ -77,7 +78,7 @@ def sampled(corpus: Corpus, folder: Path, *, every: int) -> Corpus:
         place.mkdir(parents=True)
         for path in paths[::every]:
             os.link(path, place / path.name)
-    return Corpus(folder, corpus.needles, is_sample=True)
+    return Corpus(folder, corpus.needles)
 
 
 def write_large(source: Path, path: Path, *, n_bytes: int) -> None:
