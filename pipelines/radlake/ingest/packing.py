@@ -18,6 +18,7 @@ from pydicom import Dataset
 
 from radlake.deidentify import Deidentifier, Person
 from radlake.deidentify.template import Treated, TreatedTemplate, Unfit
+from radlake.deidentify.told import Told
 from radlake.dicom.part10 import read_instance
 from radlake.dicom.template import HeaderTemplate
 from radlake.dicom.writer import Encoded, encode_parts
@@ -28,6 +29,7 @@ from radlake.ingest.reading import Matched, Readable, Reading
 from radlake.ingest.rows import InstanceColumns
 from radlake.lake.objects import MemberLost
 from radlake.lake.quarantine import digest_of_file
+from radlake.pixels import Verdict, judge
 from radlake.validate import check_instance
 from radlake.validate.pixels import check_fragments
 
@@ -90,6 +92,11 @@ class _Learnt(NamedTuple):
 class Packing:
     """De-identifies the instances of one study; what it cannot goes to `reading.refused`.
 
+    Parameters
+    ----------
+    told : frozenset of (kind, text)
+        What all headers of the study tell.
+
     Attributes
     ----------
     packed : dict
@@ -98,16 +105,19 @@ class Packing:
         How many instances went by template, and why the others went the full way.
     """
 
-    def __init__(self, job: IngestJob, reading: Reading, *, deidentifier: Deidentifier, person: Person) -> None:
+    def __init__(
+        self, job: IngestJob, reading: Reading, *, deidentifier: Deidentifier, person: Person, told: Told
+    ) -> None:
         self.packed: dict[str, Packed] = {}
         self.ways: Counter[str] = Counter()
         self._job = job
         self._reading = reading
         self._deidentifier = deidentifier
         self._person = person
+        self._told = told
         matched = (item.matched for item in reading.readable if item.matched)
         self._exemplars = {id(one.template.exemplar.ds) for one in matched}
-        self._full: dict[int, Treated] = {}  # what the full way made of exemplars, by the id of their header
+        self._full: dict[int, Treated | None] = {}  # what the full way made of exemplars, by the id of their header
         self._learnt: dict[int, _Learnt | Unfit] = {}  # by the id of the template
         self._buffer = memoryview(bytearray(_CHUNK))
 
@@ -169,11 +179,15 @@ class Packing:
     def _treated(self, ds: Dataset, item: Readable) -> Encoded:
         """De-identify and encode; of an exemplar, remember what its template needs to know."""
         done = self._deidentifier.treat(
-            ds, person=self._person, hospital_id=self._job.hospital_id, decision=item.file.decision
+            ds,
+            person=self._person,
+            hospital_id=self._job.hospital_id,
+            decision=item.file.decision,
+            told=self._told,
         )
         encoded = encode_parts(done.ds)
-        if not item.matched and id(item.header) in self._exemplars and not done.are_pixels_cleaned:
-            self._full[id(item.header)] = Treated(encoded.head, done.walk)
+        if not item.matched and id(item.header) in self._exemplars:
+            self._full[id(item.header)] = None if done.are_pixels_cleaned else Treated(encoded.head, done.walk)
         return encoded
 
     def _by_template(self, item: Readable) -> _Made | None:
@@ -208,18 +222,21 @@ class Packing:
         return learnt
 
     def _learn(self, template: HeaderTemplate) -> _Learnt:
-        exemplar = template.exemplar
-        treated = self._full.get(id(exemplar.ds))
-        if treated is None:
-            item = next(item for item in self._reading.readable if item.header is exemplar.ds and not item.matched)
+        header = template.exemplar.ds
+        if id(header) not in self._full:
+            item = next(item for item in self._reading.readable if item.header is header and not item.matched)
             try:
-                self._treated(item.ds or read_instance(item.file.path), item)
+                ds = item.ds or read_instance(item.file.path)
+                if judge(ds).verdict is Verdict.CLEAN:
+                    self._treated(ds, item)
             except (QuarantineError, SourceMissing):
                 raise Unfit("an exemplar that is set aside") from None
-            treated = self._full.get(id(exemplar.ds))
+        treated = self._full.get(id(header))
         if treated is None:
             raise Unfit("pixels that have to be looked at")
-        scratch = partial(self._deidentifier.walk, person=self._person, hospital_id=self._job.hospital_id)
+        scratch = partial(
+            self._deidentifier.walk, person=self._person, hospital_id=self._job.hospital_id, told=self._told
+        )
         made = TreatedTemplate(template, treated, scratch=scratch)
         fields = fields_of(treated.head)
         changing = InstanceColumns(made.tags)

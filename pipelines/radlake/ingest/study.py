@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from radlake import log
 from radlake.config import Settings
-from radlake.deidentify import Deidentifier, KeyRing, Person, identify_person, key_ring, load_profile
+from radlake.deidentify import Deidentifier, KeyRing, Person, identifiers_of, identify_person, key_ring, load_profile
+from radlake.deidentify.person import identity_conflict
 from radlake.dicom.values import first_text
-from radlake.errors import KeyMismatch, PermanentError, PrivacyError, TransientError
+from radlake.errors import KeyMismatch, PermanentError, PrivacyError, QuarantineError, TransientError
 from radlake.ingest import rows
 from radlake.ingest.job import IngestJob, Refused, StudyOutcome, unexpected
 from radlake.ingest.packing import Packed, Packing
@@ -92,6 +93,10 @@ class _Study:
 
     def ingest(self) -> StudyOutcome:
         job, shop, reading = self._job, self._shop, self._reading
+        if (conflict := identity_conflict(self._distinct)) is not None:
+            error = QuarantineError(reason="patient_identity_conflict", detail=conflict)
+            reading.refused += [Refused(item.file, item.sop_uid, error) for item in reading.readable]
+            return self._outcome()
         if not reading.readable:
             return self._outcome()
         person = identify_person(self._headers, hospital_id=job.hospital_id, keys=shop.keys)
@@ -104,7 +109,8 @@ class _Study:
             "patient_key": person.patient_key,
             "study_month": rows.month_of(study_at),
         }
-        packing = Packing(job, reading, deidentifier=shop.deidentifier, person=person)
+        told = identifiers_of(self._distinct)
+        packing = Packing(job, reading, deidentifier=shop.deidentifier, person=person, told=told)
         by_series = reading.series()
         done = [one for uid, members in by_series.items() if (one := self._pack(packing, uid, members, place=place))]
         if not done:

@@ -302,3 +302,23 @@ def test_a_ledger_that_does_not_answer_is_told_in_words(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="refused") as raised:
         Ledger("postgresql+psycopg://radlake:s3cret@127.0.0.1:1/ledger")
     assert "s3cret" not in str(raised.value)
+
+
+def test_two_persons_in_one_study_are_set_aside(settings: Settings, tmp_path: Path) -> None:
+    one, other = ct_study(n=2)
+    other.PatientID, other.PatientName, other.PatientBirthDate = "P0999", "韩梅梅", "19911224"
+    write_all([one, other], tmp_path / "mixed")
+    summary = harvest(settings, tmp_path / "mixed")
+    assert dict(summary.quarantine_by_reason) == {"patient_identity_conflict": 2}
+    assert summary.instances_stored == 0
+
+
+def test_what_one_instance_tells_is_searched_for_in_the_others(settings: Settings, tmp_path: Path) -> None:
+    one, other = ct_study(n=2, patient="Ouyang^Xiaodong", patient_id="ZY70811029")
+    other.SeriesInstanceUID = uid("another series")
+    other.PatientName = other.PatientID = ""
+    other.ProtocolName = "CT ZY70811029"
+    write_all([one, other], tmp_path / "in")
+    assert harvest(settings, tmp_path / "in").instances_stored == 2
+    for path in (Path(settings.lake) / "objects").rglob("*.zip"):
+        assert b"ZY70811029" not in path.read_bytes()
