@@ -25,7 +25,7 @@ def wide_console() -> Console:
 
 def plain_table(*columns: str | Text) -> Table:
     """A table with a line below its header, the one style of every verb; it folds what is too long."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
@@ -58,7 +58,7 @@ def summary_table(summaries: Sequence[HarvestSummary]) -> Group:
         why.add_row(reason, f"{n:,}")
     if not_dicom := sum(item.files_not_dicom for item in summaries):
         why.add_row("[dim]files that are not DICOM, left alone[/]", f"[dim]{not_dicom:,}[/]")
-    return Group(studies, instances, *([why] if why.rows else []))
+    return Group(studies, "", instances, *(["", why] if why.rows else []))
 
 
 def _table(title: str, *numbers: str) -> Table:
