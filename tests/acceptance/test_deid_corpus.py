@@ -172,7 +172,9 @@ def test_identifiers_of_each_file_are_nowhere_in_it(outcomes: dict[Path, Outcome
             if elem.VR == "PN" or elem.keyword in ("PatientID", "AccessionNumber", "InstitutionName", "OtherPatientIDs")
             for text in _parts(elem)
         }
-        told = {text for text in told if len(text) > 5 and not text.startswith(("anonym", "removed", "toshiba", "default"))}
+        told = {
+            text for text in told if len(text) > 5 and not text.startswith(("anonym", "removed", "toshiba", "default"))
+        }
         for elem in after.iterall():
             if elem.VR in ("SQ", "OB", "OW", "UN", "UI", "DS", "FD", "FL") or elem.keyword == "DeidentificationMethod":
                 continue  # the method names the profile: default is somebody's institution

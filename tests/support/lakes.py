@@ -57,7 +57,8 @@ def leads_back(settings: Settings) -> list[tuple[Any, ...]]:
     """What the vault tells of every stored study, in a fixed order."""
     from radlake.lake.ledger import Ledger
     from radlake.lake.vault import VaultRows
-    from radlake.vault import lake_keys, open_record
+    from radlake.vault.lake_key import lake_keys
+    from radlake.vault.record import open_record
 
     ledger, keys = Ledger(settings.ledger), lake_keys(settings)
     try:

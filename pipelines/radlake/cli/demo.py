@@ -20,8 +20,9 @@ from radlake.cli.init import ensure_key
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, RadlakeError
-from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total, workers
+from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total
 from radlake.ingest.build import build_lake
+from radlake.ingest.workers import workers
 from radlake.lake import Lake, duck
 from radlake.machine import free_port, utc_now
 from radlake.net import Hospital, Window, load_hospitals

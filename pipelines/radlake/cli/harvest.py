@@ -18,7 +18,8 @@ from radlake.cli.tables import summary_table
 from radlake.config import Settings
 from radlake.dicom.reasons import reasons
 from radlake.errors import RadlakeError
-from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total, workers
+from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total
+from radlake.ingest.workers import workers
 from radlake.net import Window
 
 app = typer.Typer(help="Fetch studies from a hospital node or a folder into the lake.", no_args_is_help=True)

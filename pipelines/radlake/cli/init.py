@@ -11,7 +11,7 @@ from radlake.cli._lake import make_lake
 from radlake.cli.hospitals import write_template
 from radlake.config import Settings
 from radlake.deidentify.keyfile import write_key_file
-from radlake.vault import refuse_new_key
+from radlake.vault.lake_key import refuse_new_key
 
 app = typer.Typer(help="Create a lake: its restricted zone and root key.")
 

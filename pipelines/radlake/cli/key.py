@@ -16,8 +16,9 @@ from radlake.deidentify import KeyRing
 from radlake.deidentify.keyfile import backup, key_from_backup, read_root, rewrap, write_key_file
 from radlake.errors import ConfigInvalid, KeyMismatch
 from radlake.lake.ledger import Ledger
-from radlake.vault import Reason, check_key, claim_key, lake_keys, rotate
-from radlake.vault.trail import os_user
+from radlake.vault.lake_key import check_key, claim_key, lake_keys
+from radlake.vault.rotation import rotate
+from radlake.vault.trail import Reason, os_user
 
 app = typer.Typer(help="See, verify, wrap, back up and rotate keys.", no_args_is_help=True)
 

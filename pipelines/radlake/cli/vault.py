@@ -14,7 +14,9 @@ from radlake.cli._answers import show_table
 from radlake.cli._lake import existing_lake
 from radlake.config import Settings
 from radlake.machine import utc_now
-from radlake.vault import Answer, Found, Reason, StudyRecord, Vault
+from radlake.vault.lookup import Answer, Found, Vault
+from radlake.vault.record import StudyRecord
+from radlake.vault.trail import Reason
 
 app = typer.Typer(help="Find out who is behind a pseudonym; every look-up is audited.", no_args_is_help=True)
 

@@ -1,7 +1,25 @@
-"""Ingest: the way of studies from a node or folder into the lake."""
+"""Ingest: the way of studies from a node or folder into the lake.
 
-from radlake.ingest.run import Progress, harvest_folder, harvest_hospital, replay_quarantine
-from radlake.ingest.summary import HarvestSummary, total
-from radlake.ingest.workers import workers
+What the runs need (the ledger, Arrow, the quality gate) is loaded with the first run: a worker process imports this
+package too, and lives with half of the memory.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from radlake.ingest.run import Progress, harvest_folder, harvest_hospital, replay_quarantine
+    from radlake.ingest.summary import HarvestSummary, total
+    from radlake.ingest.workers import workers
 
 __all__ = ["HarvestSummary", "Progress", "harvest_folder", "harvest_hospital", "replay_quarantine", "total", "workers"]
+
+_MODULES = {"HarvestSummary": "summary", "total": "summary", "workers": "workers"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(name)
+    return getattr(import_module(f"radlake.ingest.{_MODULES.get(name, 'run')}"), name)

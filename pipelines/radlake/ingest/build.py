@@ -14,7 +14,7 @@ from radlake.lake.ledger import Ledger
 from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
 from radlake.stats.release import mask
-from radlake.vault import check_key, lake_keys
+from radlake.vault.lake_key import check_key, lake_keys
 
 __all__ = ["build_lake"]
 

@@ -27,8 +27,8 @@ from radlake.ingest.fields import Fields, field_of, fields_of
 from radlake.ingest.job import IngestJob, Refused, unexpected
 from radlake.ingest.reading import Matched, Readable, Reading
 from radlake.ingest.rows import InstanceColumns
+from radlake.lake.digests import digest_of_file
 from radlake.lake.objects import MemberLost
-from radlake.lake.quarantine import digest_of_file
 from radlake.pixels import Verdict, judge
 from radlake.validate import check_instance
 from radlake.validate.pixels import check_fragments

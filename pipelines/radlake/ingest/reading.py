@@ -29,7 +29,7 @@ from radlake.dicom.uids import is_uid
 from radlake.dicom.values import first_text
 from radlake.errors import QuarantineError, SourceMissing
 from radlake.ingest.job import IngestJob, Refused, SourceFile, unexpected
-from radlake.lake.quarantine import digest_of_file, quarantine_id_of
+from radlake.lake.digests import digest_of_file, quarantine_id_of
 from radlake.pixels import DecisionKind
 from radlake.validate import check_instance
 

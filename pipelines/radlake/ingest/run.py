@@ -48,7 +48,7 @@ from radlake.machine import utc_now
 from radlake.net import Hospital, Window, connect
 from radlake.referee import Policy
 from radlake.review import decision_from_review
-from radlake.vault import claim_key, lake_keys
+from radlake.vault.lake_key import claim_key, lake_keys
 
 __all__ = ["Progress", "harvest_folder", "harvest_hospital", "replay_quarantine"]
 

@@ -16,7 +16,8 @@ from radlake import log
 from radlake.errors import IdentifierLeak, QuarantineError
 from radlake.ingest.job import SourceFile, StudyOutcome
 from radlake.lake import Lake, duck
-from radlake.lake.quarantine import Quarantine, digest_of_file
+from radlake.lake.digests import digest_of_file
+from radlake.lake.quarantine import Quarantine
 from radlake.referee import Finding, Policy, check_written, row_findings
 
 __all__ = ["check_sample", "held_objections", "met_objections", "sample_of"]

@@ -23,7 +23,7 @@ from radlake.ingest.packing import Packed, Packing
 from radlake.ingest.reading import Readable, Reading, read_files
 from radlake.lake import Lake
 from radlake.lake.evidence import SealedRecord, StoredInstance
-from radlake.vault import identity_of, seal
+from radlake.vault.record import identity_of, seal
 from radlake.vocab import classify_exam
 
 __all__ = ["ingest_study"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from radlake.lake.objects import ObjectStore, PackedSeries
 from radlake.lake.store import S3Options
 from radlake.lake.storedzip import PackedMember
-from radlake.lake.tables import TableStore
 from radlake.lake.zones import Lake
 
-__all__ = ["Lake", "ObjectStore", "PackedMember", "PackedSeries", "S3Options", "TableStore"]
+__all__ = ["Lake", "ObjectStore", "PackedMember", "PackedSeries", "S3Options"]

@@ -11,14 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from radlake.errors import QuarantineError, SourceMissing, StoreFull
+from radlake.lake.digests import digest_of_file, quarantine_id_of
 from radlake.lake.evidence import SetAside
 from radlake.lake.ledger import Ledger
 from radlake.lake.store import fsync, make_folder
 
-__all__ = ["Quarantine", "digest_of_file", "quarantine_id_of"]
+__all__ = ["Quarantine"]
 
 _CHUNK = 1 << 20
 
@@ -94,16 +93,3 @@ class Quarantine:
 
     def release(self, quarantine_ids: list[str], *, now: datetime) -> None:
         self._ledger.release(quarantine_ids, now=now)
-
-
-def quarantine_id_of(hospital_id: str, digest: str) -> str:
-    return xxhash.xxh3_64_hexdigest(f"{hospital_id}|{digest}".encode())
-
-
-def digest_of_file(path: Path) -> str:
-    """XXH3-128 of a file's bytes, 32 hexadecimal digits."""
-    state = xxhash.xxh3_128()
-    with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            state.update(chunk)
-    return state.hexdigest()

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from radlake.config import Settings
 from radlake.lake.objects import ObjectStore
 from radlake.lake.store import S3Options
-from radlake.lake.tables import TableStore
+
+if TYPE_CHECKING:
+    from radlake.lake.tables import TableStore
 
 __all__ = ["Lake"]
 
@@ -65,9 +68,13 @@ class Lake:
     @property
     def tables(self) -> TableStore:
         """De-identified tables and masked statistics."""
+        from radlake.lake.tables import TableStore  # Arrow and Delta: workers that only store objects need neither
+
         return TableStore(f"{self.url}/tables", storage_options=self.storage_options, scratch=self.scratch)
 
     @property
     def restricted_tables(self) -> TableStore:
         """Exact statistics."""
+        from radlake.lake.tables import TableStore
+
         return TableStore(str(self.restricted / "tables"))

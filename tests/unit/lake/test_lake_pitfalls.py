@@ -15,8 +15,9 @@ import pytest
 
 from radlake.contracts import load_table
 from radlake.errors import CommitRefused, ConfigInvalid
-from radlake.lake import Lake, S3Options, TableStore, duck, parquet, tables
+from radlake.lake import Lake, S3Options, duck, parquet, tables
 from radlake.lake.deltalog import Conflict, Snapshot
+from radlake.lake.tables import TableStore
 from support.rows import rows
 
 EXAM = "core.exam"

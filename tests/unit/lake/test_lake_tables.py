@@ -19,7 +19,8 @@ import pytest
 
 from radlake.contracts import load_table, load_tables
 from radlake.errors import CommitRefused, ConfigInvalid, ContractBroken, SourceMissing, StoreFull
-from radlake.lake import Lake, TableStore, duck, parquet
+from radlake.lake import Lake, duck, parquet
+from radlake.lake.tables import TableStore
 from support.rows import rows
 
 EXAM = "core.exam"

@@ -21,8 +21,7 @@ from radlake.ingest.study import IngestJob, ingest_study
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import FACT
 from radlake.machine import utc_now
-from radlake.vault import claim_key
-from radlake.vault.lake_key import KeyUnproven, LakeKeyMissing
+from radlake.vault.lake_key import KeyUnproven, LakeKeyMissing, claim_key
 from support.dicom import ct_study, write_all
 from support.lakes import KEY, settings_of
 

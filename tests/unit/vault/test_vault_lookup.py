@@ -24,7 +24,9 @@ from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import VAULT, VAULT_AUDIT
 from radlake.machine import utc_now
-from radlake.vault import LookupRefused, Reason, Vault, rotate
+from radlake.vault.lookup import LookupRefused, Vault
+from radlake.vault.rotation import rotate
+from radlake.vault.trail import Reason
 from support.dicom import ct_study, mr_study, write_all
 from support.lakes import settings_of
 from support.postgres import postgres, postgres_cluster

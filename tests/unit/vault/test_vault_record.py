@@ -12,8 +12,15 @@ from pydicom import Dataset
 
 from radlake.deidentify import KeyRing
 from radlake.lake.evidence import SealedRecord
-from radlake.vault import Identity, StudyRecord, VaultRecordDamaged, identity_of, open_record, seal
-from radlake.vault.record import patient_alias
+from radlake.vault.record import (
+    Identity,
+    StudyRecord,
+    VaultRecordDamaged,
+    identity_of,
+    open_record,
+    patient_alias,
+    seal,
+)
 from support.dicom import ct_study
 
 KEYS = KeyRing.from_secret("0f" * 32)
