@@ -313,6 +313,7 @@ class _Run:
         self.summary.instances_quarantined += len(published.reasons)
         self.summary.quarantine_by_reason.update(published.reasons)
         for outcome in outcomes:
+            self.summary.deidentified_by.update(outcome.ways)
             folder = spool_folder(self.lake.spool, hospital_id=outcome.hospital_id, study_uid=outcome.study_uid)
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -9,12 +9,15 @@ from typing import Any
 
 __all__ = ["HarvestSummary", "total"]
 
+_COUNTERS = ("quarantine_by_reason", "deidentified_by")
+
 
 @dataclass
 class HarvestSummary:
     """Counts of one run. Instances: received = stored + quarantined + duplicate; nothing else can happen to one.
 
     `studies_complete` and `studies_partial` count the studies that this run looked at, by their state at its end.
+    `deidentified_by` says how many instances went by series template, and why others went the full way.
     `unreadable` names the files whose bytes could not be had: a scratched CD. A name may tell a patient: it is for the
     person who has the disc, and is not published.
     """
@@ -33,21 +36,24 @@ class HarvestSummary:
     stored_bytes: int = 0
     seconds: float = 0.0
     quarantine_by_reason: Counter[str] = field(default_factory=Counter)
+    deidentified_by: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
     error: str = ""
     error_class: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"quarantine_by_reason": dict(sorted(self.quarantine_by_reason.items()))}
+        counters = {name: dict(sorted(getattr(self, name).items())) for name in _COUNTERS}
+        return asdict(self) | counters
 
 
 def total(summaries: Iterable[HarvestSummary]) -> dict[str, Any]:
     """Sum of the counts of several runs."""
     result: dict[str, Any] = {}
-    reasons: Counter[str] = Counter()
+    counters: dict[str, Counter[str]] = {name: Counter() for name in _COUNTERS}
     for summary in summaries:
-        reasons += summary.quarantine_by_reason
+        for name, counter in counters.items():
+            counter.update(getattr(summary, name))
         for key, value in asdict(summary).items():
             if isinstance(value, int):
                 result[key] = result.get(key, 0) + value
-    return result | {"quarantine_by_reason": dict(sorted(reasons.items()))}
+    return result | {name: dict(sorted(counter.items())) for name, counter in counters.items()}

@@ -18,8 +18,10 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
+from radlake.cli.hospitals import hospital_of_files
 from radlake.dicom.part10 import read_header
 from radlake.errors import QuarantineError
+from radlake.ingest import harvest_folder
 from radlake.ingest.job import IngestJob, SourceFile, StudyOutcome
 from radlake.ingest.study import ingest_study
 from support.dicom import compressed, ct_study, image_study, mr_study, uid, write
@@ -305,3 +307,10 @@ def written_bytes(folder: Path, contents: list[bytes]) -> list[Path]:
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
     return paths
+
+
+def test_a_harvest_counts_which_way_its_instances_went(tmp_path: Path) -> None:
+    written(tmp_path / "in", slices(n=5))
+    lake = settings_of(tmp_path / "lake")
+    summary = harvest_folder(lake, tmp_path / "in", hospital=hospital_of_files(lake, "h1"))
+    assert summary.to_json()["deidentified_by"] == {_BY_TEMPLATE: 4, "read in full": 1}
