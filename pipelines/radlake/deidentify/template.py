@@ -30,10 +30,12 @@ from radlake.dicom.template import Exemplar, HeaderTemplate
 from radlake.dicom.uids import is_uid
 from radlake.dicom.writer import encode_ascii, encode_element, encode_meta
 from radlake.errors import QuarantineError
+from radlake.pixels import HEADER_TAGS
 
 __all__ = ["Treated", "TreatedHeader", "TreatedTemplate", "Unfit", "may_vary", "needs_whole"]
 
 _CHARSET, _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x00080005, 0x00080016, 0x00080018, 0x00020010
+_POSITION = 0x00200032
 _NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 _NEW_UID = -1  # beside the values: what the SOP Instance UID becomes
 _DATASET = 0x00030000  # file meta information is below
@@ -41,7 +43,7 @@ _DATASET = 0x00030000  # file meta information is below
 _DECIDING = frozenset(
     [
         *(_CHARSET, _SOP_CLASS, 0x0020000D, 0x0020000E),
-        *(0x00080008, 0x00080060, 0x00080064, 0x0008103E, 0x00280301, 0x00480010),  # whether pixels are at risk
+        *(HEADER_TAGS - {_POSITION}),  # whether pixels are at risk; the position is another in every slice
         *(0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011, 0x00280014),  # shape of the pixels
         *(0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x7FE00001, 0x7FE00002, 0x7FE00003),
         *(0x00080020, 0x00080030, 0x00080050, 0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00101010),  # the exam

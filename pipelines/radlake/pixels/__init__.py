@@ -5,7 +5,7 @@ PS3.15 E.3.1, Clean Pixel Data. See docs/explanation/deidentification.md.
 
 from __future__ import annotations
 
-from radlake.pixels.judge import HEADER_TAGS, Judgement, Verdict, judge, pixel_risk
+from radlake.pixels.judge import HEADER_TAGS, Judgement, Verdict, judge
 from radlake.pixels.regions import DecisionKind, PixelDecision, Region
 
 __all__ = [
@@ -16,5 +16,4 @@ __all__ = [
     "Region",
     "Verdict",
     "judge",
-    "pixel_risk",
 ]

@@ -20,7 +20,7 @@ from pydicom import Dataset
 from radlake.dicom.values import is_present, number, texts
 from radlake.resources import schemas_root
 
-__all__ = ["HEADER_TAGS", "Judgement", "Verdict", "has_embedded_overlay", "judge", "load_risk_rules", "pixel_risk"]
+__all__ = ["HEADER_TAGS", "Judgement", "Verdict", "has_embedded_overlay", "judge", "load_risk_rules"]
 
 _TRANSFER_SYNTAX = 0x00020010
 _IMAGE_TYPE = 0x00080008
@@ -77,12 +77,6 @@ class Judgement:
 
 
 _CLEAN = Judgement(Verdict.CLEAN)
-
-
-def pixel_risk(ds: Dataset) -> str | None:
-    """Why the pixels may show a name, None when they cannot or there are none."""
-    judgement = judge(ds)
-    return None if judgement.verdict is Verdict.CLEAN else judgement.reason
 
 
 def judge(ds: Dataset) -> Judgement:

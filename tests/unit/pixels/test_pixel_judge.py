@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset
 
-from radlake.pixels import HEADER_TAGS, Verdict, judge, pixel_risk
+from radlake.pixels import HEADER_TAGS, Verdict, judge
 from support.dicom import SOP_CLASSES, image_study, presentation_state, rdsr, sr_document
 
 
@@ -82,12 +82,12 @@ def test_the_verdict_depends_on_nothing_but_the_header_tags(modality: str) -> No
 
 @pytest.mark.parametrize("modality", ["CT", "MR", "DX", "US", "OT"])
 def test_the_flag_yes_is_believed(modality: str) -> None:
-    assert pixel_risk(image_study(modality, BurnedInAnnotation="YES")[0]) == "Burned In Annotation is YES"
+    assert judge(image_study(modality, BurnedInAnnotation="YES")[0]).reason == "Burned In Annotation is YES"
 
 
 @pytest.mark.parametrize("frames", [None, 3])
 def test_the_flag_no_of_ultrasound_is_not_believed(frames: int | None) -> None:
-    assert pixel_risk(image_study("US", frames=frames, BurnedInAnnotation="NO")[0]) is not None
+    assert judge(image_study("US", frames=frames, BurnedInAnnotation="NO")[0]).verdict is not Verdict.CLEAN
 
 
 @pytest.mark.parametrize(
@@ -112,42 +112,42 @@ def test_screens_cameras_and_scans_are_a_risk(changes: dict[str, object]) -> Non
     ds = image_study("CT")[0]
     for keyword, value in changes.items():
         setattr(ds, keyword, value)
-    assert pixel_risk(ds) is not None
+    assert judge(ds).verdict is not Verdict.CLEAN
 
 
 def test_embedded_overlay_is_a_risk() -> None:
     ds = image_study("CT")[0]
     ds.add_new(0x60000102, "US", 12)
-    assert pixel_risk(ds) == "an overlay is embedded in the pixels"
+    assert judge(ds).reason == "an overlay is embedded in the pixels"
     ds[0x60000102].value = 0
-    assert pixel_risk(ds) is None
+    assert judge(ds).verdict is Verdict.CLEAN
 
 
 def test_computed_pixels_and_no_pixels_pass() -> None:
     segmentation = image_study("CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", Modality="SEG")[0]
-    assert pixel_risk(segmentation) is None
+    assert judge(segmentation).verdict is Verdict.CLEAN
     for document in (sr_document(), rdsr(), presentation_state(of=image_study("CT")[0])):
-        assert pixel_risk(document) is None
+        assert judge(document).verdict is Verdict.CLEAN
 
 
 def test_slides_pass_and_their_labels_do_not() -> None:
     slide = image_study("CT", Modality="SM", SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.6")[0]
     slide.PhotometricInterpretation = "RGB"
     slide.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
-    assert pixel_risk(slide) is None
+    assert judge(slide).verdict is Verdict.CLEAN
     slide.ImageType = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]
-    assert pixel_risk(slide) is not None
+    assert judge(slide).verdict is not Verdict.CLEAN
     slide.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     slide.SpecimenLabelInImage = "YES"
-    assert pixel_risk(slide) is not None
+    assert judge(slide).verdict is not Verdict.CLEAN
 
 
 def test_reason_quotes_no_value() -> None:
     ds = image_study("CT", Modality="王秀兰", SeriesDescription="王秀兰 scanned")[0]
-    assert "王" not in str(pixel_risk(ds))
+    assert "王" not in judge(ds).reason
 
 
 def test_no_pixels_no_risk() -> None:
     ds = Dataset()
     ds.SOPClassUID = SOP_CLASSES["US"]
-    assert pixel_risk(ds) is None
+    assert judge(ds).verdict is Verdict.CLEAN
