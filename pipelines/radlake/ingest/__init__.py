@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from radlake.ingest.run import Progress, harvest_folder, harvest_hospital, replay_quarantine
     from radlake.ingest.summary import HarvestSummary, total
-    from radlake.ingest.workers import workers
 
-__all__ = ["HarvestSummary", "Progress", "harvest_folder", "harvest_hospital", "replay_quarantine", "total", "workers"]
+__all__ = ["HarvestSummary", "Progress", "harvest_folder", "harvest_hospital", "replay_quarantine", "total"]
 
-_MODULES = {"HarvestSummary": "summary", "total": "summary", "workers": "workers"}
+_MODULES = {"HarvestSummary": "summary", "total": "summary"}
 
 
 def __getattr__(name: str) -> Any:
