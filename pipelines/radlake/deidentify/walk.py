@@ -166,12 +166,12 @@ class Walk:
     def drop_identifiers(self) -> None:
         """Search every text that stayed for identifiers that the data set told, and take out what holds one."""
         told = identities_from(frozenset(told for told in self._told if told[0] != "uid"))
-        uids = (uid_needle(text) for kind, text in self._told if kind == "uid")
-        told = self.identities = replace(told, needles=told.needles + tuple(filter(None, uids)))
+        uids = tuple(filter(None, (uid_needle(text) for kind, text in self._told if kind == "uid")))
+        told = self.identities = replace(told, needles=told.needles + uids)
         texts = [kept for kept in self._kept if kept.vr not in NUMBERS_AS_TEXT]
         if told.may_be_in(b"\n".join(kept.value for kept in texts)):
             for kept in texts:
-                names = self._person_told() if kept.rule.origin in RETAINING else told
+                names = self._told_without_places(uids) if kept.rule.origin in RETAINING else told
                 if names.is_in(kept.value):
                     _drop(kept, names.is_in)
         if told.numbers:
@@ -184,9 +184,10 @@ class Walk:
                     raise QuarantineError(reason="deidentification_failed", detail="an identifier among the samples")
                 del kept.elements[BaseTag(kept.rule.tag)]
 
-    def _person_told(self) -> Identities:
-        """What names the person, without places: for attributes that a profile keeps because they name a place."""
-        return identities_from(frozenset(told for told in self._told if told[0] not in ("uid", "text")))
+    def _told_without_places(self, uids: tuple[bytes, ...]) -> Identities:
+        """What names the person or the data set: for attributes that a profile keeps because they name a place."""
+        told = identities_from(frozenset(told for told in self._told if told[0] not in ("uid", "text")))
+        return replace(told, needles=told.needles + uids)
 
     def text(self, elem: Element, rule: Rule, vr: str, ds: Dataset) -> bytes | None:
         """The text that stays; None removes the attribute."""

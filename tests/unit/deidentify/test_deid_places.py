@@ -133,6 +133,14 @@ def test_devices_may_stay_when_a_profile_says_so(tmp_path: Path) -> None:
     assert (out.DeviceSerialNumber, out.StationName) == ("SN-4711", "CT7")
 
 
+def test_devices_that_may_stay_tell_no_uid_of_the_object(tmp_path: Path) -> None:
+    ds = ct_of_somebody(StationName="CT1")
+    ds.DeviceSerialNumber = ds.SOPInstanceUID
+    profile = profile_of(tmp_path, "extends: basic\noptions: [retain_device_identity]")
+    out = deidentified(ds, profile=profile)
+    assert (out.DeviceSerialNumber, out.StationName) == ("", "CT1")
+
+
 def test_unknown_attributes_go() -> None:
     ds = ct_of_somebody()
     ds.add_new(0x0008EEE0, "LO", CHINESE_NAME)
