@@ -9,19 +9,24 @@ is tested with public files and under fuzzing.
 
 from __future__ import annotations
 
+import re
+import struct
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import NamedTuple
 
+from pydicom import Dataset
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.tag import BaseTag
 
 from radlake.deidentify.bulk import fits
 from radlake.deidentify.checks import NUMBERS_AS_TEXT, is_number
 from radlake.deidentify.dates import Shift, time_tag_of
-from radlake.deidentify.elements import TEXT_VRS, dataset, raw_element
+from radlake.deidentify.elements import TEXT_VRS, dataset, dictionary_vr, raw_element
 from radlake.deidentify.identity import identifying_tags
 from radlake.deidentify.profile import Action, Rule
+from radlake.deidentify.told import Told, identifiers_of
 from radlake.deidentify.walk import SHORTEST_BULK, Walk, is_searched, uid_needle, vr_of_value
 from radlake.dicom.charset import is_foreign
 from radlake.dicom.reader import LAYOUT, TEXT, WIDTHS, Tokenizer
@@ -32,7 +37,7 @@ from radlake.dicom.writer import encode_ascii, encode_element, encode_meta
 from radlake.errors import QuarantineError
 from radlake.pixels import HEADER_TAGS
 
-__all__ = ["Treated", "TreatedHeader", "TreatedTemplate", "Unfit", "may_vary", "needs_whole"]
+__all__ = ["Treated", "TreatedHeader", "TreatedTemplate", "Unfit", "may_vary", "needs_whole", "tells_more"]
 
 _CHARSET, _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x00080005, 0x00080016, 0x00080018, 0x00020010
 _POSITION = 0x00200032
@@ -47,6 +52,9 @@ _DECIDING = frozenset(
         *(0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011, 0x00280014),  # shape of the pixels
         *(0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x7FE00001, 0x7FE00002, 0x7FE00003),
         *(0x00080020, 0x00080030, 0x00080050, 0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00101010),  # the exam
+        *(0x00100040, 0x00101000, 0x00101002),  # the person
+        *(0x00081030, 0x00081032, 0x00082218, 0x00180010, 0x00180012, 0x00180015, 0x00181030, 0x00200060, 0x00200062),
+        *(0x00209072, 0x00321060, 0x00321064, 0x00400254, 0x00400260, 0x00400275),  # facts that classify the exam
     ]
 )
 
@@ -91,9 +99,37 @@ def may_vary(exemplar: Exemplar, tag: int) -> bool:
     return identifying_tags().get(tag) in (None, "uid") and exemplar.vr(tag) != "PN"
 
 
+def tells_more(exemplar: Exemplar, tag: int, element: bytes, *, told: Told) -> bool:
+    """Whether a sequence tells an identifier beyond `told`: the whole study has to be searched for it."""
+    if _telling().search(element) is None:
+        return False
+    try:
+        ds, _ = _read_beside(exemplar, tag, element)
+    except QuarantineError:
+        return True
+    return not identifiers_of([ds]) <= told
+
+
 def needs_whole(exemplar: Exemplar, tag: int) -> bool:
     """Whether treating an element takes its header: sequences, and what may turn out to be one."""
     return not _is_written_anew(tag) and exemplar.vr(tag) in ("SQ", "UN")
+
+
+def _read_beside(exemplar: Exemplar, tag: int, element: bytes) -> tuple[Dataset, list[str]]:
+    """The data set of an element and what decides how to read it, and deviations."""
+    around = [_CHARSET, tag & 0xFFFF0000 | (tag & 0xFFFF) >> 8] if tag >> 16 & 1 else [_CHARSET]
+    beside = [exemplar.whole(other) for other in around if other in exemplar.elements]
+    tokenizer = Tokenizer(b"".join((*beside, element)), is_implicit=exemplar.is_implicit, is_big_endian=False)
+    return tokenizer.read(0), tokenizer.notes
+
+
+@cache
+def _telling() -> re.Pattern[bytes]:
+    """The VR of a name, and the tags of what identifies somebody, little endian."""
+    names = (tag for tag in DicomDictionary if dictionary_vr(tag) == "PN")
+    tags = {*names, *(tag for tag, kind in identifying_tags().items() if kind != "uid")}
+    encoded = (struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in sorted(tags))
+    return re.compile(b"|".join([b"PN", *map(re.escape, encoded)]))
 
 
 class TreatedTemplate:
@@ -161,6 +197,8 @@ class TreatedTemplate:
         needle = uid_needle(uid)
         if needle and needle in self._digits:
             raise Unfit("a UID that stands in a text")
+        if not by_tag.get(_POSITION, b"-"):
+            raise Unfit("an image without a position")
         by_tag[_NEW_UID] = new_uid = self._walk.new_uid(uid).encode("ascii")
         before, after = _meta_around(self._sop_class, self._syntax, len(new_uid))
         parts = [before, new_uid, after]
@@ -236,22 +274,19 @@ class TreatedTemplate:
 
     def _whole(self, tag: int, element: bytes, values: _Values) -> bytes:
         """An element that is read and walked on its own, beside what decides how to read it."""
-        exemplar = self._exemplar
-        around = [_CHARSET, tag & 0xFFFF0000 | (tag & 0xFFFF) >> 8] if tag >> 16 & 1 else [_CHARSET]
-        beside = [exemplar.whole(other) for other in around if other in exemplar.elements]
-        tokenizer = Tokenizer(b"".join((*beside, element)), is_implicit=exemplar.is_implicit, is_big_endian=False)
         told = self._told | {("uid", _uid_text(values[_SOP_INSTANCE]))}
         try:
             walk = self._scratch()
             walk.tell(told)
-            made = walk.treat(tokenizer.read(0)).get(BaseTag(tag))
+            ds, notes = _read_beside(self._exemplar, tag, element)
+            made = walk.treat(ds).get(BaseTag(tag))
             walk.drop_identifiers()
         except QuarantineError:
             raise Unfit("an element that cannot be read") from None
         if walk.told != told or (made is not None and tag >> 16 & 1):
             raise Unfit("an identifier in a sequence, or a private attribute that stays")
         encoded = encode_ascii(dataset({made.tag: made})) if made is not None else b""
-        if encoded is None or tokenizer.notes:
+        if encoded is None or notes:
             raise Unfit("text that is not ASCII")
         return encoded
 

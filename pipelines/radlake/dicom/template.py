@@ -159,11 +159,14 @@ class HeaderTemplate:
         The varying elements, in the order of `Match.values`.
     own_values : tuple of bytes
         What `match` gives for the exemplar.
+    whole : frozenset of int
+        Those of them whose whole element `match` gives.
     """
 
     def __init__(self, exemplar: Exemplar, varying: Iterable[int], *, whole: frozenset[int]) -> None:
         self.exemplar = exemplar
         self.varying = frozenset(varying)
+        self.whole = whole
         parts: list[_Part] = []
         constant_from = 0
         for span in exemplar.spans:

@@ -20,6 +20,7 @@ __all__ = [
     "TransferSyntax",
     "has_leading_zero",
     "is_image_class",
+    "is_instance_uid",
     "is_storage_class",
     "is_uid",
     "transfer_syntax",
@@ -92,6 +93,15 @@ def is_uid(text: str) -> bool:
     (True, False, False)
     """
     return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def is_instance_uid(text: str) -> bool:
+    """Whether a UID can be that of one object, series or study: the standard gave it to nothing else (PS3.6 annex A).
+
+    >>> is_instance_uid("1.2.826.0.1.3680043.8.498.1"), is_instance_uid("1.2.840.10008.1.2")
+    (True, False)
+    """
+    return is_uid(text) and text not in UID_dictionary
 
 
 def has_leading_zero(uid: str) -> bool:

@@ -6,6 +6,7 @@ elements, and differs only in some that decide nothing (`HeaderTemplate`), needs
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ import xxhash
 from pydicom import Dataset
 
 from radlake.deidentify.elements import dataset
-from radlake.deidentify.template import may_vary, needs_whole
+from radlake.deidentify.template import may_vary, needs_whole, tells_more
+from radlake.deidentify.told import Told, identifiers_of
 from radlake.dicom.part10 import read_instance
 from radlake.dicom.template import (
     Exemplar,
@@ -25,7 +27,7 @@ from radlake.dicom.template import (
     scan_header,
     varying_tags,
 )
-from radlake.dicom.uids import is_uid
+from radlake.dicom.uids import is_instance_uid
 from radlake.dicom.values import first_text
 from radlake.errors import QuarantineError, SourceMissing
 from radlake.ingest.job import IngestJob, Refused, SourceFile, unexpected
@@ -116,6 +118,7 @@ class _Reader:
         self._known = {item.source_digest for item in job.stored.values()}
         self._templates: list[HeaderTemplate] = []
         self._exemplars: dict[bytes, list[Exemplar]] = {}  # by series
+        self._told: dict[int, Told] = {}  # by exemplars
         self._n_kept = 0
         self._sop_uid = ""  # of the file at hand, as far as it is known
 
@@ -172,7 +175,7 @@ class _Reader:
             if match is not None:
                 if place:
                     self._templates.insert(0, self._templates.pop(place))
-                return _by_template(file, template, match, start, n_bytes)
+                return self._by_template(file, template, match, start, n_bytes)
         return None
 
     def _compared(self, file: SourceFile) -> Readable | None:
@@ -189,7 +192,7 @@ class _Reader:
             if template is not None and match is not None:
                 self._templates = [template, *(one for one in self._templates if one.exemplar is not exemplar)]
                 del self._templates[_MOST_TEMPLATES:]
-                return _by_template(file, template, match, start, n_bytes)
+                return self._by_template(file, template, match, start, n_bytes)
         return None
 
     def _template_of(self, exemplar: Exemplar, scan: Scanned) -> HeaderTemplate | None:
@@ -236,6 +239,36 @@ class _Reader:
             others.append(exemplar)
         return others[-1] is exemplar
 
+    def _by_template(
+        self, file: SourceFile, template: HeaderTemplate, match: Match, start: bytes, n_bytes: int
+    ) -> Readable | None:
+        sop_uid = match.values[template.tags.index(_SOP_INSTANCE)].rstrip(b"\0 ").decode("ascii", "replace")
+        if not is_instance_uid(sop_uid):
+            return None
+        exemplar = template.exemplar
+        for tag, element in zip(template.tags, match.values, strict=True):
+            if tag in template.whole and tells_more(exemplar, tag, element, told=self._told_by(exemplar)):
+                return None
+        if _NUMBER in template.varying:
+            number = match.values[template.tags.index(_NUMBER)].decode("utf-8", "replace").split("\\")[0].strip(" \0")
+        else:
+            number = exemplar.instance_number
+        return Readable(
+            file=file,
+            header=exemplar.ds,
+            series_uid=exemplar.series_uid,
+            sop_uid=sop_uid,
+            number=_number(number),
+            matched=Matched(
+                template, match.values, match.pixels_at, n_bytes, xxhash.xxh3_64_intdigest(start[: match.pixels_at])
+            ),
+        )
+
+    def _told_by(self, exemplar: Exemplar) -> Told:
+        if id(exemplar) not in self._told:
+            self._told[id(exemplar)] = identifiers_of([exemplar.ds])
+        return self._told[id(exemplar)]
+
     def _renew(self, item: Readable) -> None:
         """Match an early instance again with the template that replaced its own, so that fewer have to be learnt."""
         matched = item.matched
@@ -245,32 +278,9 @@ class _Reader:
             if template.exemplar is matched.template.exemplar:
                 start, n_bytes = read_start(item.file.path, n_bytes=template.n_bytes)
                 match = template.match(start, n_bytes)
-                renewed = _by_template(item.file, template, match, start, n_bytes) if match else None
+                renewed = self._by_template(item.file, template, match, start, n_bytes) if match else None
                 if renewed is not None and renewed.sop_uid == item.sop_uid:
                     item.matched = renewed.matched
-
-
-def _by_template(
-    file: SourceFile, template: HeaderTemplate, match: Match, start: bytes, n_bytes: int
-) -> Readable | None:
-    sop_uid = match.values[template.tags.index(_SOP_INSTANCE)].rstrip(b"\0 ").decode("ascii", "replace")
-    if not is_uid(sop_uid):
-        return None
-    exemplar = template.exemplar
-    if _NUMBER in template.varying:
-        number = match.values[template.tags.index(_NUMBER)].decode("ascii", "replace")
-    else:
-        number = exemplar.instance_number
-    return Readable(
-        file=file,
-        header=exemplar.ds,
-        series_uid=exemplar.series_uid,
-        sop_uid=sop_uid,
-        number=_number(number),
-        matched=Matched(
-            template, match.values, match.pixels_at, n_bytes, xxhash.xxh3_64_intdigest(start[: match.pixels_at])
-        ),
-    )
 
 
 def _without_pixels(ds: Dataset) -> Dataset:
@@ -282,6 +292,7 @@ def _without_pixels(ds: Dataset) -> Dataset:
 def _number(text: str) -> float:
     """Instance Number as a place in the series; those without one come last."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return float("inf")
+    return float("inf") if math.isnan(number) else number

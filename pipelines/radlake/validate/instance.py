@@ -83,7 +83,10 @@ def _check_uids(ds: Dataset) -> str:
     if absent:
         raise QuarantineError(reason="uid_missing", detail=", ".join(absent))
     broken = [
-        keyword for keyword, uid in found.items() if not uids.is_uid(uid) or len(values.texts(ds, _UIDS[keyword])) > 1
+        keyword
+        for keyword, uid in found.items()
+        if not (uids.is_uid if keyword == "SOPClassUID" else uids.is_instance_uid)(uid)
+        or len(values.texts(ds, _UIDS[keyword])) > 1
     ]
     if broken:
         raise QuarantineError(reason="uid_invalid", detail=", ".join(broken))
