@@ -10,6 +10,7 @@ contestant needs it imports in its `prepare`, where it is its own start-up and m
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import platform
@@ -43,6 +44,7 @@ __all__ = [
 _T = TypeVar("_T")
 _Name = TypeVar("_Name", bound=Hashable)
 _TMPFS = Path("/dev/shm")
+_LEAST_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def compare(
     is_same_work: bool = True,
     is_pinned: bool = False,
     may_fail: Collection[_Name] = (),
+    enough_cpu: float = math.inf,
 ) -> dict[_Name, Measured]:
     """Run each contestant `repetitions` times in turn and take the medians, or what else `pick` takes of each figure.
 
@@ -143,6 +146,8 @@ def compare(
         Whether a contestant and all that it starts share one core.
     may_fail : collection
         Contestants that are told and left out when they fail.
+    enough_cpu : float
+        Seconds of CPU after which a contestant is not run again, once it had three runs: long runs vary less.
 
     Raises
     ------
@@ -153,6 +158,8 @@ def compare(
     for repetition in range(place.repetitions):
         # There and back again, so that nobody always comes after the same one.
         for name in list(runs)[:: -1 if repetition % 2 else 1]:
+            if len(runs[name]) >= _LEAST_RUNS and sum(run.cpu for run in runs[name]) > enough_cpu:
+                continue
             with tempfile.TemporaryDirectory(prefix="bench-out-", dir=place.folder) as out:
                 try:
                     runs[name].append(in_fresh_process(_run, contestants[name], Path(out), is_pinned))

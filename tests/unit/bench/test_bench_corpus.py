@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,9 +18,11 @@ def test_a_leak_is_found_in_files_members_and_values(tmp_path: Path, content: by
     (tmp_path / "one.dcm").write_bytes(content)
     with ZipFile(tmp_path / "series.zip", "w") as series:
         series.writestr("two.dcm", content)
+    with ZipFile(tmp_path / "deflated.zip", "w", ZIP_DEFLATED) as series:
+        series.writestr("three.dcm", content * 100)
     pq.write_table(pa.table({"text": [content.decode()] * 1000}), tmp_path / "rows.parquet", compression="zstd")
 
-    assert n_leaking(NEEDLES, tmp_path) == ("3/3" if b"ZZPHI" in content else "0/3")
+    assert n_leaking(NEEDLES, tmp_path) == ("4/4" if b"ZZPHI" in content else "0/4")
 
 
 def test_a_sample_has_its_share_of_every_folder(tmp_path: Path) -> None:
