@@ -21,6 +21,7 @@ from radlake.deidentify.template import Treated, TreatedTemplate, Unfit
 from radlake.deidentify.told import Told
 from radlake.dicom.part10 import read_instance
 from radlake.dicom.template import HeaderTemplate
+from radlake.dicom.values import first_text
 from radlake.dicom.writer import Encoded, encode_parts
 from radlake.errors import IdentifierLeak, PrivacyError, QuarantineError, SourceMissing, TransientError
 from radlake.ingest.fields import Fields, field_of, fields_of
@@ -35,9 +36,10 @@ from radlake.validate.pixels import check_fragments
 
 __all__ = ["Packed", "Packing"]
 
+_SOP_INSTANCE, _STUDY, _SERIES, _PATIENT_ID = 0x00080018, 0x0020000D, 0x0020000E, 0x00100020
 _CHUNK = 256 * 1024  # stays in the cache of a core between reading, digesting and writing
 _LONG_UID = 16
-_FRAGMENTS = 64 << 20  # encapsulated pixel data that are read at once to be checked
+_FRAGMENTS = 32 << 20  # encapsulated pixel data that are read at once to be checked
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _MAPPED = 16 << 20  # bytes of a mapped file that may be in memory
 
@@ -164,10 +166,8 @@ class Packing:
         self._reading.refused.append(Refused(item.file, item.sop_uid, error))
 
     def _in_full(self, item: Readable) -> _Made:
-        ds, item.ds = item.ds or read_instance(item.file.path), None
-        if item.matched:
-            check_instance(ds, size=item.matched.n_bytes)
-        else:
+        ds, item.ds = item.ds or self._read_again(item), None
+        if not item.matched:
             self.ways["read in full"] += 1
         encoded = self._treated(ds, item)
         item.source_digest = item.source_digest or digest_of_file(item.file.path)
@@ -175,6 +175,21 @@ class Packing:
         offset = len(encoded.head) if encoded.pixels else None
         packed = Packed(item, InstanceColumns().of(fields), lambda: fields, offset)
         return _Made(encoded.head, _pieces(encoded), packed)
+
+    def _read_again(self, item: Readable) -> Dataset:
+        """The instance that the first pass read: a file may have been exchanged since, even for that of another person.
+
+        Raises
+        ------
+        QuarantineError, SourceMissing
+            As `read_instance` and `check_instance`, and when the file holds another instance now.
+        """
+        ds = read_instance(item.file.path)
+        check_instance(ds, size=item.file.path.stat().st_size)
+        place = self._job.study_uid, item.series_uid, item.sop_uid, first_text(item.header, _PATIENT_ID)
+        if tuple(first_text(ds, tag) for tag in (_STUDY, _SERIES, _SOP_INSTANCE, _PATIENT_ID)) != place:
+            raise SourceMissing(path="A file (another instance than before)")
+        return ds
 
     def _treated(self, ds: Dataset, item: Readable) -> Encoded:
         """De-identify and encode; of an exemplar, remember what its template needs to know."""
@@ -226,7 +241,7 @@ class Packing:
         if id(header) not in self._full:
             item = next(item for item in self._reading.readable if item.header is header and not item.matched)
             try:
-                ds = item.ds or read_instance(item.file.path)
+                ds = item.ds or self._read_again(item)
                 if judge(ds).verdict is Verdict.CLEAN:
                     self._treated(ds, item)
             except (QuarantineError, SourceMissing):
@@ -247,7 +262,7 @@ class Packing:
         """The pieces of an instance by template: its header, and the pixels as they lie in the file."""
         assert item.matched is not None
         if item.matched.template.exemplar.is_encapsulated:
-            return iter((head, self._fragments(item, item.matched)))
+            return iter((head, self._fragments(item, item.matched), _SEQUENCE_END))
         return self._pixels(item, item.matched, head)
 
     def _pixels(self, item: Readable, matched: Matched, head: bytes) -> Iterator[bytes | memoryview]:
@@ -272,21 +287,22 @@ class Packing:
             raise MemberLost from exc
         item.source_digest = digest.hexdigest()
 
-    def _fragments(self, item: Readable, matched: Matched) -> bytes:
-        """Encapsulated pixel data, checked like those of an instance that is read in full."""
+    def _fragments(self, item: Readable, matched: Matched) -> memoryview:
+        """Encapsulated pixel data without the end, checked like those of an instance that is read in full."""
         exemplar = matched.template.exemplar
         if matched.n_bytes - matched.pixels_at > _FRAGMENTS:
             raise Unfit("large encapsulated pixel data")
         try:
             data = item.file.path.read_bytes()
-            check_fragments(exemplar.ds, data[matched.pixels_at : -len(_SEQUENCE_END)])
+            fragments = memoryview(data)[matched.pixels_at : -len(_SEQUENCE_END)]
+            check_fragments(exemplar.ds, fragments)
         except QuarantineError:
             raise Unfit("fragments that are not in order") from None
         is_same = xxhash.xxh3_64_intdigest(data[: matched.pixels_at]) == matched.header_digest
         if not is_same or data[-8:-4] != _SEQUENCE_END[:4]:
             raise Unfit("something behind the pixels")
         item.source_digest = xxhash.xxh3_128_hexdigest(data)
-        return data[matched.pixels_at : -len(_SEQUENCE_END)] + _SEQUENCE_END
+        return fragments
 
     def _lose(self, item: Readable) -> None:
         """A file that could be read before and cannot now."""

@@ -19,8 +19,9 @@ from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, SourceMissing, StoreUnavailable, WorkersLost
 from radlake.ingest import HarvestSummary, harvest_folder, replay_quarantine, study
+from radlake.ingest.job import IngestJob
 from radlake.ingest.packing import Packing
-from radlake.ingest.reading import Readable
+from radlake.ingest.reading import Readable, Reading
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
 from support.dicom import ct_study, dicom_bytes, image_study, uid, write, write_all
@@ -150,6 +151,27 @@ def test_a_slice_that_is_lost_while_it_is_copied_leaves_the_others(
     with zipfile.ZipFile(next((Path(settings.lake) / "objects").rglob("*.zip"))) as series:
         assert series.testzip() is None
         assert len(series.namelist()) == 4
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_file_that_is_exchanged_after_it_was_read_brings_no_other_person(
+    settings: Settings, cd: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    write_all(instances := ct_study(n=4), cd)
+    stranger = image_study("CT", patient="韩梅梅", patient_id="P0002", study=2)[0]
+    whole = study.read_files
+
+    def exchanging(job: IngestJob, **options: Any) -> Reading:
+        reading = whole(job, **options)
+        for item in reading.readable:
+            item.ds = None  # as of those for which there was no room
+            if item.sop_uid == instances[place].SOPInstanceUID:
+                write(stranger, item.file.path)
+        return reading
+
+    monkeypatch.setattr(study, "read_files", exchanging)
+    assert harvest(settings, cd).instances_stored == 3
+    assert list(states(settings).values()) == [("partial", "missing 1 of 4")]
 
 
 class _Scratched(Executor):
