@@ -39,8 +39,9 @@ def killing(function: Callable[..., Any], *, when: Callable[..., bool]) -> Calla
 
 def _arm(point: str) -> None:
     from radlake.ingest import batch, publish
-    from radlake.lake import ObjectStore, TableStore
+    from radlake.lake import ObjectStore
     from radlake.lake.ledger import Ledger
+    from radlake.lake.tables import TableStore
 
     if point == "object":
         ObjectStore.pack_series = killing(ObjectStore.pack_series, when=lambda *_: True)

@@ -10,7 +10,8 @@ POINTS = ("object", "staged", "dicom.instance", "dicom.series", "dicom.study", "
 
 
 def _arm(point: str) -> None:
-    from radlake.lake import ObjectStore, TableStore
+    from radlake.lake import ObjectStore
+    from radlake.lake.tables import TableStore
     from radlake.recompress import swap
 
     if point == "object":
