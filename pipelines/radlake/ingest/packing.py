@@ -7,6 +7,7 @@ through one small buffer. Every other one goes the full way: reader, walk, write
 from __future__ import annotations
 
 import mmap
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -344,5 +345,10 @@ def _last_look(written: bytes, item: Readable, *, study_uid: str) -> None:
         ("SeriesInstanceUID", item.series_uid),
         ("SOPInstanceUID", item.sop_uid),
     ):
-        if len(uid) >= _LONG_UID and uid.encode("ascii", "replace") in written:
+        if len(uid) >= _LONG_UID and _stands_in(written, uid.encode("ascii", "replace")):
             raise IdentifierLeak(where="the header of an instance", rule=keyword)
+
+
+def _stands_in(written: bytes, uid: bytes) -> bool:
+    """Whether a UID stands there as a whole: the beginning of a longer one is another UID."""
+    return uid in written and re.search(rb"(?<![0-9.])" + re.escape(uid) + rb"(?!\.?[0-9])", written) is not None

@@ -102,3 +102,10 @@ def test_an_instance_with_a_uid_of_the_standard_is_set_aside_and_the_others_are_
     for outcome in _both_ways(tmp_path, instances):
         assert [item.error.reason for item in outcome.refused] == ["uid_invalid"]
         assert len(outcome.instances) == 3
+
+
+def test_a_uid_that_is_the_beginning_of_a_class_stops_nothing(tmp_path: Path) -> None:
+    instances = ct_study(n=3)
+    instances[1].SOPInstanceUID = instances[1].file_meta.MediaStorageSOPInstanceUID = UID("1.2.840.10008.5.1.4.1.1")
+    for outcome in _both_ways(tmp_path, instances):
+        assert len(outcome.instances) == 3
