@@ -136,6 +136,9 @@ class Packing:
                 self._reading.refused.append(Refused(item.file, item.sop_uid, error))
             except (SourceMissing, OSError):
                 self._reading.gone.append(item.file)
+            except IdentifierLeak as leak:  # it goes no further, and stops the batch before anything is published
+                error = QuarantineError(reason="referee_objection", detail=f"last look: {leak.facts['rule']}")
+                self._reading.refused.append(Refused(item.file, item.sop_uid, error))
             except (PrivacyError, TransientError):
                 raise
             except Exception as exc:  # fail closed: nothing of it is written
@@ -338,7 +341,7 @@ def _last_look(written: bytes, item: Readable, *, study_uid: str) -> None:
     Raises
     ------
     IdentifierLeak
-        The run stops, whatever else is under way.
+        The instance is set aside, and nothing of its batch is published.
     """
     for keyword, uid in (
         ("StudyInstanceUID", study_uid),

@@ -17,7 +17,7 @@ from radlake.contracts import load_table
 from radlake.errors import QuarantineError
 from radlake.ingest.batch import CHILDREN_FIRST, arrow_rows, batch_id_of, commit, stage
 from radlake.ingest.job import SourceFile, StudyOutcome
-from radlake.ingest.spot_check import check_sample, held_objections, met_objections
+from radlake.ingest.spot_check import check_sample, held_objections, met_objections, stop_at_leaks
 from radlake.lake import Lake, duck
 from radlake.lake.evidence import SetAside, Settlement, StudyEntry
 from radlake.lake.ledger import Ledger
@@ -64,8 +64,9 @@ def publish(
     Raises
     ------
     IdentifierLeak
-        If the referee objects: nothing of the batch is published.
+        If a worker's last look or the referee objects: nothing of the batch is published.
     """
+    stop_at_leaks(outcomes, quarantine=quarantine, now=now)
     check_sample(outcomes, n=sample, policy=policy, lake=lake, quarantine=quarantine, now=now)
     gated = _gate(outcomes, now=now)
     reasons: list[str] = []

@@ -20,7 +20,7 @@ from radlake.lake.digests import digest_of_file
 from radlake.lake.quarantine import Quarantine
 from radlake.referee import Finding, Policy, check_written, row_findings
 
-__all__ = ["check_sample", "held_objections", "met_objections", "sample_of"]
+__all__ = ["check_sample", "held_objections", "met_objections", "sample_of", "stop_at_leaks"]
 
 _REASON = "referee_objection"
 _WHOLE = 64 << 20  # of a larger instance the part before the pixels is read
@@ -80,6 +80,29 @@ def check_sample(
     if picks:
         seconds = round(monotonic() - start, 3)
         log.get_logger().info("batch_verified", n_instances=len(picks), bytes=n_bytes, seconds=seconds)
+
+
+def stop_at_leaks(outcomes: Iterable[StudyOutcome], *, quarantine: Quarantine, now: datetime) -> None:
+    """Set aside what the workers' last look objected to.
+
+    Raises
+    ------
+    IdentifierLeak
+        If there was any.
+    """
+    leaks = [(outcome, item) for outcome in outcomes for item in outcome.refused if item.error.reason == _REASON]
+    for outcome, item in leaks:
+        quarantine.hold(
+            item.file.path,
+            hospital_id=outcome.hospital_id,
+            error=item.error,
+            now=now,
+            study_uid=outcome.study_uid,
+            sop_uid=item.sop_uid,
+            origin=item.file.origin,
+        )
+    if leaks:
+        raise IdentifierLeak(where="the header of an instance", rule=leaks[0][1].error.detail)
 
 
 def held_objections(quarantine: Quarantine, *, hospital_id: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from radlake.cli.hospitals import hospital_of_files
 from radlake.deidentify import Deidentifier
 from radlake.errors import IdentifierLeak
 from radlake.ingest import harvest_folder
+from radlake.lake.ledger import Ledger
 from support.dicom import ct_study, write
 from support.lakes import settings_of
 
@@ -29,3 +30,10 @@ def test_a_broken_rule_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(IdentifierLeak, match="StudyInstanceUID"):
         harvest_folder(settings, tmp_path / "cd", hospital=hospital_of_files(settings, "h1"))
     assert not list((tmp_path / "lake" / "objects").rglob("*.zip"))
+    ledger = Ledger(settings.ledger)
+    try:
+        assert [(row["reason"], row["detail"]) for row in ledger.held()] == [
+            ("referee_objection", "last look: StudyInstanceUID")
+        ]
+    finally:
+        ledger.close()
