@@ -70,6 +70,7 @@ def test_tasks_hand_on_counts_only(runs: dict[str, Any]) -> None:
         "files_not_dicom": 0,
         "stored_bytes": returned["h1"]["stored_bytes"],
         "quarantine_by_reason": {},
+        "deidentified_by": {"by template": 2, "read in full": 1},
     }
     assert set(returned) == {"h1", "h2"}
 
