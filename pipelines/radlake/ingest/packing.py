@@ -7,6 +7,7 @@ through one small buffer. Every other one goes the full way: reader, walk, write
 from __future__ import annotations
 
 import mmap
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -38,7 +39,8 @@ from radlake.validate.pixels import check_fragments
 __all__ = ["Packed", "Packing"]
 
 _SOP_INSTANCE, _STUDY, _SERIES, _PATIENT_ID = 0x00080018, 0x0020000D, 0x0020000E, 0x00100020
-_CHUNK = 256 * 1024  # stays in the cache of a core between reading, digesting and writing
+_AT_ONCE = 64  # headers that are treated before the first of their pixels is copied, which empties the cache
+_CHUNK = 512 * 1024  # stays in the cache of a core between reading, digesting and writing
 _LONG_UID = 16
 _FRAGMENTS = 32 << 20  # encapsulated pixel data that are read at once to be checked
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -129,23 +131,31 @@ class Packing:
 
         A piece is valid until the next is asked for. Pieces raise MemberLost when a file cannot be read to its end.
         """
+        ready: list[tuple[str, Iterator[bytes | memoryview]]] = []
         for item in items:
-            try:
-                made = self._made(item)
-            except QuarantineError as error:
-                self._reading.refused.append(Refused(item.file, item.sop_uid, error))
-            except (SourceMissing, OSError):
-                self._reading.gone.append(item.file)
-            except IdentifierLeak as leak:  # it goes no further, and stops the batch before anything is published
-                error = QuarantineError(reason="referee_objection", detail=f"last look: {leak.facts['rule']}")
-                self._reading.refused.append(Refused(item.file, item.sop_uid, error))
-            except (PrivacyError, TransientError):
-                raise
-            except Exception as exc:  # fail closed: nothing of it is written
-                self._reading.refused.append(Refused(item.file, item.sop_uid, unexpected(exc)))
-            else:
-                if made is not None:
-                    yield made
+            made = self._made_or_refused(item)
+            if made is not None:
+                ready.append(made)
+            if item.matched is None or len(ready) == _AT_ONCE:
+                yield from ready
+                ready.clear()
+        yield from ready
+
+    def _made_or_refused(self, item: Readable) -> tuple[str, Iterator[bytes | memoryview]] | None:
+        try:
+            return self._made(item)
+        except QuarantineError as error:
+            self._reading.refused.append(Refused(item.file, item.sop_uid, error))
+        except (SourceMissing, OSError):
+            self._reading.gone.append(item.file)
+        except IdentifierLeak as leak:  # it goes no further, and stops the batch before anything is published
+            error = QuarantineError(reason="referee_objection", detail=f"last look: {leak.facts['rule']}")
+            self._reading.refused.append(Refused(item.file, item.sop_uid, error))
+        except (PrivacyError, TransientError):
+            raise
+        except Exception as exc:  # fail closed: nothing of it is written
+            self._reading.refused.append(Refused(item.file, item.sop_uid, unexpected(exc)))
+        return None
 
     def _made(self, item: Readable) -> tuple[str, Iterator[bytes | memoryview]] | None:
         made = self._by_template(item) or self._in_full(item)
@@ -273,8 +283,9 @@ class Packing:
         """Header and native pixels through one buffer; the file is digested on the way."""
         buffer, start, n_bytes, digest = self._buffer, matched.pixels_at, 0, xxhash.xxh3_128()
         try:
-            with item.file.path.open("rb", buffering=0) as file:
-                n_read = file.readinto(buffer) or 0
+            file = os.open(item.file.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                n_read = os.readv(file, [buffer])
                 if xxhash.xxh3_64_intdigest(buffer[:start]) != matched.header_digest:
                     raise OSError("another header than before")
                 yield head
@@ -283,7 +294,9 @@ class Packing:
                     yield buffer[start:n_read]
                     n_bytes += n_read
                     start = 0
-                    n_read = file.readinto(buffer) or 0
+                    n_read = os.readv(file, [buffer])
+            finally:
+                os.close(file)
             if n_bytes != matched.n_bytes:
                 raise OSError("another size than before")
         except OSError as exc:

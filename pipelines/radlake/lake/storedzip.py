@@ -47,6 +47,7 @@ class StoredZip:
         self._limit_16 = limit_16
         self._directory: list[bytes] = []
         self._names: set[str] = set()
+        self._end = file.tell()
 
     def __enter__(self) -> StoredZip:
         return self
@@ -61,7 +62,7 @@ class StoredZip:
         """Append a member; its size need not be known before. When its pieces fail, the archive is as it was."""
         if not _NAME.fullmatch(name) or name in self._names:
             raise ValueError("a member needs a plain file name that no other member has")
-        start = self._file.tell()
+        start = self._end
         header_bytes = 30 + len(name)
         crc, length, digest, checksum = 0, 0, xxhash.xxh3_128(), isal_zlib.crc32
         room = bytes(header_bytes)  # for the local header, which can only be written at the end
@@ -85,6 +86,7 @@ class StoredZip:
         self._file.seek(start)
         self._write(self._local_header(name, crc=crc, length=length))
         self._file.seek(end)
+        self._end = end
         self._names.add(name)
         self._directory.append(self._central_header(name, crc=crc, length=length, start=start))
         self.members.append(PackedMember(name, start + header_bytes, length, digest.hexdigest()))
