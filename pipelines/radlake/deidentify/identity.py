@@ -270,12 +270,15 @@ def _fold_bytes(text: bytes) -> bytes:
 def _stands_alone(folded: bytes, value: bytes) -> bool:
     """Whether the folded word stands in the value between marks or at its ends, perhaps with marks inside: Li-Na.
 
-    Digits end where digits end: 512345 stands in CT512345.
+    Digits end where digits end: 512345 stands in CT512345. A date with its marks ends anywhere: 1964.2.24 stands in
+    1964.2.2407.
     """
     text = _plain(value.decode("utf-8", "replace")).casefold()
     word = r"[\W_]*".join(map(re.escape, folded.decode()))
     beside = r"\d" if folded.isdigit() else r"[^\W_]"
-    return re.search(rf"(?<!{beside}){word}(?!{beside})", text) is not None
+    if re.search(rf"(?<!{beside}){word}(?!{beside})", text):
+        return True
+    return folded.isdigit() and any(len(re.findall(r"[\W_]+", found)) > 1 for found in re.findall(word, text))
 
 
 @cache
