@@ -65,6 +65,11 @@ class Packed:
     pixel_offset: int | None
     digest: str = ""
 
+    @property
+    def name(self) -> str:
+        """Of the member."""
+        return f"{self.columns['sop_instance_uid']}.dcm"
+
 
 class _Made(NamedTuple):
     """A de-identified instance: its header, all its bytes in pieces, and what is known of it."""
@@ -72,6 +77,7 @@ class _Made(NamedTuple):
     head: bytes
     pieces: Iterator[bytes | memoryview]
     packed: Packed
+    holds_pixels: bool
 
 
 class _Learnt(NamedTuple):
@@ -131,17 +137,17 @@ class Packing:
 
         A piece is valid until the next is asked for. Pieces raise MemberLost when a file cannot be read to its end.
         """
-        ready: list[tuple[str, Iterator[bytes | memoryview]]] = []
+        ready: list[_Made] = []
         for item in items:
             made = self._made_or_refused(item)
             if made is not None:
                 ready.append(made)
-            if item.matched is None or len(ready) == _AT_ONCE:
-                yield from ready
+            if len(ready) == _AT_ONCE or (made is not None and made.holds_pixels):
+                yield from ((one.packed.name, one.pieces) for one in ready)
                 ready.clear()
-        yield from ready
+        yield from ((one.packed.name, one.pieces) for one in ready)
 
-    def _made_or_refused(self, item: Readable) -> tuple[str, Iterator[bytes | memoryview]] | None:
+    def _made_or_refused(self, item: Readable) -> _Made | None:
         try:
             return self._made(item)
         except QuarantineError as error:
@@ -157,10 +163,10 @@ class Packing:
             self._reading.refused.append(Refused(item.file, item.sop_uid, unexpected(exc)))
         return None
 
-    def _made(self, item: Readable) -> tuple[str, Iterator[bytes | memoryview]] | None:
+    def _made(self, item: Readable) -> _Made | None:
         made = self._by_template(item) or self._in_full(item)
         _last_look(made.head, item, study_uid=self._job.study_uid)
-        name = f"{made.packed.columns['sop_instance_uid']}.dcm"
+        name = made.packed.name
         before = self.packed.get(name) or self._job.stored.get(item.sop_uid)
         if item.has_twin or before is not None:
             made.packed.digest = _digest(made.pieces)
@@ -169,7 +175,7 @@ class Packing:
                 return None
             made = made._replace(pieces=(self._by_template(item) or self._in_full(item)).pieces)
         self.packed[name] = made.packed
-        return name, made.pieces
+        return made
 
     def _take_twin(self, item: Readable, *, is_equal: bool) -> None:
         if is_equal:
@@ -188,7 +194,7 @@ class Packing:
         fields = fields_of(encoded.head)
         offset = len(encoded.head) if encoded.pixels else None
         packed = Packed(item, InstanceColumns().of(fields), lambda: fields, offset)
-        return _Made(encoded.head, _pieces(encoded), packed)
+        return _Made(encoded.head, _pieces(encoded), packed, holds_pixels=True)
 
     def _read_again(self, item: Readable) -> Dataset:
         """The instance that the first pass read: a file may have been exchanged since, even for that of another person.
@@ -227,7 +233,7 @@ class Packing:
         try:
             learnt = self._learnt_from(template)
             treated = learnt.treated.treat(values)
-            pieces = self._copied(item, treated.head)
+            pieces, holds_pixels = self._copied(item, treated.head)
         except Unfit as reason:
             self.ways[str(reason)] += 1
             return None
@@ -235,7 +241,8 @@ class Packing:
         elements = treated.elements
         fields = {tag: field_of(elements[tag]) for tag in learnt.read if elements[tag]}
         columns = {**learnt.columns, **learnt.changing.of({**learnt.beside, **fields})}
-        return _Made(treated.head, pieces, Packed(item, columns, partial(fields_of, treated.head), len(treated.head)))
+        packed = Packed(item, columns, partial(fields_of, treated.head), len(treated.head))
+        return _Made(treated.head, pieces, packed, holds_pixels)
 
     def _learnt_from(self, template: HeaderTemplate) -> _Learnt:
         """What the exemplar of a template becomes; worked out once, also when it cannot be used."""
@@ -272,12 +279,12 @@ class Packing:
         beside = {tag: fields[tag] for tag in changing.tags - made.tags if tag in fields}
         return _Learnt(made, InstanceColumns().of(fields), changing, changing.tags & made.tags, beside)
 
-    def _copied(self, item: Readable, head: bytes) -> Iterator[bytes | memoryview]:
-        """The pieces of an instance by template: its header, and the pixels as they lie in the file."""
+    def _copied(self, item: Readable, head: bytes) -> tuple[Iterator[bytes | memoryview], bool]:
+        """The pieces of an instance by template: header, pixels as they lie in the file; whether those are in memory."""
         assert item.matched is not None
         if item.matched.template.exemplar.is_encapsulated:
-            return iter((head, self._fragments(item, item.matched), _SEQUENCE_END))
-        return self._pixels(item, item.matched, head)
+            return iter((head, self._fragments(item, item.matched), _SEQUENCE_END)), True
+        return self._pixels(item, item.matched, head), False
 
     def _pixels(self, item: Readable, matched: Matched, head: bytes) -> Iterator[bytes | memoryview]:
         """Header and native pixels through one buffer; the file is digested on the way."""
