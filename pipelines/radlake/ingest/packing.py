@@ -280,7 +280,7 @@ class Packing:
         return _Learnt(made, InstanceColumns().of(fields), changing, changing.tags & made.tags, beside)
 
     def _copied(self, item: Readable, head: bytes) -> tuple[Iterator[bytes | memoryview], bool]:
-        """The pieces of an instance by template: header, pixels as they lie in the file; whether those are in memory."""
+        """The pieces of an instance by template: header, pixels as they lie in the file; and whether these are read."""
         assert item.matched is not None
         if item.matched.template.exemplar.is_encapsulated:
             return iter((head, self._fragments(item, item.matched), _SEQUENCE_END)), True
