@@ -45,7 +45,7 @@ from radlake.lake.quarantine import Quarantine
 from radlake.lake.reviews import Reviews
 from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
-from radlake.net import Hospital, Window, connect
+from radlake.net import Hospital, NodeClient, Window, connect
 from radlake.referee import Policy
 from radlake.review import decision_from_review
 from radlake.vault.lake_key import claim_key, lake_keys
@@ -76,12 +76,18 @@ def harvest_hospital(
     *,
     window: Window,
     again: Collection[str] = (),
+    client: NodeClient | None = None,
     executor: Executor | None = None,
     progress: Callable[[Progress], None] = _silent,
 ) -> HarvestSummary:
     """Harvest the studies of a window from a hospital's node into the lake.
 
     Running the same window again fetches only what is missing, and what was set aside for one of the reasons `again`.
+
+    Parameters
+    ----------
+    client : NodeClient, optional
+        A conversation with the node that the caller has already, or a simulated one; else the node is connected to.
 
     Raises
     ------
@@ -91,7 +97,7 @@ def harvest_hospital(
     if hospital.node.kind == "folder":
         return harvest_folder(settings, hospital.node.path, hospital=hospital, executor=executor, progress=progress)
     with _run(settings, hospital, kind=hospital.node.retrieve_kind, executor=executor) as run:
-        client = connect(hospital.node, ae_title=settings.ae_title, scp_port=settings.scp_port)
+        client = client or connect(hospital.node, ae_title=settings.ae_title, scp_port=settings.scp_port)
         found = discover_studies(
             client, window=window, hospital_id=hospital.hospital_id, ledger=run.ledger, now=utc_now()
         )
