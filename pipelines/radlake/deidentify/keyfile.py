@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from radlake.commit_points import reached
 from radlake.config import Settings, resolve_secret
 from radlake.deidentify.keys import KeyRing
 from radlake.errors import ConfigInvalid
@@ -87,6 +88,7 @@ def write_key_file(path: Path, root: bytes, *, wrap: str = "", replace: bool = F
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(text + "\n")
         fsync(fresh)
+        reached("key.written")
         if replace:
             fresh.replace(path)
         else:
@@ -96,6 +98,7 @@ def write_key_file(path: Path, root: bytes, *, wrap: str = "", replace: bool = F
     finally:
         fresh.unlink(missing_ok=True)
     fsync(path.parent)
+    reached("key.named")
     return True
 
 

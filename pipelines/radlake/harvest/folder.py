@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from radlake.commit_points import reached
 from radlake.dicom.part10 import NotDicom, read_header
 from radlake.errors import QuarantineError, SourceMissing, StoreFull
 
@@ -189,6 +190,7 @@ def _members(
                 except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as exc:
                     damage = QuarantineError(reason="archive_unreadable", detail=type(exc).__name__)
                     continue
+                reached("archive.unpacked")
                 yield path, f"{origin}!{member.filename}", None
     except QuarantineError as exc:
         damage = exc

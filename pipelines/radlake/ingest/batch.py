@@ -1,7 +1,7 @@
 """A batch of ingested studies: gated, staged, committed exactly once, entered in the ledger.
 
-Order of the commit points: staged folder (atomic rename) -> dicom.instance -> dicom.series -> dicom.study ->
-ops.quality -> ledger -> staged folder removed. A crash between any two is healed by `roll_forward`, which every run
+Order of the commit points (`batch.*`): staged folder (atomic rename) -> dicom.instance -> dicom.series -> dicom.study
+-> ops.quality -> ledger -> staged folder removed. A crash between any two is healed by `roll_forward`, which every run
 calls first: table commits skip a batch that is already in, settling twice changes nothing.
 """
 
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from radlake import log
+from radlake.commit_points import reached
 from radlake.contracts import Table, load_table
 from radlake.errors import ContractBroken, StoreFull
 from radlake.lake import Lake
@@ -124,11 +125,13 @@ def stage_rows(
         (part / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
         for written in (*part.iterdir(), part):
             fsync(written)
+        reached("batch.written")
         part.rename(folder)
         fsync(root)
     except OSError as exc:
         shutil.rmtree(part, ignore_errors=True)
         raise StoreFull(path=str(root), reason=exc.strerror) from exc
+    reached("batch.staged")
     return StagedBatch(batch_id, folder)
 
 
@@ -139,8 +142,11 @@ def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> 
         if data.num_rows:
             replace = batch.table(f"replace.{name}") if (batch.folder / f"replace.{name}.parquet").exists() else None
             lake.tables.commit_batch(load_table(name), data, batch_id=batch.batch_id, replace=replace)
+            reached(f"batch.{name}")
     settled = ledger.settle(batch.settlements, now=now)
+    reached("batch.settled")
     shutil.rmtree(batch.folder)
+    reached("batch.unstaged")
     log.get_logger().info("batch_committed", batch_id=batch.batch_id, n_studies=len(settled))
 
 

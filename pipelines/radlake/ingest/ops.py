@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from radlake.commit_points import reached
 from radlake.contracts import load_table
 from radlake.ingest.batch import arrow_rows
 from radlake.ingest.summary import HarvestSummary
@@ -46,12 +47,14 @@ def publish_ops(
     lake.tables.commit_batch(
         run, arrow_rows(run, [_run_row(summary, started_at=started_at, now=now)]), batch_id=summary.run_id
     )
+    reached("ops.ops.harvest_run")
 
 
 def _replace(lake: Lake, name: str, rows: list[dict[str, Any]], *, hospital_id: str, batch_id: str) -> None:
     table = load_table(name)
     keys = pa.table({"hospital_id": [hospital_id]})
     lake.tables.commit_batch(table, arrow_rows(table, rows), batch_id=batch_id, replace=keys)
+    reached(f"ops.{name}")
 
 
 def _run_row(summary: HarvestSummary, *, started_at: datetime, now: datetime) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 from radlake import log
+from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.deidentify import load_profile
 from radlake.dicom.part10 import read_header
@@ -322,6 +323,7 @@ class _Run:
             self.summary.deidentified_by.update(outcome.ways)
             folder = spool_folder(self.lake.spool, hospital_id=outcome.hospital_id, study_uid=outcome.study_uid)
             shutil.rmtree(folder, ignore_errors=True)
+            reached("spool.emptied")
 
     def close(self, *, started_at: datetime, error: BaseException | None) -> None:
         """Count the states of the studies that were looked at and publish the ops tables."""

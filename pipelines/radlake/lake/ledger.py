@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
+from radlake.commit_points import reached
 from radlake.errors import ConfigInvalid, LedgerBusy, StoreFull, StoreUnavailable
 from radlake.lake.evidence import SetAside, Settlement, StoredInstance, StudyEntry, StudyState, state_from_evidence
 from radlake.lake.ledger_tables import METADATA, QUARANTINE, STUDY
@@ -153,6 +154,7 @@ class Ledger:
                 changed = {"n_expected": n_expected or row["n_expected"], "study_date": study_date or row["study_date"]}
                 connection.execute(STUDY.update().where(*_is(hospital_id, study_uid)).values(**changed, updated_at=now))
             row = connection.execute(sa.select(STUDY).where(*_is(hospital_id, study_uid))).mappings().one()
+        reached("study.discovered")
         return _entry(row)
 
     def begin(
@@ -189,6 +191,7 @@ class Ledger:
                 values |= {"expected": _pack(sorted(union)), "n_expected": max(count, len(union))}
             connection.execute(STUDY.update().where(*where).values(**values))
             row = connection.execute(sa.select(STUDY).where(*where)).mappings().one()
+        reached("study.begun")
         return _entry(row)
 
     def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> list[StudyEntry]:

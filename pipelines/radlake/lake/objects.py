@@ -16,6 +16,7 @@ from pathlib import Path
 
 import xxhash
 
+from radlake.commit_points import reached
 from radlake.errors import SourceMissing
 from radlake.lake.store import S3Options, Store, open_store, storage_errors
 from radlake.lake.storedzip import PackedMember, StoredZip
@@ -78,7 +79,9 @@ class ObjectStore:
             path = f"{prefix}.{xxhash.xxh3_64_hexdigest(listing.encode('ascii'))}.zip"
             n_bytes = built.stat().st_size
             if archive.members and self.store.size(path) != n_bytes:
+                reached("object.built")
                 self.store.put({path: built})
+                reached("object.stored")
         finally:
             built.unlink(missing_ok=True)
         return PackedSeries(path, n_bytes, archive.members)
@@ -110,3 +113,4 @@ class ObjectStore:
     def delete(self, path: str) -> None:
         """Remove an object; harmless when it is not there."""
         self.store.delete(path)
+        reached("object.deleted")

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from radlake.commit_points import reached
 from radlake.errors import QuarantineError, SourceMissing, StoreFull
 from radlake.lake.digests import digest_of_file, quarantine_id_of
 from radlake.lake.evidence import SetAside
@@ -70,6 +71,7 @@ class Quarantine:
                 fsync(part)
                 part.replace(target)
                 fsync(target.parent)
+                reached("quarantine.copied")
             except OSError as exc:
                 part.unlink(missing_ok=True)
                 raise StoreFull(path=str(target.parent), reason=exc.strerror) from exc
@@ -86,6 +88,7 @@ class Quarantine:
                 "held_at": now,
             }
         )
+        reached("quarantine.entered")
         return SetAside(quarantine_id, sop_uid, error.reason)
 
     def held(self, *, hospital_id: str | None = None, reason: str | None = None) -> list[dict[str, Any]]:
@@ -93,3 +96,4 @@ class Quarantine:
 
     def release(self, quarantine_ids: list[str], *, now: datetime) -> None:
         self._ledger.release(quarantine_ids, now=now)
+        reached("quarantine.released")

@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from radlake.commit_points import reached
 from radlake.errors import PermanentError
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import REVIEW
@@ -75,6 +76,7 @@ class Reviews:
         told = {"decision": decision, "regions": json.dumps(list(regions)), "by": by, "why": why, "at": now}
         with self._ledger.writing() as connection:
             connection.execute(REVIEW.insert(), [{"quarantine_id": name} | told for name in quarantine_ids])
+        reached("review.recorded")
 
     def undo(self, quarantine_ids: Collection[str], *, by: str, now: datetime) -> None:
         """Undo the decision in force of each of these objects, so that the one before holds again, if there is any.
@@ -96,6 +98,7 @@ class Reviews:
                     )
                 where = REVIEW.c.review_id == review.review_id
                 connection.execute(REVIEW.update().where(where).values(undone_at=now, undone_by=by))
+        reached("review.undone")
 
     def in_force(self, quarantine_ids: Collection[str]) -> dict[str, Review]:
         """The decision that holds, by object; an object without one is not there."""
@@ -109,6 +112,7 @@ class Reviews:
             for review in in_force.values():
                 where = REVIEW.c.review_id == review.review_id, REVIEW.c.replayed_at.is_(None)
                 connection.execute(REVIEW.update().where(*where).values(replayed_at=now))
+        reached("review.taken_up")
         return in_force
 
     def log(self) -> list[Review]:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from radlake.commit_points import reached
 from radlake.contracts import Table, load_table
 from radlake.errors import CommitRefused, ContractBroken, RadlakeError, StoreFull, StoreUnavailable
 from radlake.lake import deltalog, parquet
@@ -218,10 +219,12 @@ class TableStore:
             file = folder / "pin.json"
             file.write_text(json.dumps(pinned, sort_keys=True), encoding="utf-8")
             self.store.put({f"{_PINS}/{name}.json": file})
+        reached("table.pinned")
 
     def unpin(self, name: str) -> None:
         """Let go of a pin; `vacuum` then deletes what only it kept."""
         self.store.delete(f"{_PINS}/{name}.json")
+        reached("table.unpinned")
 
     def pins(self) -> dict[str, dict[str, int]]:
         """Pinned versions of tables, by name of the pin."""
@@ -259,6 +262,7 @@ class TableStore:
         there = set(self.unneeded(table, retention=retention)) - set(spared)
         for path in there:
             self.store.delete(f"{_folder(table)}/{path}")
+            reached("table.vacuumed")
         sweep(self._staging_root, older_than=LONGEST_BATCH, pattern="tables-*")
         return len(there)
 
@@ -283,6 +287,7 @@ class TableStore:
             with storage_errors(uri):
                 make_folder(Path(uri))
         deltalog.create_log(uri, table, options=self._delta_options())
+        reached("table.created")
         created = self.snapshot(table)
         if created is None:
             raise StoreUnavailable(path=uri, reason="a table that was just created is not there")
@@ -319,10 +324,13 @@ class TableStore:
                         written, sources = self._write(table, write, planned.sources), planned.sources
                 try:
                     at = datetime.now(UTC)
-                    return snapshot.commit(add=written, remove=planned.removed, at=at, batch_id=batch_id), True
+                    version = snapshot.commit(add=written, remove=planned.removed, at=at, batch_id=batch_id)
                 except Conflict as conflict:
                     reason = str(conflict)
                     time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))
+                else:
+                    reached("table.committed")
+                    return version, True
             raise CommitRefused(table=table.full_name, reason=f"{_ATTEMPTS} other commits came first; {reason}")
         except (CommitRefused, StoreFull, _Overtaken):
             self._discard(table, written)
@@ -338,6 +346,7 @@ class TableStore:
             except BaseException:
                 self._discard(table, files)
                 raise
+        reached("table.written")
         return files
 
     @property

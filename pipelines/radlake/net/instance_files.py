@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from radlake.commit_points import reached
 from radlake.errors import StoreFull
 from radlake.net.message import MessageBroken, value_of
 from radlake.net.pdu import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -117,6 +118,7 @@ class InstanceFolder:
             if is_new:
                 draft.rename(final)
                 self._n_named += 1
+                reached("instance.named")
         self._make_names_durable()
         return is_new
 
@@ -167,7 +169,9 @@ class Draft:
     def keep_as(self, uid: str) -> bool:
         """Make it durable under its name; False when the instance was there already (the older one stays)."""
         os.fsync(self._handle)
+        reached("instance.written")
         self._is_kept = self._folder._give_name(self._path, uid)
+        reached("instance.durable")
         return self._is_kept
 
     def close(self) -> None:

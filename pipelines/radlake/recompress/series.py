@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.lake import Lake
 from radlake.lake.objects import ObjectStore, PackedMember, PackedSeries
@@ -130,6 +131,7 @@ def recompress_series(job: SeriesJob) -> SeriesOutcome:
         new.append(_new_member(member, written, encoded, codec))
         if encoded is not None:
             sizes.append(Size(member.modality, member.n_bytes, written.length))
+    reached("recompress.proven")
     return SeriesOutcome(job, packed.path, packed.n_bytes, tuple(new), sizes, left)
 
 

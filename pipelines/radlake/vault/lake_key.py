@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.deidentify import KeyRing, key_ring
 from radlake.errors import KeyMismatch, KeyMissing, PermanentError, SourceMissing
@@ -104,8 +105,10 @@ def claim_key(keys: KeyRing, settings: Settings, *, ledger: Ledger, adopt: bool 
     value, rows = keys.check_value(), VaultRows(ledger)
     if not known.ledger:
         rows.claim(value)
+        reached("key.claimed")
     if not known.lake:
         _write(settings, value)
+        reached("key.checked_in")
     if not (known.ledger and known.lake):
         _known(keys, settings, ledger)  # a twin with another key may have been first
     return value

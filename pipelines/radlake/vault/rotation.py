@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from radlake.commit_points import reached
 from radlake.deidentify import KeyRing
 from radlake.lake.vault import VaultRows
 from radlake.vault.record import VaultRecordDamaged, sealed_anew
@@ -45,8 +46,10 @@ def rotate(keys: KeyRing, rows: VaultRows, *, progress: Callable[[int], None] = 
     is_new = n_sealed == 0
     if is_new:
         version = rows.next_version()
+        reached("vault.version_begun")
         n_sealed, damaged = _seal_all(keys, rows, version=version, progress=progress)
     rows.forget_old_pages()
+    reached("vault.forgotten")
     return Rotated(version, n_sealed, is_new, tuple(damaged))
 
 
@@ -64,6 +67,7 @@ def _seal_all(
             except VaultRecordDamaged:
                 damaged.append(row["lake_study_uid"])
         rows.replace(fresh, version=version)
+        reached("vault.resealed")
         n_sealed += len(fresh)
         progress(n_sealed)
     return n_sealed, damaged

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from radlake.commit_points import reached
 from radlake.deidentify import KeyRing
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import VAULT_AUDIT
@@ -124,7 +125,9 @@ class AuditTrail:
             }
             values["mac"] = self._mac(AuditEntry(**values, mac=""))
             connection.execute(VAULT_AUDIT.insert().values(**values))
+        reached("audit.entered")
         self._keep(values["seq"], values["mac"])
+        reached("audit.kept")
         return values["seq"]
 
     def entries(self) -> Iterator[AuditEntry]:

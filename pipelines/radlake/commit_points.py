@@ -1,0 +1,96 @@
+"""Commit points: every place after which a kill leaves something half done has a name.
+
+`reached("study.begun")` stands right after the step that its name tells. It does nothing until somebody listens: a test
+that kills the process there, or a tracer. Whoever adds a place adds its name to `POINTS` and a test that comes by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+
+__all__ = ["POINTS", "listening", "reached"]
+
+POINTS: Mapping[str, str] = MappingProxyType(
+    {
+        # net and harvest
+        "study.discovered": "A study that a node or folder lists is in the ledger.",
+        "study.begun": "A study is open for an attempt, with what is expected of it.",
+        "instance.written": "All bytes of a received instance are on disk, under no name yet.",
+        "instance.named": "A received instance bears its name, and the folder may still forget it.",
+        "instance.durable": "A received instance stays, and its sender may be told so.",
+        "archive.unpacked": "A member of a ZIP archive lies unpacked in scratch.",
+        "spool.emptied": "The received files of a settled study are gone from the spool.",
+        # lake: objects and quarantine
+        "object.built": "A series object is whole in scratch and not in the store.",
+        "object.stored": "A series object is in the store and no row names it.",
+        "object.deleted": "A series object that no row needs is gone, and the files that named it are not.",
+        "quarantine.copied": "The bytes of a refused object are in quarantine and not in the ledger.",
+        "quarantine.entered": "A refused object is in the ledger's quarantine and in no settlement.",
+        "quarantine.released": "Objects that were stored after all are marked so in the quarantine.",
+        # lake: tables
+        "table.created": "The log of a table exists and is empty.",
+        "table.written": "Parquet files of a commit are in place, and no log names them.",
+        "table.committed": "A version of a table is in its log.",
+        "table.pinned": "Versions of tables are kept under a name.",
+        "table.unpinned": "A name that kept versions of tables is gone.",
+        "table.vacuumed": "A Parquet file that nobody needs is deleted, and others are not yet.",
+        # ingest: one batch
+        "batch.written": "The files of a batch lie in a folder that is not staged.",
+        "batch.staged": "A batch is staged: from here on it is committed whatever happens.",
+        "batch.dicom.instance": "The instances of a batch are in the lake.",
+        "batch.dicom.series": "The series of a batch are in the lake.",
+        "batch.dicom.study": "The studies of a batch are in the lake.",
+        "batch.ops.quality": "The verdicts of a batch's quality gate are in the lake.",
+        "batch.settled": "The ledger knows the studies of a batch as settled, with their sealed records.",
+        "batch.unstaged": "The staged folder of a batch is gone.",
+        # ingest: what a run tells of itself
+        "ops.ref.hospital": "The hospital of a run is published.",
+        "ops.ops.completeness": "The hospital's states are published.",
+        "ops.ops.quarantine": "The hospital's quarantine counts are published.",
+        "ops.ops.harvest_run": "The run itself is published.",
+        # recompression
+        "recompress.proven": "A series object encoded anew is proven, and the rows name the old one.",
+        # reviews
+        "review.recorded": "A reviewer's decisions are in the ledger.",
+        "review.undone": "A reviewer's decisions are undone.",
+        "review.taken_up": "Decisions are taken up by a replay and cannot be undone.",
+        # keys and the vault
+        "key.written": "A root key lies in a file of its own, under no name that anybody reads.",
+        "key.named": "A root key bears its name.",
+        "key.claimed": "The ledger knows the check value of the lake's key, and the lake does not.",
+        "key.checked_in": "The lake knows the check value of its key.",
+        "vault.version_begun": "A new version of the vault's key is in force, and records have older ones.",
+        "vault.resealed": "Some records of the vault are sealed anew.",
+        "vault.forgotten": "The database's journal of records sealed with older keys is empty.",
+        "audit.entered": "An entry of the audit trail is in the database, and the file beside it names the one before.",
+        "audit.kept": "An entry of the audit trail is in the database and in the file beside it.",
+    }
+)
+
+_listener: Callable[[str], None] | None = None
+
+
+def reached(name: str) -> None:
+    """Tell the listener, if there is one, that a commit point is behind us; costs a comparison otherwise.
+
+    Raises
+    ------
+    KeyError
+        If somebody listens and the name is not one of `POINTS`.
+    """
+    if _listener is not None:
+        POINTS[name]
+        _listener(name)
+
+
+@contextmanager
+def listening(listener: Callable[[str], None]) -> Iterator[None]:
+    """Call `listener` with the name of every commit point that this process reaches, in whatever thread."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
