@@ -80,6 +80,7 @@ def test_its_services_die_with_it(tmp_path: Path) -> None:
         started.kill()
         started.wait()
     wait_until(lambda: not any(map(is_running, services(tmp_path))))
+    assert [pid for pid in services(tmp_path) if is_running(pid)] == []
 
 
 def services(folder: Path) -> list[int]:

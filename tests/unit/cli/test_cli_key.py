@@ -99,7 +99,7 @@ def test_a_patients_number_is_read_from_input(radlake: Shell, tmp_path: Path, mo
     ids=["nobody asks", "nothing asked", "two things", "no number"],
 )
 def test_an_unclear_question_is_not_asked(arguments: tuple[str, ...], radlake: Shell) -> None:
-    radlake("vault", "find", *arguments, code=2)
+    assert "Usage" in radlake("vault", "find", *arguments, code=2)
 
 
 def test_a_lake_that_is_not_there_is_not_made(radlake: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,11 @@ def test_the_identity_number_of_a_later_instance_decides_who_the_person_is(tmp_p
         "PatientID",
         dict.fromkeys(range(1, 5), "11010519491231002X"),
     )
-    _both_ways(tmp_path, instances)
+    fast, full = _both_ways(tmp_path, instances)
+    assert fast.study
+    assert full.study
+    assert fast.study["patient_key"] == full.study["patient_key"]
+    assert len(fast.instances) == 5
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,11 @@ def test_the_exam_is_classified_by_the_first_instance_whichever_was_read_first(
     for number, ds in enumerate(instances):
         ds.InstanceNumber = [3, 2, 1, 4, 5][number]
         setattr(ds, keyword, value if ds.InstanceNumber == 1 else "L" if keyword == "ImageLaterality" else "")
-    _both_ways(tmp_path, instances)
+    fast, full = _both_ways(tmp_path, instances)
+    assert fast.study
+    assert full.study
+    for column in ("body_part_code", "laterality_code", "has_contrast"):
+        assert fast.study[column] == full.study[column]
 
 
 def test_an_instance_number_of_two_values_has_its_place_by_the_first(tmp_path: Path) -> None:
