@@ -64,6 +64,7 @@ def test_tasks_hand_on_counts_only(runs: dict[str, Any]) -> None:
         "studies_complete": 1,
         "studies_partial": 0,
         "studies_quarantined": 0,
+        "studies_left": 0,
         "instances_stored": 3,
         "instances_quarantined": 0,
         "instances_duplicate": 0,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -44,9 +44,10 @@ from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.reviews import Reviews
+from radlake.lake.turns import backfill_turn, live_turn
 from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
-from radlake.net import Hospital, NodeClient, Window, connect
+from radlake.net import Hospital, NodeClient, StudyFound, Window, connect
 from radlake.referee import Policy
 from radlake.review import decision_from_review
 from radlake.vault.lake_key import claim_key, lake_keys
@@ -75,8 +76,9 @@ def harvest_hospital(
     settings: Settings,
     hospital: Hospital,
     *,
-    window: Window,
+    window: Window | Sequence[StudyFound],
     again: Collection[str] = (),
+    makes_way: Callable[[], bool] | None = None,
     client: NodeClient | None = None,
     executor: Executor | None = None,
     progress: Callable[[Progress], None] = _silent,
@@ -87,6 +89,11 @@ def harvest_hospital(
 
     Parameters
     ----------
+    window : Window or sequence of StudyFound
+        Or studies that the node listed before: those without a date lie in no window.
+    makes_way : callable, optional
+        For a backfill: asked after each study whether to end here; the summary tells how many studies are left.
+        A harvest without it is a live one, which a backfill of the same hospital makes way for.
     client : NodeClient, optional
         A conversation with the node that the caller has already, or a simulated one; else the node is connected to.
 
@@ -94,14 +101,20 @@ def harvest_hospital(
     ------
     TransientError
         If the node cannot be reached or fails several studies in a row. What came before is published.
+    LedgerBusy
+        If another harvest of this hospital is running, or a backfill does not make way in time.
     """
     if hospital.node.kind == "folder":
         return harvest_folder(settings, hospital.node.path, hospital=hospital, executor=executor, progress=progress)
-    with _run(settings, hospital, kind=hospital.node.retrieve_kind, executor=executor) as run:
+    turn = live_turn if makes_way is None else backfill_turn
+    with _run(settings, hospital, kind=hospital.node.retrieve_kind, executor=executor, turn=turn) as run:
         client = client or connect(hospital.node, ae_title=settings.ae_title, scp_port=settings.scp_port)
-        found = discover_studies(
-            client, window=window, hospital_id=hospital.hospital_id, ledger=run.ledger, now=utc_now()
-        )
+        if isinstance(window, Window):
+            found: Sequence[StudyFound] = discover_studies(
+                client, window=window, hospital_id=hospital.hospital_id, ledger=run.ledger, now=utc_now()
+            )
+        else:
+            found = window
         run.summary.studies_found = len(found)
         failures: list[str] = []
         for n_done, study in enumerate(found, start=1):
@@ -122,6 +135,9 @@ def harvest_hospital(
             progress(Progress(hospital.hospital_id, n_done, len(found)))
             if len(failures) >= _FAILURES_IN_A_ROW:
                 raise RetrieveFailed(node=hospital.node.name, reason=failures[-1])
+            if makes_way is not None and makes_way():
+                run.summary.studies_left = len(found) - n_done
+                break
         run.flush()
     return run.summary
 
@@ -341,7 +357,14 @@ class _Run:
 
 
 @contextmanager
-def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executor | None) -> Iterator[_Run]:
+def _run(
+    settings: Settings,
+    hospital: Hospital,
+    *,
+    kind: str,
+    executor: Executor | None,
+    turn: Callable[[Ledger, str], AbstractContextManager[None]] = live_turn,
+) -> Iterator[_Run]:
     """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens."""
     if hospital.storage_policy == "index":
         problem = (
@@ -354,7 +377,7 @@ def _run(settings: Settings, hospital: Hospital, *, kind: str, executor: Executo
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{hospital.hospital_id}-{secrets.token_hex(3)}"
     summary = HarvestSummary(hospital.hospital_id, run_id, kind)
     try:
-        with ledger.lock(hospital.hospital_id), workers(settings, given=executor) as pool:
+        with turn(ledger, hospital.hospital_id), workers(settings, given=executor) as pool:
             quarantine = Quarantine(ledger, lake.quarantine)
             key_check = claim_key(lake_keys(settings), settings, ledger=ledger)
             version = VaultRows(ledger).version

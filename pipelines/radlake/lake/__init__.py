@@ -1,7 +1,7 @@
 """The lake: series objects, tables, the ledger and the quarantine of a deployment.
 
-`objects` and `tables` write, `duck` reads, `evidence` decides the state of a study and `ledger` keeps it, `zones` says
-what lies where, `upkeep` tidies.
+`objects` and `tables` write, `duck` reads, `evidence` decides the state of a study and `ledger` keeps it, `turns` says
+who harvests, `zones` what lies where, `upkeep` tidies.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,20 @@ from radlake.lake.evidence import SetAside, Settlement, StoredInstance, StudyEnt
 from radlake.lake.ledger_tables import METADATA, QUARANTINE, STUDY
 from radlake.lake.vault import enter_sealed
 
-__all__ = ["Ledger"]
+__all__ = ["Claim", "Ledger"]
 
 
 _WRITES = {"radlake_write": True}
+_FIRST_ADVISORY_KEY = 7253
+
+
+class Claim(Enum):
+    """What processes claim of a hospital; how live harvests and backfills use them is in `turns`."""
+
+    HARVEST = "lock"  # the one harvest of this moment
+    WISH = "wish"  # a live harvest waits
+    BACKFILL = "backfill"  # the harvest of this moment is a backfill's
+    RUNNER = "runner"  # the one process that works on the plan of a backfill
 
 
 class Ledger:
@@ -90,28 +101,44 @@ class Ledger:
         LedgerBusy
             If another process harvests it now.
         """
+        with self.claim(hospital_id) as is_held:
+            if not is_held:
+                raise LedgerBusy(hospital=hospital_id)
+            yield
+
+    @contextmanager
+    def claim(self, hospital_id: str, kind: Claim = Claim.HARVEST, *, shared: bool = False) -> Iterator[bool]:
+        """Try to hold a claim of a hospital, without waiting; tells whether it is held.
+
+        It ends with the block, and with the process however that ends.
+
+        Parameters
+        ----------
+        shared : bool
+            Others may hold it too, when they share it.
+        """
         if self._is_sqlite:
             folder = self._path.parent / "locks"
             folder.mkdir(exist_ok=True)
-            with (folder / _lock_name(hospital_id)).open("w") as handle:
+            with (folder / f"{zlib.crc32(hospital_id.encode()):08x}.{kind.value}").open("w") as handle:
                 try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as exc:
-                    raise LedgerBusy(hospital=hospital_id) from exc
-                yield
+                    fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                except OSError:
+                    yield False
+                    return
+                yield True
             return
+        keys = {"kind": _FIRST_ADVISORY_KEY + list(Claim).index(kind), "key": _int32(zlib.crc32(hospital_id.encode()))}
+        suffix = "_shared" if shared else ""
         with self.engine.connect() as connection:
-            key = zlib.crc32(hospital_id.encode())
-            if not connection.execute(
-                sa.text("SELECT pg_try_advisory_lock(7253, :key)"), {"key": _int32(key)}
-            ).scalar():
-                raise LedgerBusy(hospital=hospital_id)
+            is_held = connection.execute(sa.text(f"SELECT pg_try_advisory_lock{suffix}(:kind, :key)"), keys).scalar()
             connection.commit()
             try:
-                yield
+                yield bool(is_held)
             finally:
-                connection.execute(sa.text("SELECT pg_advisory_unlock(7253, :key)"), {"key": _int32(key)})
-                connection.commit()
+                if is_held:
+                    connection.execute(sa.text(f"SELECT pg_advisory_unlock{suffix}(:kind, :key)"), keys)
+                    connection.commit()
 
     def entry(self, hospital_id: str, study_uid: str) -> StudyEntry | None:
         with self.reading() as connection:
@@ -295,10 +322,6 @@ class Ledger:
         with self.reading() as connection:
             query = query.order_by(QUARANTINE.c.held_at, QUARANTINE.c.quarantine_id)
             return [dict(row) for row in connection.execute(query).mappings()]
-
-
-def _lock_name(hospital_id: str) -> str:
-    return f"{zlib.crc32(hospital_id.encode()):08x}.lock"
 
 
 def _int32(value: int) -> int:
