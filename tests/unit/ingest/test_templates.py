@@ -273,7 +273,7 @@ def test_bytes_that_were_changed_come_out_as_in_full(tmp_path_factory: pytest.Te
                 (0, 0x20, 0x31, 0x5C, 0xFF, chance.randrange(256))
             )
         path.write_bytes(data)
-    assert 3 <= n_accounted(both_ways(folder, paths)) <= len(paths)  # three were left as they are
+    assert n_accounted(both_ways(folder, paths)) >= 1  # of the first study: its UID may have been changed
 
 
 @pytest.mark.corpus
