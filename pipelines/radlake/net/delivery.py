@@ -12,13 +12,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from radlake.errors import RetrieveFailed, StoreFull
 from radlake.net.client import RetrieveResult
-from radlake.net.instance_files import Fragment, InstanceFolder, is_file_name, part10_header
+from radlake.net.instance_files import Draft, Fragment, InstanceFolder, is_file_name, part10_header
 from radlake.net.message import SUCCESS, Command, status_text
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "write_instance"]
 
 _OUT_OF_RESOURCES = 0xA700
 _CANNOT_UNDERSTAND = 0xC000
+
+
+def write_instance(draft: Draft, command: Command, data: Iterator[Sequence[Fragment]], *, transfer_syntax: str) -> None:
+    """The Part-10 file of a C-STORE request, its data set as it comes."""
+    header = part10_header(
+        sop_class_uid=str(command.get("AffectedSOPClassUID", "")),
+        sop_instance_uid=str(command.get("AffectedSOPInstanceUID", "")),
+        transfer_syntax=transfer_syntax,
+    )
+    draft.write(header, *next(data, ()))
+    for pieces in data:
+        draft.write(*pieces)
 
 
 class Delivery:
@@ -66,7 +78,7 @@ class Delivery:
         status = _CANNOT_UNDERSTAND
         try:
             if is_file_name(uid):
-                is_new = not self.folder.has(uid) and self._write(command, rest, uid, transfer_syntax)
+                is_new = self._keep(command, rest, uid, transfer_syntax)
                 status = SUCCESS
             else:
                 self.reasons.append("an instance had no usable SOP Instance UID")
@@ -81,16 +93,12 @@ class Delivery:
                 self.end(uid if status == SUCCESS else "", is_new=is_new)
         return status
 
-    def _write(self, command: Command, data: Iterator[Sequence[Fragment]], uid: str, transfer_syntax: str) -> bool:
-        header = part10_header(
-            sop_class_uid=str(command.get("AffectedSOPClassUID", "")),
-            sop_instance_uid=uid,
-            transfer_syntax=transfer_syntax,
-        )
+    def _keep(self, command: Command, data: Iterator[Sequence[Fragment]], uid: str, transfer_syntax: str) -> bool:
+        """Make an instance durable; whether it is new. What was asked for once is not compared when it comes again."""
+        if self.folder.has(uid):
+            return False
         with self.folder.draft() as draft:
-            draft.write(header, *next(data, ()))
-            for pieces in data:
-                draft.write(*pieces)
+            write_instance(draft, command, data, transfer_syntax=transfer_syntax)
             return draft.keep_as(uid)
 
     def count(self, uid: str, *, is_new: bool) -> None:

@@ -69,6 +69,7 @@ class Rejection(IntEnum):
     """Result, source and reason of an A-ASSOCIATE-RJ, PS3.8 Table 9-21; result 2 is for now, 1 for good."""
 
     APPLICATION_CONTEXT = 0x010102
+    CALLING_AE_TITLE = 0x010103
     CALLED_AE_TITLE = 0x010107
     PROTOCOL_VERSION = 0x010202
     LOCAL_LIMIT = 0x020302

@@ -1,7 +1,7 @@
-"""Our storage SCP: where a node sends what C-MOVE asked for (PS3.4 B.2).
+"""Our storage SCP: one server for what C-MOVE sends (`receiving`) and for hospitals that push (`radlake.receive`).
 
-It listens only while a study is awaited, takes only instances of awaited studies, and acknowledges an instance when
-its file is durable under its final name. Asking for a study is done in `dimse`.
+The server takes associations and reads messages; its host decides who may send and where an instance goes. An instance
+is acknowledged when its file is durable under its final name. Asking for a study is done in `dimse`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from radlake.dicom.uids import transfer_syntax
 from radlake.errors import PortBusy
@@ -31,20 +32,184 @@ from radlake.net.message import (
     has_data_set,
     value_of,
 )
-from radlake.net.pdu import Context
+from radlake.net.pdu import Context, Negotiation, Refusal, Rejection
 from radlake.net.upper_layer import Association, AssociationReleased
 
-__all__ = ["receiving"]
+__all__ = ["Host", "Sender", "StorageServer", "receiving", "study_uid_of"]
 
 _MOST_ASSOCIATIONS = 64  # at one port; the next is asked to come again
 _MOST_CONNECTIONS = 4 * _MOST_ASSOCIATIONS  # also those that have not said who they are
 _OPENING_SECONDS = 30.0  # to say so (ARTIM timer, PS3.8 9.1.5)
 _PARTING_SECONDS = 5.0
-_NOT_AUTHORIZED = 0x0124
 _STUDY_INSTANCE_UID = 0x0020000D
 _HEAD_BYTES = 256 * 1024  # where the Study Instance UID is looked for
 
 log = get_logger()
+
+
+class Sender(Protocol):
+    """Whoever is at the other end of one association; used by one thread."""
+
+    def choose(self, abstract_syntax: str, offered: Sequence[str]) -> str | Refusal:
+        """Transfer syntax of a proposed context, or why there is none."""
+        ...
+
+    def delivery(self, study_uid: str) -> Delivery | int:
+        """Where an instance of this study goes, with `begin` called; or the status that refuses it."""
+        ...
+
+    def perform(self, assoc: Association, context: Context, command: Command) -> bool:
+        """Do another service than C-STORE and C-ECHO and answer it; False when it is none of ours."""
+        ...
+
+    def leave(self) -> None:
+        """The association ended."""
+        ...
+
+
+class Host(Protocol):
+    """Who decides about the associations at one port; used by many threads."""
+
+    def admit(self, calling: str, address: str, *, is_tls: bool) -> Sender | Rejection: ...
+
+
+class StorageServer:
+    """One listening port; a thread for each association.
+
+    Raises
+    ------
+    PortBusy
+        Most often another harvest has our port.
+    """
+
+    def __init__(
+        self, ae_title: str, address: str, port: int, *, timeout: float, tls: ssl.SSLContext | None, host: Host
+    ) -> None:
+        self._ae_title = ae_title
+        self._timeout = timeout
+        self._tls = tls
+        self._host = host
+        self._sockets: set[socket.socket] = set()
+        try:
+            if address or not socket.has_dualstack_ipv6():
+                self._socket = socket.create_server((address, port))
+            else:
+                self._socket = socket.create_server((address, port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as exc:
+            raise PortBusy(port=port, reason=exc.strerror or str(exc)) from exc
+        self.port = int(self._socket.getsockname()[1])
+        self._is_stopped = False
+        threading.Thread(target=self._listen, name="storage-scp", daemon=True).start()
+
+    def stop(self) -> None:
+        """Close the port; senders have a few seconds to release what is open."""
+        self._is_stopped = True
+        _shut(self._socket)  # wakes the thread that waits on it
+        self._socket.close()
+        if self._sockets:
+            last_call = threading.Timer(_PARTING_SECONDS, lambda: [_shut(sock) for sock in tuple(self._sockets)])
+            last_call.daemon = True
+            last_call.start()
+
+    def wait(self) -> None:
+        """After `stop`: until the last association is gone."""
+        until = time.monotonic() + 2 * _PARTING_SECONDS
+        while self._sockets and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def _listen(self) -> None:
+        while not self._is_stopped:
+            try:
+                sock, _ = self._socket.accept()
+            except OSError:
+                time.sleep(0.05)  # stopped, or no file handle left for a while
+                continue
+            if len(self._sockets) >= _MOST_CONNECTIONS:
+                sock.close()
+                continue
+            self._sockets.add(sock)
+            thread = threading.Thread(target=self._serve, args=(sock,), name="storage-scp-association", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread left for a while
+                self._forget(sock)
+
+    def _serve(self, sock: socket.socket) -> None:
+        sender: Sender | None = None
+
+        def admit(negotiation: Negotiation) -> Rejection | None:
+            nonlocal sender
+            if len(self._sockets) > _MOST_ASSOCIATIONS:
+                return Rejection.LOCAL_LIMIT
+            address = str(sock.getpeername()[0]).removeprefix("::ffff:")
+            admitted = self._host.admit(negotiation.calling, address, is_tls=self._tls is not None)
+            if isinstance(admitted, Rejection):
+                return admitted
+            sender = admitted
+            return None
+
+        def choose(abstract_syntax: str, offered: Sequence[str]) -> str | Refusal:
+            return sender.choose(abstract_syntax, offered) if sender else Refusal.ABSTRACT_SYNTAX
+
+        try:
+            sock.settimeout(min(self._timeout, _OPENING_SECONDS))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                self._sockets.discard(sock)
+                sock = self._tls.wrap_socket(sock, server_side=True)
+                self._sockets.add(sock)
+            assoc = Association.accept(
+                sock,
+                ae_title=self._ae_title,
+                choose=choose,
+                timeout=min(self._timeout, _OPENING_SECONDS),
+                admit=admit,
+            )
+            assoc.timeout = self._timeout
+            if sender is not None:
+                self._converse(assoc, sender)
+        except AssociationReleased:
+            pass
+        except (AssociationLost, MessageBroken, OSError) as exc:
+            if not self._is_stopped:
+                log.warning("storage_association_lost", reason=str(exc))
+        finally:
+            if sender is not None:
+                sender.leave()
+            self._forget(sock)
+
+    def _forget(self, sock: socket.socket) -> None:
+        sock.close()
+        self._sockets.discard(sock)
+
+    def _converse(self, assoc: Association, sender: Sender) -> None:
+        """Until the sender releases."""
+        try:
+            while True:
+                context_id, raw = assoc.receive()
+                command, context = decode_command(raw), assoc.contexts.get(context_id)
+                if command["CommandField"] == Field.C_ECHO_RQ:
+                    assoc.send(context_id, encode_response(command, field=Field.C_ECHO_RSP, status=SUCCESS))
+                elif command["CommandField"] == Field.C_STORE_RQ and context is not None and has_data_set(command):
+                    status = _store(assoc, context, command, sender)
+                    assoc.send(context_id, encode_response(command, field=Field.C_STORE_RSP, status=status))
+                elif context is None or not sender.perform(assoc, context, command):
+                    assoc.abort()
+                    raise AssociationLost("it sent something that is no instance")
+        except MessageBroken:
+            assoc.abort()
+            raise
+
+
+def _store(assoc: Association, context: Context, command: Command, sender: Sender) -> int:
+    data = assoc.data_set()
+    head = next(data)
+    found = sender.delivery(study_uid_of(head, syntax_uid=context.transfer_syntax))
+    if isinstance(found, Delivery):
+        return found.store(command, itertools.chain([head], data), transfer_syntax=context.transfer_syntax)
+    for _ in data:
+        pass
+    return found
 
 
 @contextmanager
@@ -69,134 +234,61 @@ def receiving(
     """
     key = (ae_title, host, port)
     with _lock:
-        server = _servers.get(key)
-        if server is None:
-            server = _servers[key] = _Server(ae_title, host, port, timeout=timeout, tls=tls)
-        if study_uid in server.awaited:
+        found = _awaiting.get(key)
+        if found is None:
+            awaited = _Awaited()
+            server = StorageServer(ae_title, host, port, timeout=timeout, tls=tls, host=awaited)
+            _awaiting[key] = awaited, server
+        else:
+            awaited, server = found
+        if study_uid in awaited.studies:
             raise PortBusy(port=port, reason="the study is awaited already")
-        server.awaited[study_uid] = delivery
+        awaited.studies[study_uid] = delivery
     try:
         yield
     finally:
         with _lock:
-            del server.awaited[study_uid]
+            del awaited.studies[study_uid]
         delivery.drain()
         with _lock:
-            if not server.awaited and _servers.get(key) is server:
-                del _servers[key]
+            if not awaited.studies and _awaiting.get(key) == (awaited, server):
+                del _awaiting[key]
                 server.stop()
 
 
+_NOT_AUTHORIZED = 0x0124
+
 _lock = threading.Lock()
-_servers: dict[tuple[str, str, int], _Server] = {}
 
 
-class _Server:
-    """One listening port; a thread for each association."""
+class _Awaited:
+    """Studies that C-MOVE asked for: whoever sends them is welcome, and nothing else is."""
 
-    def __init__(self, ae_title: str, host: str, port: int, *, timeout: float, tls: ssl.SSLContext | None) -> None:
-        self.awaited: dict[str, Delivery] = {}
-        self._ae_title = ae_title
-        self._timeout = timeout
-        self._tls = tls
-        self._sockets: set[socket.socket] = set()
-        try:
-            if host or not socket.has_dualstack_ipv6():
-                self._socket = socket.create_server((host, port))
-            else:
-                self._socket = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
-        except OSError as exc:
-            raise PortBusy(port=port, reason=exc.strerror or str(exc)) from exc
-        self._is_stopped = False
-        threading.Thread(target=self._listen, name="storage-scp", daemon=True).start()
+    def __init__(self) -> None:
+        self.studies: dict[str, Delivery] = {}
 
-    def stop(self) -> None:
-        """Close the port; senders have a few seconds to release what is open."""
-        self._is_stopped = True
-        _shut(self._socket)  # wakes the thread that waits on it
-        self._socket.close()
-        if self._sockets:
-            last_call = threading.Timer(_PARTING_SECONDS, lambda: [_shut(sock) for sock in tuple(self._sockets)])
-            last_call.daemon = True
-            last_call.start()
+    def admit(self, calling: str, address: str, *, is_tls: bool) -> Sender | Rejection:  # noqa: ARG002
+        return self
 
-    def _listen(self) -> None:
-        while not self._is_stopped:
-            try:
-                sock, _ = self._socket.accept()
-            except OSError:
-                time.sleep(0.05)  # stopped, or no file handle left for a while
-                continue
-            if len(self._sockets) >= _MOST_CONNECTIONS:
-                sock.close()
-                continue
-            self._sockets.add(sock)
-            thread = threading.Thread(target=self._serve, args=(sock,), name="storage-scp-association", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # no thread left for a while
-                self._forget(sock)
+    def choose(self, abstract_syntax: str, offered: Sequence[str]) -> str | Refusal:
+        return choose_transfer_syntax(abstract_syntax, offered)
 
-    def _serve(self, sock: socket.socket) -> None:
-        try:
-            sock.settimeout(min(self._timeout, _OPENING_SECONDS))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                self._sockets.discard(sock)
-                sock = self._tls.wrap_socket(sock, server_side=True)
-                self._sockets.add(sock)
-            assoc = Association.accept(
-                sock,
-                ae_title=self._ae_title,
-                choose=choose_transfer_syntax,
-                timeout=min(self._timeout, _OPENING_SECONDS),
-                has_room=len(self._sockets) <= _MOST_ASSOCIATIONS,
-            )
-            assoc.timeout = self._timeout
-            try:
-                while True:
-                    context_id, command = assoc.receive()
-                    self._answer(assoc, context_id, decode_command(command))
-            except MessageBroken:
-                assoc.abort()
-                raise
-        except AssociationReleased:
-            pass
-        except (AssociationLost, MessageBroken, OSError) as exc:
-            if not self._is_stopped:
-                log.warning("storage_association_lost", reason=str(exc))
-        finally:
-            self._forget(sock)
-
-    def _forget(self, sock: socket.socket) -> None:
-        sock.close()
-        self._sockets.discard(sock)
-
-    def _answer(self, assoc: Association, context_id: int, command: Command) -> None:
-        context = assoc.contexts.get(context_id)
-        if command["CommandField"] == Field.C_ECHO_RQ:
-            assoc.send(context_id, encode_response(command, field=Field.C_ECHO_RSP, status=SUCCESS))
-        elif command["CommandField"] == Field.C_STORE_RQ and context is not None and has_data_set(command):
-            status = self._store(assoc, context, command)
-            assoc.send(context_id, encode_response(command, field=Field.C_STORE_RSP, status=status))
-        else:
-            assoc.abort()
-            raise AssociationLost("it sent something that is no instance")
-
-    def _store(self, assoc: Association, context: Context, command: Command) -> int:
-        data = assoc.data_set()
-        head = next(data)
-        study_uid = _study_uid(head, context=context)
+    def delivery(self, study_uid: str) -> Delivery | int:
         with _lock:
-            delivery = self.awaited.get(study_uid)
-            if delivery:
-                delivery.begin()
-        if delivery:
-            return delivery.store(command, itertools.chain([head], data), transfer_syntax=context.transfer_syntax)
-        for _ in data:
-            pass
+            if found := self.studies.get(study_uid):
+                found.begin()
+                return found
         log.warning("instance_refused", reason="its study is not awaited")
         return _NOT_AUTHORIZED
+
+    def perform(self, assoc: Association, context: Context, command: Command) -> bool:  # noqa: ARG002
+        return False
+
+    def leave(self) -> None:
+        pass
+
+
+_awaiting: dict[tuple[str, str, int], tuple[_Awaited, StorageServer]] = {}
 
 
 def _shut(sock: socket.socket) -> None:
@@ -204,9 +296,9 @@ def _shut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _study_uid(pieces: list[memoryview], *, context: Context) -> str:
+def study_uid_of(pieces: Sequence[memoryview | bytes], *, syntax_uid: str) -> str:
     """Study Instance UID of the beginning of a data set; empty when it is not there."""
-    encoding = transfer_syntax(context.transfer_syntax)
+    encoding = transfer_syntax(syntax_uid)
     if encoding is None or not pieces:
         return ""
     for n_pieces in (1, len(pieces)):  # nearly always it is in the first

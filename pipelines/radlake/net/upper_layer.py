@@ -55,6 +55,7 @@ _REASONS = {  # (source, reason) of A-ASSOCIATE-RJ, PS3.8 9.3.4
 }
 _REJECTED = {
     Rejection.APPLICATION_CONTEXT: "it does not speak DICOM as we know it (application context)",
+    Rejection.CALLING_AE_TITLE: "nobody of its AE title may send from its address",
     Rejection.CALLED_AE_TITLE: "it called another AE title than ours",
     Rejection.PROTOCOL_VERSION: "it speaks another version of the protocol",
     Rejection.LOCAL_LIMIT: "we have as many associations as we can serve",
@@ -135,21 +136,26 @@ class Association:
         ae_title: str,
         choose: Callable[[str, Sequence[str]], str | Refusal],
         timeout: float,
-        has_room: bool = True,
+        admit: Callable[[Negotiation], Rejection | None] = lambda _: None,
     ) -> Association:
         """Answer a proposal: accept each context for which `choose` names one of its transfer syntaxes.
+
+        Parameters
+        ----------
+        admit : callable
+            Says why a peer that calls our AE title is rejected all the same, or None.
 
         Raises
         ------
         AssociationLost
-            If the peer calls another AE title or there is no room for it (it is told so), or it does not speak DICOM.
+            If the peer calls another AE title or is not admitted (it is told so), or it does not speak DICOM.
         """
         self = cls(sock, timeout=timeout)
         kind, length = self._next_pdu()
         if kind != Kind.ASSOCIATE_RQ:
             self._unexpected(kind, length)
         negotiation, raw = self._read_associate(length)
-        rejection = negotiation.rejection(ae_title=ae_title) or (None if has_room else Rejection.LOCAL_LIMIT)
+        rejection = negotiation.rejection(ae_title=ae_title) or admit(negotiation)
         if rejection is not None:
             self._connection.fail(_REJECTED[rejection], associate_rj(rejection))
         answers = negotiation.answers(choose)
