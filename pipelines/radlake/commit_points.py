@@ -22,6 +22,8 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "instance.durable": "A received instance stays, and its sender may be told so.",
         "archive.unpacked": "A member of a ZIP archive lies unpacked in scratch.",
         "spool.emptied": "The received files of a settled study are gone from the spool.",
+        # receive
+        "push.told": "What a hospital told of a study is kept, and it does not know that yet.",
         # lake: objects and quarantine
         "object.built": "A series object is whole in scratch and not in the store.",
         "object.stored": "A series object is in the store and no row names it.",

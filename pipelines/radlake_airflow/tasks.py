@@ -30,7 +30,9 @@ class Run(Protocol):
 
 
 def hospital_ids() -> list[str]:
-    return sorted(load_hospitals(Settings().hospitals))
+    """Hospitals that have a node to harvest; one that only pushes has none."""
+    hospitals = load_hospitals(Settings().hospitals)
+    return sorted(name for name, hospital in hospitals.items() if hospital.node.kind != "push")
 
 
 def harvest(hospital_id: str, *, run: Run, look_back_days: int) -> dict[str, Any]:

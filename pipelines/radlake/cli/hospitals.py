@@ -31,7 +31,7 @@ def write_template(path: Path) -> bool:
 
 
 def chosen_hospitals(settings: Settings, names: Sequence[str] | None) -> list[Hospital]:
-    """The named hospitals in this order, or all registered ones in the order of the file.
+    """The named hospitals in this order, or all that have a node to ask, in the order of the file.
 
     Raises
     ------
@@ -48,7 +48,9 @@ def chosen_hospitals(settings: Settings, names: Sequence[str] | None) -> list[Ho
             near = difflib.get_close_matches(name, registered, n=1)
             hint = f"did you mean {near[0]}?" if near else "see `radlake node list`"
             raise typer.BadParameter(f"no hospital {name}; {hint}")
-    return [registered[name] for name in names or registered]
+    if names:
+        return [registered[name] for name in names]
+    return [hospital for hospital in registered.values() if hospital.node.kind != "push"]
 
 
 def hospital_of_files(settings: Settings, hospital_id: str) -> Hospital:

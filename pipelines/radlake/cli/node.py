@@ -10,8 +10,8 @@ import typer
 from radlake.cli.hospitals import NO_HOSPITAL, chosen_hospitals
 from radlake.cli.tables import plain_table, wide_console
 from radlake.config import Settings
-from radlake.errors import RadlakeError, SourceMissing
-from radlake.net import FolderNode, Hospital, connect, load_hospitals
+from radlake.errors import ConfigInvalid, RadlakeError, SourceMissing
+from radlake.net import FolderNode, Hospital, PushNode, connect, load_hospitals
 
 app = typer.Typer(help="List hospital nodes and test their connection.", no_args_is_help=True)
 
@@ -68,6 +68,9 @@ def _answer(hospital: Hospital, *, settings: Settings) -> float | RadlakeError:
             if not node.path.is_dir():
                 raise SourceMissing(path=node.path)
             return 0.0
+        if isinstance(node, PushNode):
+            problem = f"{hospital.hospital_id} has no node to ask: it pushes, and `radlake receive` takes it"
+            raise ConfigInvalid(path=str(settings.hospitals), problems=[problem])
         return connect(node, ae_title=settings.ae_title, scp_port=None).echo()
     except RadlakeError as exc:
         return exc

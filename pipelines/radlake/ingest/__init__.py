@@ -10,10 +10,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from radlake.ingest.run import Progress, harvest_folder, harvest_hospital, replay_quarantine
+    from radlake.ingest.run import (
+        Progress,
+        ReceivedStudy,
+        harvest_folder,
+        harvest_hospital,
+        ingest_received,
+        replay_quarantine,
+    )
     from radlake.ingest.summary import HarvestSummary, total
 
-__all__ = ["HarvestSummary", "Progress", "harvest_folder", "harvest_hospital", "replay_quarantine", "total"]
+__all__ = [
+    "HarvestSummary",
+    "Progress",
+    "ReceivedStudy",
+    "harvest_folder",
+    "harvest_hospital",
+    "ingest_received",
+    "replay_quarantine",
+    "total",
+]
 
 _MODULES = {"HarvestSummary": "summary", "total": "summary"}
 

@@ -10,9 +10,9 @@ import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -42,6 +42,7 @@ from radlake.ingest.workers import workers
 from radlake.lake import Lake
 from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
+from radlake.lake.pushed import PushRecords
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.reviews import Reviews
 from radlake.lake.turns import backfill_turn, live_turn
@@ -52,7 +53,7 @@ from radlake.referee import Policy
 from radlake.review import decision_from_review
 from radlake.vault.lake_key import claim_key, lake_keys
 
-__all__ = ["Progress", "harvest_folder", "harvest_hospital", "replay_quarantine"]
+__all__ = ["Progress", "ReceivedStudy", "harvest_folder", "harvest_hospital", "ingest_received", "replay_quarantine"]
 
 _BATCH_INSTANCES = 20_000
 _BATCH_STUDIES = 500
@@ -66,6 +67,29 @@ class Progress:
     hospital_id: str
     n_done: int
     n_total: int
+
+
+@dataclass(frozen=True)
+class ReceivedStudy:
+    """A study that was pushed and is closed: what came of it since the last ingest, and who vouches for it.
+
+    Attributes
+    ----------
+    files : tuple of (Path, SOP Instance UID)
+        Received Part-10 files; none when only the evidence changed.
+    expected : frozenset of str
+        SOP Instance UIDs that somebody told of.
+    n_expected : int, optional
+        How many there are, when somebody told that.
+    unverified : str
+        Why nobody vouches that nothing else will come; empty when somebody does.
+    """
+
+    study_uid: str
+    files: tuple[tuple[Path, str], ...]
+    expected: frozenset[str] = frozenset()
+    n_expected: int | None = None
+    unverified: str = ""
 
 
 def _silent(_: Progress) -> None:
@@ -104,6 +128,9 @@ def harvest_hospital(
     LedgerBusy
         If another harvest of this hospital is running, or a backfill does not make way in time.
     """
+    if hospital.node.kind == "push":
+        problem = f"{hospital.hospital_id} has no node to harvest: it pushes, and `radlake receive` takes it"
+        raise ConfigInvalid(path=str(settings.hospitals), problems=[problem])
     if hospital.node.kind == "folder":
         return harvest_folder(settings, hospital.node.path, hospital=hospital, executor=executor, progress=progress)
     turn = live_turn if makes_way is None else backfill_turn
@@ -179,6 +206,47 @@ def harvest_folder(
             run.flush()
             run.tell_unreadable(listing.closed)
     return run.summary
+
+
+def ingest_received(
+    settings: Settings, hospital: Hospital, studies: Iterable[ReceivedStudy], *, executor: Executor | None = None
+) -> HarvestSummary:
+    """Ingest studies that the hospital pushed, as a harvest does; their files stay where they are.
+
+    Every file becomes an expected instance: what was acknowledged ends stored, set aside, or missed.
+
+    Raises
+    ------
+    TransientError
+        If another run has the hospital, or something fails; nothing is lost, all studies may be given again.
+    """
+    with _run(settings, hospital, kind="push", executor=executor) as run:
+        hospital_id, records = hospital.hospital_id, PushRecords(run.ledger)
+        for study in studies:
+            run.summary.studies_found += 1
+            run.ledger.discover(
+                hospital_id,
+                study.study_uid,
+                study_date=_date_of(path for path, _ in study.files[:3]),
+                n_expected=study.n_expected,
+                now=utc_now(),
+            )
+            found = study.expected | {sop_uid for _, sop_uid in study.files}
+            entry = run.ledger.begin(hospital_id, study.study_uid, found=found, now=utc_now())
+            records.doubt(hospital_id, study.study_uid, unverified=study.unverified, now=utc_now())
+            run.touch(study.study_uid)
+            run.feed(entry, tuple(SourceFile(path, "push", sop_uid=sop_uid) for path, sop_uid in study.files))
+        run.flush()
+    return run.summary
+
+
+def _date_of(files: Iterable[Path]) -> date | None:
+    """Study date of the first of these files that tells it."""
+    for path in files:
+        with suppress(QuarantineError, SourceMissing):
+            if day := read_header(path).study_date:
+                return day
+    return None
 
 
 def _refuse_own_lake(settings: Settings, path: Path) -> None:

@@ -138,14 +138,15 @@ class Settlement:
     sealed: SealedRecord | None = None  # of what is stored by this ingest
 
 
-def state_from_evidence(entry: StudyEntry, *, trouble: str = "") -> tuple[StudyState, str]:
+def state_from_evidence(entry: StudyEntry, *, trouble: str = "", unverified: str = "") -> tuple[StudyState, str]:
     """Decide the state of a study and its reason from expected, stored and set-aside instances.
 
     Complete means: every expected SOP Instance UID is stored (or, where the node gives no list, its count is) and
-    nothing of the study is set aside.
+    nothing of the study is set aside. And somebody vouches that nothing else will come: `unverified` says why nobody
+    does, of a study that was pushed to us.
     """
-    reasons = []
-    if entry.n_missing is None:
+    reasons = [f"unverified: {unverified}"] if unverified else []
+    if entry.n_missing is None and not unverified:
         reasons.append("unverifiable: the node gives neither a list nor a count" + (f": {trouble}" if trouble else ""))
     elif entry.n_missing:
         reasons.append(f"missing {entry.n_missing} of {entry.n_expected}" + (f": {trouble}" if trouble else ""))

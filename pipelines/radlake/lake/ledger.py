@@ -25,6 +25,7 @@ from radlake.commit_points import reached
 from radlake.errors import ConfigInvalid, LedgerBusy, StoreFull, StoreUnavailable
 from radlake.lake.evidence import SetAside, Settlement, StoredInstance, StudyEntry, StudyState, state_from_evidence
 from radlake.lake.ledger_tables import METADATA, QUARANTINE, STUDY
+from radlake.lake.pushed import unverified_of, vouch_by_list
 from radlake.lake.vault import enter_sealed
 
 __all__ = ["Claim", "Ledger"]
@@ -218,6 +219,9 @@ class Ledger:
                 values |= {"expected": _pack(sorted(union)), "n_expected": max(count, len(union))}
             connection.execute(STUDY.update().where(*where).values(**values))
             row = connection.execute(sa.select(STUDY).where(*where)).mappings().one()
+            if listed is not None:
+                have = _entry(row).stored.keys() | found
+                vouch_by_list(connection, hospital_id, study_uid, listed=listed, have=have)
         reached("study.begun")
         return _entry(row)
 
@@ -236,7 +240,11 @@ class Ledger:
                     stored={**before.stored, **item.stored},
                     set_aside=tuple(sorted([*kept, *item.set_aside], key=lambda aside: aside.quarantine_id)),
                 )
-                state, reason = state_from_evidence(after, trouble=item.trouble)
+                state, reason = state_from_evidence(
+                    after,
+                    trouble=item.trouble,
+                    unverified=unverified_of(connection, item.hospital_id, item.study_uid),
+                )
                 values: dict[str, Any] = {
                     "state": state,
                     "reason": reason,

@@ -1,10 +1,21 @@
-"""Tables of the ledger's database: studies, what was set aside of them, what reviewers decided about it, the vault."""
+"""Tables of the ledger's database: studies, what was set aside, what reviewers decided, what was pushed, the vault."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["FACT", "METADATA", "QUARANTINE", "REVIEW", "STUDY", "VAULT", "VAULT_ALIAS", "VAULT_AUDIT"]
+__all__ = [
+    "FACT",
+    "METADATA",
+    "PUSH_NOTICE",
+    "PUSH_STUDY",
+    "QUARANTINE",
+    "REVIEW",
+    "STUDY",
+    "VAULT",
+    "VAULT_ALIAS",
+    "VAULT_AUDIT",
+]
 
 METADATA = sa.MetaData()
 STUDY = sa.Table(
@@ -56,6 +67,25 @@ REVIEW = sa.Table(
     sa.Column("undone_at", sa.DateTime),
     sa.Column("undone_by", sa.String),
     sa.Column("replayed_at", sa.DateTime),
+)
+PUSH_STUDY = sa.Table(  # studies that were pushed: why nobody vouches that all of it came, empty when somebody does
+    "push_study",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("study_uid", sa.String, primary_key=True),
+    sa.Column("unverified", sa.String, nullable=False, index=True),
+    sa.Column("active_at", sa.DateTime, nullable=False),
+)
+PUSH_NOTICE = sa.Table(  # what hospitals told of studies that they push
+    "push_notice",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("notice_uid", sa.String, primary_key=True),
+    sa.Column("study_uid", sa.String, nullable=False, index=True),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("listed", sa.LargeBinary),
+    sa.Column("n_told", sa.Integer),
+    sa.Column("told_at", sa.DateTime, nullable=False),
 )
 FACT = sa.Table(  # single facts of the whole lake, as the check value of its key
     "fact",

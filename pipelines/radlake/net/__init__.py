@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from radlake.net.client import NodeClient, RetrieveResult, StudyFound, Window, connect
-from radlake.net.node import DimseNode, FolderNode, Hospital, Node, WebNode, load_hospitals
+from radlake.net.node import DimseNode, FolderNode, Hospital, Node, PushNode, WebNode, load_hospitals
 
 __all__ = [
     "DimseNode",
@@ -11,6 +11,7 @@ __all__ = [
     "Hospital",
     "Node",
     "NodeClient",
+    "PushNode",
     "RetrieveResult",
     "StudyFound",
     "WebNode",

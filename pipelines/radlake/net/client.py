@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Protocol
 
-from radlake.net.node import DimseNode, FolderNode, WebNode
+from radlake.net.node import DimseNode, FolderNode, PushNode, WebNode
 
 __all__ = ["NodeClient", "RetrieveResult", "StudyFound", "Window", "connect"]
 
@@ -114,7 +114,9 @@ class NodeClient(Protocol):
         ...
 
 
-def connect(node: DimseNode | WebNode | FolderNode, *, ae_title: str, scp_port: int | None = 0) -> NodeClient:
+def connect(
+    node: DimseNode | WebNode | FolderNode | PushNode, *, ae_title: str, scp_port: int | None = 0
+) -> NodeClient:
     """A client for a node; nothing is sent before the first call.
 
     Parameters
@@ -130,7 +132,7 @@ def connect(node: DimseNode | WebNode | FolderNode, *, ae_title: str, scp_port: 
     ConfigInvalid
         If the node's settings cannot work on this machine.
     ValueError
-        For a folder: it is read by the harvest, nobody is asked.
+        For a folder, which the harvest reads, and for a hospital that pushes: nobody is asked.
     """
     if isinstance(node, DimseNode):
         from radlake.net.dimse import DimseClient
@@ -140,4 +142,4 @@ def connect(node: DimseNode | WebNode | FolderNode, *, ae_title: str, scp_port: 
         from radlake.net.dicomweb import WebClient
 
         return WebClient(node)
-    raise ValueError("a folder has no client; the harvest reads it")
+    raise ValueError(f"a node of kind {node.kind} has no client")

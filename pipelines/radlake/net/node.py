@@ -7,7 +7,6 @@ is read by the harvest itself. Secrets are references (`env:NAME`, `file:PATH`),
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,9 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -26,22 +23,20 @@ from pydantic import (
 )
 
 from radlake.errors import ConfigInvalid, SourceMissing
+from radlake.net.push import AETitle, CloseRule, ConfigModel, Push, SecretRef
 
-__all__ = ["Auth", "DimseNode", "FolderNode", "Hospital", "Node", "Timeouts", "Tls", "WebNode", "load_hospitals"]
-
-
-def _ae_title(value: str) -> str:
-    """PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, no control characters."""
-    value = value.strip(" ")
-    if not re.fullmatch(r"[ -\[\]-~]{1,16}", value):
-        raise ValueError("an AE title has 1 to 16 ASCII characters and no backslash")
-    return value
-
-
-def _reference(value: str) -> str:
-    if not re.fullmatch(r"(env|file):.+", value):
-        raise ValueError("write where the secret is, not the secret: env:NAME or file:PATH")
-    return value
+__all__ = [
+    "Auth",
+    "DimseNode",
+    "FolderNode",
+    "Hospital",
+    "Node",
+    "PushNode",
+    "Timeouts",
+    "Tls",
+    "WebNode",
+    "load_hospitals",
+]
 
 
 def _base_url(value: str) -> str:
@@ -64,17 +59,11 @@ def _digits(value: Any) -> Any:
     return f"{value:06d}" if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-SecretRef = Annotated[str, AfterValidator(_reference)]
 LocalPath = Annotated[Path, AfterValidator(_beside_the_yaml)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Timeouts(_Model):
+class Timeouts(ConfigModel):
     """How many seconds of silence end a conversation; a long transfer that keeps flowing is never cut."""
 
     connect: Seconds = 10
@@ -82,7 +71,7 @@ class Timeouts(_Model):
     retrieve: Seconds = 300
 
 
-class Tls(_Model):
+class Tls(ConfigModel):
     """PEM files. `ca` checks the node; `certificate` and `key` are shown to it, when it asks who we are."""
 
     ca: LocalPath | None = None
@@ -96,7 +85,7 @@ class Tls(_Model):
         return self
 
 
-class Auth(_Model):
+class Auth(ConfigModel):
     """Where the credentials of a web node are: a bearer token, or `user:password` for basic authentication."""
 
     bearer: SecretRef | None = None
@@ -109,7 +98,7 @@ class Auth(_Model):
         return self
 
 
-class DimseNode(_Model):
+class DimseNode(ConfigModel):
     """A DICOM application entity: C-ECHO, C-FIND, and C-GET or C-MOVE.
 
     Attributes
@@ -146,7 +135,7 @@ class DimseNode(_Model):
         return f"{self.ae_title}@{self.host}:{self.port}"
 
 
-class WebNode(_Model):
+class WebNode(ConfigModel):
     """An origin server of DICOMweb: QIDO-RS and WADO-RS below `base_url` (PS3.18)."""
 
     kind: Literal["dicomweb"] = "dicomweb"
@@ -165,7 +154,7 @@ class WebNode(_Model):
         return self.base_url
 
 
-class FolderNode(_Model):
+class FolderNode(ConfigModel):
     """A folder of Part-10 files: an export, a disk from the archive."""
 
     kind: Literal["folder"] = "folder"
@@ -181,11 +170,26 @@ class FolderNode(_Model):
         return str(self.path)
 
 
-Node = Annotated[DimseNode | WebNode | FolderNode, Field(discriminator="kind")]
+class PushNode(ConfigModel):
+    """Nobody to ask: the hospital pushes to `radlake receive`, and has no node that answers us."""
+
+    kind: Literal["push"] = "push"
+    name: str = "node"
+
+    @property
+    def retrieve_kind(self) -> str:
+        return "push"
+
+    @property
+    def address(self) -> str:
+        return "(it pushes to us)"
 
 
-class Hospital(_Model):
-    """A contributing hospital (OMOP care site, FHIR Organization) and its node.
+Node = Annotated[DimseNode | WebNode | FolderNode | PushNode, Field(discriminator="kind")]
+
+
+class Hospital(ConfigModel):
+    """A contributing hospital (OMOP care site, FHIR Organization), its node, and how it pushes.
 
     Attributes
     ----------
@@ -206,16 +210,26 @@ class Hospital(_Model):
     level: str = Field(default="UNKNOWN", pattern=r"^([123][SABC]?|UNKNOWN)$")
     storage_policy: Literal["central", "index"] = "central"
     node: Node
+    push: Push | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _name_the_node(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and isinstance(node := data.get("node"), Mapping):
+        if not isinstance(data, Mapping):
+            return data
+        node = {"kind": "push"} if "push" in data and "node" not in data else data.get("node")
+        if isinstance(node, Mapping):
             return {**data, "node": {"name": data.get("hospital_id", "node"), **node}}
         return data
 
+    @model_validator(mode="after")
+    def _reachable(self) -> Hospital:
+        if self.node.kind == "push" and self.push is None:
+            raise ValueError("a hospital without a node pushes to us: say in push: who sends")
+        return self
 
-class _File(_Model):
+
+class _File(ConfigModel):
     hospitals: Annotated[list[Hospital], BeforeValidator(lambda given: [] if given is None else given)]
 
 
@@ -290,8 +304,19 @@ def _yaml_problem(exc: yaml.YAMLError | UnicodeDecodeError) -> str:
     return f"not YAML in UTF-8 ({exc})"
 
 
-_NODES: dict[str, type[_Model]] = {"dimse": DimseNode, "dicomweb": WebNode, "folder": FolderNode}
-_PARTS: dict[str, type[_Model]] = {"tls": Tls, "timeouts": Timeouts, "auth": Auth}
+_NODES: dict[str, type[ConfigModel]] = {
+    "dimse": DimseNode,
+    "dicomweb": WebNode,
+    "folder": FolderNode,
+    "push": PushNode,
+}
+_PARTS: dict[str, type[ConfigModel]] = {
+    "tls": Tls,
+    "timeouts": Timeouts,
+    "auth": Auth,
+    "push": Push,
+    "close": CloseRule,
+}
 
 _REMEDIES = {
     "missing": "is required",
@@ -335,7 +360,7 @@ def _place(loc: list[int | str]) -> str:
 
 def _unknown_key(loc: list[int | str], content: Any) -> str:
     *parents, key = loc
-    model: type[_Model] = Hospital if parents else _File
+    model: type[ConfigModel] = Hospital if parents else _File
     for part in parents:
         content = content[part]
         if part == "node":
