@@ -35,6 +35,7 @@ _TABLE_FIELDS = {
 _COLUMN_FIELDS = {
     "name": str, "type": str, "required": bool, "privacy": str, "description": str, "unit": str, "keyword": str,
     "values": list, "pattern": str, "minimum": (int, float), "maximum": (int, float),
+    "default": (str, int),
 }  # fmt: skip
 _DISCLOSURE_FIELDS = {"dimensions": list, "counts": list, "dependent": list}
 
@@ -120,7 +121,9 @@ def table_problems(data: dict[str, Any], *, layer: str, file_name: str) -> list[
             continue
         label = f"column {column.get('name') or number}"
         found = _field_problems(
-            column, fields=_COLUMN_FIELDS, optional={"unit", "keyword", "values", "pattern", "minimum", "maximum"}
+            column,
+            fields=_COLUMN_FIELDS,
+            optional={"unit", "keyword", "values", "pattern", "minimum", "maximum", "default"},
         ) or _column_problems(column)
         problems += [f"{label}: {problem}" for problem in found]
         columns.append(column)
@@ -148,6 +151,8 @@ def table_problems(data: dict[str, Any], *, layer: str, file_name: str) -> list[
     if not data["key"]:
         problems.append("key is empty")
     for member in [*data["key"], *lists["partition"]]:
+        if "default" in by_name.get(member, {}):
+            problems.append(f"column {member} is in the key or the partition and cannot be added later")
         if member in by_name and not by_name[member]["required"]:
             problems.append(f"column {member} is in the key or the partition and must be required")
     if lists["partition"] and by_name.get(data["partition"], {}).get("type") != "INTEGER":
@@ -203,6 +208,14 @@ def _column_problems(column: dict[str, Any]) -> list[str]:
         ("pattern" in column and not _compiles(column["pattern"]), "pattern is not an RE2 expression"),
         (has_limits and kind not in NUMERIC_TYPES, "minimum and maximum need a number type"),
         (column.get("minimum", -math.inf) > column.get("maximum", math.inf), "minimum is above maximum"),
+        (
+            "default" in column and not _are_values([column["default"]], kind=kind),
+            f"default must fit type {kind}",
+        ),
+        (
+            "default" in column and column["default"] not in column.get("values", [column["default"]]),
+            "default is not one of values",
+        ),
         (not _are_values(column.get("values"), kind=kind), f"values must be distinct and fit type {kind}"),
     ]
     return [sentence for is_broken, sentence in rules if is_broken]

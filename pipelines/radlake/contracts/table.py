@@ -37,6 +37,8 @@ class Column:
         DICOM keyword (PS3.6) whose value the column holds.
     values, pattern, minimum, maximum
         What a value may be; `pattern` is an RE2 expression for the whole value.
+    default : str, int or None
+        Of a column that was added to a table which lakes have already: what rows that are older than it hold.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Column:
     pattern: str | None = None
     minimum: float | None = None
     maximum: float | None = None
+    default: str | int | None = None
 
     @property
     def arrow_field(self) -> pa.Field:

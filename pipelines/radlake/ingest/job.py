@@ -42,6 +42,8 @@ class IngestJob:
         Of the key that the vault's record is sealed with.
     key_check : str
         Check value of the lake's key: a worker on another machine may have been given another one.
+    residency : {"central", "index"}
+        Whether the series objects stay in our store, or the hospital keeps the pixels.
     """
 
     settings: Settings
@@ -53,6 +55,7 @@ class IngestJob:
     patient_key: int | None = None
     vault_version: int = 1
     key_check: str = ""
+    residency: str = "central"
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def place_of_instance(*, pixel_offset: int | None, member: PackedMember) -> dict
     }
 
 
-def series_row(fields: Fields, *, place: dict[str, Any], packed: PackedSeries) -> dict[str, Any]:
+def series_row(fields: Fields, *, place: dict[str, Any], packed: PackedSeries, residency: str) -> dict[str, Any]:
     """One row of dicom.series, from the first header of the series object."""
     return place | {
         "series_instance_uid": text(fields, "SeriesInstanceUID"),
@@ -150,6 +150,7 @@ def series_row(fields: Fields, *, place: dict[str, Any], packed: PackedSeries) -
         "n_instances": len(packed.members),
         "series_bytes": sum(member.length for member in packed.members),
         "object_bytes": packed.n_bytes,
+        "residency": residency,
     }
 
 

@@ -158,7 +158,9 @@ class _Study:
             self._stored[sop_uid] = StoredInstance(digest=member.digest, source_digest=made.item.source_digest)
             self._uids.append((sop_uid, made.columns["sop_instance_uid"]))
         head = packing.packed[packed.members[0].name]
-        return _Series(rows.series_row(head.fields(), place=here, packed=packed), instances, head)
+        return _Series(
+            rows.series_row(head.fields(), place=here, packed=packed, residency=self._job.residency), instances, head
+        )
 
     def _study_at(self, person: Person) -> datetime | None:
         """The shifted time of the study."""

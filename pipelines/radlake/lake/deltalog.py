@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -24,7 +24,7 @@ from radlake.contracts import Table
 from radlake.errors import ConfigInvalid, ContractBroken, QueryInvalid, SourceMissing
 from radlake.lake.store import fsync, storage_errors
 
-__all__ = ["Conflict", "DataFile", "Snapshot", "create_log", "open_log"]
+__all__ = ["Conflict", "DataFile", "Snapshot", "add_columns", "create_log", "open_log"]
 
 _FEATURES = frozenset({"timestampNtz", "appendOnly", "invariants", "checkConstraints"})
 _UNSUPPORTED = re.compile(r"Feature '(\w+)' is not supported")
@@ -55,6 +55,11 @@ class Snapshot:
     @property
     def version(self) -> int:
         return self._handle.version()
+
+    @property
+    def lacks_columns(self) -> bool:
+        """The contract has columns that this table is older than."""
+        return len(self._handle.schema().fields) < len(self._table.columns)
 
     def files(self, *, where: str | None = None) -> list[str]:
         """Paths or URIs of the live files, sorted; `where` leaves out files that cannot hold a matching row."""
@@ -183,6 +188,29 @@ def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> Non
     _make_durable(uri, version=0)
 
 
+def add_columns(uri: str, table: Table, *, options: dict[str, str] | None) -> None:
+    """Enter columns that the contract got after the table was created; harmless when somebody else is quicker."""
+    with _delta_errors(uri):
+        handle = DeltaTable(uri, storage_options=options)
+        there = {field.name for field in handle.schema().fields}
+        fields = [
+            Field(field.name, field.type, nullable=True)  # in the files that are there it is NULL
+            for field in Schema.from_arrow(table.arrow_schema()).fields
+            if field.name not in there
+        ]
+        if not fields:
+            return
+        try:
+            handle.alter.add_columns(
+                fields,
+                commit_properties=CommitProperties(max_commit_retries=0),
+                post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+            )
+        except CommitFailedError as exc:
+            raise Conflict(str(exc)) from exc
+    _make_durable(uri, version=handle.version())
+
+
 def _partition(table: Table) -> list[str]:
     return [table.partition] if table.partition else []
 
@@ -195,6 +223,8 @@ def _foreign(table: Table, features: list[str]) -> ContractBroken:
 def _check_columns(table: Table, handle: DeltaTable) -> None:
     actual = {field.name: field.type.to_json() for field in handle.schema().fields}
     wanted = {field.name: field.type.to_json() for field in Schema.from_arrow(table.arrow_schema()).fields}
+    added = {column.name for column in table.columns if column.default is not None} - actual.keys()
+    wanted = {name: kind for name, kind in wanted.items() if name not in added}
     if actual == wanted:
         return
     problems = [f"column {name} is {actual.get(name)} in the lake and {wanted.get(name)} in the contract"

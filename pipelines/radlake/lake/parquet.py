@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from radlake.contracts import Table
 from radlake.contracts.check import compute
-from radlake.contracts.table import quoted
+from radlake.contracts.table import Column, quoted
 from radlake.lake.deltalog import DataFile
 from radlake.lake.store import storage_errors
 
@@ -50,8 +50,22 @@ def scan(table: Table, files: Sequence[str], *, extra: str = "") -> str:
     options = "hive_partitioning = false"
     if table.partition:
         options = f"hive_partitioning = true, hive_types = {{{text(table.partition)}: INTEGER}}"
-    columns = ", ".join(quoted(column.name) for column in table.columns)
-    return f"(SELECT {columns}{extra} FROM read_parquet([{listed}], {options}{', filename = true' if extra else ''}))"
+    added = [column for column in table.columns if column.default is not None]
+    options += f"{', union_by_name = true' if added else ''}{', filename = true' if extra else ''}"
+    source = f"read_parquet([{listed}], {options})"
+    if added:  # files that are older than a column have it not; perhaps none has
+        nulls = ", ".join(f"NULL::{column.type} AS {quoted(column.name)}" for column in added)
+        source = f"(SELECT {nulls} WHERE false UNION ALL BY NAME FROM {source})"
+    columns = ", ".join(map(_selected, table.columns))
+    return f"(SELECT {columns}{extra} FROM {source})"
+
+
+def _selected(column: Column) -> str:
+    name = quoted(column.name)
+    if column.default is None:
+        return name
+    value = text(column.default) if isinstance(column.default, str) else str(column.default)
+    return f"coalesce({name}, {value}) AS {name}"
 
 
 def write_rows(

@@ -280,9 +280,12 @@ class TableStore:
     def _open_or_create(self, table: Table) -> Snapshot:
         if isinstance(self.store, S3Store):
             self.store.require_conditional_put()
-        if snapshot := self.snapshot(table):
-            return snapshot
         uri = self.store.uri(_folder(table))
+        if snapshot := self.snapshot(table):
+            if not snapshot.lacks_columns:
+                return snapshot
+            deltalog.add_columns(uri, table, options=self._delta_options())
+            return self._open_or_create(table)
         if isinstance(self.store, LocalStore):
             with storage_errors(uri):
                 make_folder(Path(uri))
@@ -313,7 +316,11 @@ class TableStore:
         reason = ""
         try:
             for attempt in range(_ATTEMPTS):
-                snapshot = self._open_or_create(table)
+                try:
+                    snapshot = self._open_or_create(table)
+                except Conflict as conflict:  # a twin adds the same columns
+                    reason = str(conflict)
+                    continue
                 if batch_id and (version := snapshot.committed(batch_id)) is not None:
                     return version, self._discard(table, written) < len(written)
                 with storage_errors(self.store.uri(_folder(table))):
@@ -395,6 +402,10 @@ def _is_compact(file: str) -> bool:
 
 
 def _conform(table: Table, data: pa.Table) -> pa.Table:
+    for column in table.columns:  # a batch may have been staged before the column was added
+        if column.default is not None and column.name not in data.column_names:
+            values = pa.repeat(pa.scalar(column.default, column.arrow_field.type), data.num_rows)
+            data = data.append_column(column.arrow_field, values)
     if problems := table.problems(data):
         raise ContractBroken(table=table.full_name, problems=problems)
     return data.select(table.column_names).cast(table.arrow_schema())

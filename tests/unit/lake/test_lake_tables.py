@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
-from radlake.contracts import load_table, load_tables
+from radlake.contracts import Table, load_table, load_tables
 from radlake.errors import CommitRefused, ConfigInvalid, ContractBroken, SourceMissing, StoreFull
 from radlake.lake import Lake, duck, parquet
 from radlake.lake.tables import TableStore
@@ -286,6 +288,32 @@ def test_a_contract_that_changed_needs_a_new_version(store: TableStore):
     log.write_text(log.read_text(encoding="utf-8").replace("n_series", "n_serien"), encoding="utf-8")
     with pytest.raises(ContractBroken, match="column n_series is None in the lake"):
         store.files(EXAM)
+
+
+def older(table: str) -> Table:
+    """The contract before columns were added to it."""
+    contract = load_table(table)
+    return replace(contract, columns=tuple(column for column in contract.columns if column.default is None))
+
+
+def test_a_lake_that_is_older_than_a_column_is_read_and_written(store: TableStore):
+    before, table = older("dicom.series"), load_table("dicom.series")
+    assert set(table.column_names) - set(before.column_names) == {"residency"}
+    given = rows("dicom.series", {"object_path": "old"}).drop_columns(["residency"])
+    store.commit_batch(before, given, batch_id="b1")
+    assert content(store, "dicom.series").column("residency").to_pylist() == ["central"]
+    store.commit_batch(table, rows("dicom.series", {"object_path": "new", "residency": "index"}), batch_id="b2")
+    store.commit_batch(table, given.set_column(0, "hospital_id", [["h2"]]), batch_id="staged-before")
+    assert content(store, "dicom.series").select(["hospital_id", "object_path", "residency"]).to_pylist() == [
+        {"hospital_id": "h2", "object_path": "old", "residency": "central"},
+        {"hospital_id": given["hospital_id"][0].as_py(), "object_path": "new", "residency": "index"},
+        {"hospital_id": given["hospital_id"][0].as_py(), "object_path": "old", "residency": "central"},
+    ]
+    names = [field.name for field in DeltaTable(f"{store.root}/dicom/series_v1").schema().fields]
+    assert names[-1] == "residency"
+    assert store.compact(table) == 1
+    assert sorted(content(store, "dicom.series").column("residency").to_pylist()) == ["central", "central", "index"]
+    assert content(store, "dicom.series", version=1).column("residency").to_pylist() == ["central"]
 
 
 def test_a_crowded_month_becomes_one_sorted_file(store: TableStore):

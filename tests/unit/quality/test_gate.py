@@ -34,7 +34,7 @@ def study(study_uid: str, *, month: int | None) -> Rows:
         rows["dicom.series"].append(
             place
             | {"series_instance_uid": series_uid, "modality": "CT", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2"}
-            | {"n_instances": 2, "series_bytes": 400, "object_path": path, "object_bytes": 600}
+            | {"n_instances": 2, "series_bytes": 400, "object_path": path, "object_bytes": 600, "residency": "central"}
         )
         rows["dicom.instance"] += [
             place
