@@ -35,6 +35,7 @@ _SHORTEST_WHOLE = 3  # characters
 _MIN_INITIALS = 4
 _MIN_RAW, _MIN_RAW_OF_MUCH = 4, 8  # bytes
 _MUCH = 4096  # bytes
+_ONE_NUMBER = 8  # bytes of a binary number
 _MONTHS = [
     "january",
     "february",
@@ -89,6 +90,8 @@ class Identities:
         Numbers that a numeric value may equal.
     raw : tuple of bytes
         All of it in the encodings of Chinese archives, for values that are no text; the shortest first.
+    short_raw : re.Pattern
+        Finds those of `raw` that fit into one binary number.
     """
 
     needles: tuple[bytes, ...]
@@ -96,6 +99,7 @@ class Identities:
     wholes: frozenset[bytes]
     numbers: frozenset[bytes]
     raw: tuple[bytes, ...]
+    short_raw: re.Pattern[bytes]
 
     def may_be_in(self, text: bytes) -> bool:
         """Quick look at many values at once, joined by newlines; True may be wrong."""
@@ -119,6 +123,8 @@ class Identities:
         """Whether bytes that are no text spell a name or a number; a short one is in much data by chance."""
         shortest = _MIN_RAW if len(value) <= _MUCH else _MIN_RAW_OF_MUCH
         plain = value.translate(_FOLD, _MARKS_IN_BYTES)
+        if len(plain) <= _ONE_NUMBER:
+            return self.short_raw.search(plain) is not None
         fitting = takewhile(lambda told: len(told) <= len(plain), self.raw)
         return any(told in plain for told in fitting if len(told) >= shortest)
 
@@ -150,12 +156,14 @@ def identities_from(values: frozenset[tuple[str, str]]) -> Identities:
     found |= parts
     # A short identifier is found as a word of its own, a shorter one as a whole value.
     words = {form for form in found - needles if len(form) >= (_MIN_DIGITS if form.isdigit() else _MIN_LATIN)}
+    raw = {raw for form in needles | words for raw in _encoded(form)}
     return Identities(
         needles=tuple(sorted(form.encode() for form in needles)),
         words=tuple(sorted(form.encode() for form in words)),
         wholes=frozenset(form.encode() for form in found - needles - words),
         numbers=frozenset(n.encode() for n in needles | words if n.isascii() and n.isdigit() and len(n) > _MIN_DIGITS),
-        raw=tuple(sorted({raw for form in needles | words for raw in _encoded(form)}, key=lambda raw: (len(raw), raw))),
+        raw=tuple(sorted(raw, key=lambda raw: (len(raw), raw))),
+        short_raw=re.compile(b"|".join(re.escape(one) for one in sorted(raw) if len(one) <= _ONE_NUMBER) or b"(?!)"),
     )
 
 
