@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from radlake.net.client import NodeClient, RetrieveResult, StudyFound, Window, connect
+from radlake.net.client import ArchiveClient, NodeClient, RetrieveResult, StudyFound, Window, connect
 from radlake.net.node import DimseNode, FolderNode, Hospital, Node, PushNode, WebNode, load_hospitals
 
 __all__ = [
+    "ArchiveClient",
     "DimseNode",
     "FolderNode",
     "Hospital",

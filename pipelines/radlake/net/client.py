@@ -9,7 +9,7 @@ from typing import Protocol
 
 from radlake.net.node import DimseNode, FolderNode, PushNode, WebNode
 
-__all__ = ["NodeClient", "RetrieveResult", "StudyFound", "Window", "connect"]
+__all__ = ["ArchiveClient", "NodeClient", "RetrieveResult", "StudyFound", "Window", "connect"]
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,31 @@ class NodeClient(Protocol):
         ...
 
 
+class ArchiveClient(NodeClient, Protocol):
+    """What a planner asks besides: how far the node's lists can be trusted, and what no window of dates reaches."""
+
+    @property
+    def list_limit(self) -> int | None:
+        """Where the node is known to cut its lists, as far as it was asked."""
+        ...
+
+    def doubtful_windows(self) -> tuple[Window, ...]:
+        """Days, of all that were asked for, of which the node may have more studies than it lists."""
+        ...
+
+    def find_any_studies(self, *, at_most: int) -> list[StudyFound]:
+        """Studies of any date and of none, in one query: broken off at `at_most`, and the node may cut it earlier.
+
+        Raises
+        ------
+        NodeUnavailable, AssociationRejected, QueryFailed, SlowDown
+        """
+        ...
+
+
 def connect(
     node: DimseNode | WebNode | FolderNode | PushNode, *, ae_title: str, scp_port: int | None = 0
-) -> NodeClient:
+) -> ArchiveClient:
     """A client for a node; nothing is sent before the first call.
 
     Parameters

@@ -21,6 +21,7 @@ from radlake.net.client import StudyFound, Window
 from radlake.net.delivery import Delivery
 from radlake.net.instance_files import is_file_name
 from radlake.net.inventory import Inventory, Keys, plan_requests, studies_within, study_from_text
+from radlake.net.listing import AnyDate, CutLists, Span
 from radlake.net.multipart import MultipartBroken, boundary_of, parts
 from radlake.net.node import Tls, WebNode
 from radlake.net.reach import client_context, why_unreachable
@@ -50,6 +51,7 @@ class WebClient(StudyClient):
         super().__init__(node=node.name)
         self._node = node
         self._tls = client_context(node.tls or Tls(), node=node.name)
+        self._lists = CutLists(node=node.name)
 
     def echo(self) -> float:
         begin = time.perf_counter()
@@ -57,11 +59,29 @@ class WebClient(StudyClient):
             answer.read()
         return time.perf_counter() - begin
 
+    @property
+    def list_limit(self) -> int | None:
+        return self._lists.limit
+
+    def doubtful_windows(self) -> tuple[Window, ...]:
+        return self._lists.doubtful()
+
     def find_studies(self, window: Window) -> list[StudyFound]:
-        fields = "includefield=ModalitiesInStudy&includefield=NumberOfStudyRelatedInstances"
         with self._session() as session:
-            rows = self._search(session, f"/studies?StudyDate={window.as_range()}&{fields}", key=_STUDY_UID)
-        studies = [
+            studies = self._lists.whole(Span(window), lambda span: self._list_studies(session, span))
+        return studies_within(window, studies, node=self._node.name)
+
+    def find_any_studies(self, *, at_most: int) -> list[StudyFound]:
+        with self._session() as session:
+            return self._list_studies(session, AnyDate(), at_most=at_most)
+
+    def _list_studies(
+        self, session: httpx.Client, span: Span | AnyDate, *, at_most: int | None = None
+    ) -> list[StudyFound]:
+        keys = "".join(f"{key}={value}&" for key, value in span.keys().items() if value)
+        fields = "includefield=ModalitiesInStudy&includefield=NumberOfStudyRelatedInstances"
+        rows = self._search(session, f"/studies?{keys}{fields}", key=_STUDY_UID, at_most=at_most)
+        return [
             study_from_text(
                 _first(row, _STUDY_UID),
                 study_date=_first(row, _STUDY_DATE),
@@ -70,7 +90,6 @@ class WebClient(StudyClient):
             )
             for row in rows
         ]
-        return studies_within(window, studies, node=self._node.name)
 
     def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
         seconds = self._node.timeouts.retrieve
@@ -96,7 +115,9 @@ class WebClient(StudyClient):
         series_of = {_first(row, _SOP_UID): _first(row, _SERIES_UID) for row in rows}
         return Inventory(series_of if series_of and all(series_of) else None)
 
-    def _search(self, session: httpx.Client, path: str, *, key: str) -> list[dict[str, Any]]:
+    def _search(
+        self, session: httpx.Client, path: str, *, key: str, at_most: int | None = None
+    ) -> list[dict[str, Any]]:
         """Rows of every page; a server may cut a page shorter than asked, so only an empty one is the last.
 
         Raises
@@ -118,6 +139,8 @@ class WebClient(StudyClient):
                 if page and has_more:
                     raise self._failed_query("it gives the same page again and again")
                 return list(rows.values())
+            if at_most is not None and len(rows) >= at_most:
+                return list(rows.values())[:at_most]
             n_read += len(page)
 
     @contextmanager

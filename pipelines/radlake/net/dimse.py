@@ -11,7 +11,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import tenacity
@@ -23,7 +23,7 @@ from radlake.net.connection import AssociationLost, open_socket
 from radlake.net.contexts import VERIFICATION, plan_contexts
 from radlake.net.delivery import Delivery
 from radlake.net.inventory import Inventory, Keys, int_from_text, plan_requests, studies_within, study_from_text
-from radlake.net.listing import CutLists, Span
+from radlake.net.listing import AnyDate, CutLists, Span
 from radlake.net.message import (
     PENDING,
     SUB_OPERATIONS_FAILED,
@@ -93,7 +93,24 @@ class DimseClient(StudyClient):
             answers = self._lists.whole(Span(window), lambda span: self._list_studies(assoc, span))
         return studies_within(window, answers, node=self._node.name)
 
-    def _list_studies(self, assoc: Association, span: Span) -> list[StudyFound]:
+    @property
+    def list_limit(self) -> int | None:
+        return self._lists.limit
+
+    def doubtful_windows(self) -> tuple[Window, ...]:
+        return self._lists.doubtful()
+
+    def find_any_studies(self, *, at_most: int) -> list[StudyFound]:
+        found: list[StudyFound] = []
+        with suppress(_Enough), self._association([_implicit(self._model(Field.C_FIND_RQ))]) as assoc:
+            found = self._list_studies(assoc, AnyDate(), at_most=at_most)
+            if len(found) == at_most:
+                raise _Enough  # the association is aborted: the rest is not waited for
+        return found
+
+    def _list_studies(
+        self, assoc: Association, span: Span | AnyDate, *, at_most: int | None = None
+    ) -> list[StudyFound]:
         keys = {**span.keys(), "ModalitiesInStudy": "", "StudyInstanceUID": "", "NumberOfStudyRelatedInstances": ""}
         return [
             study_from_text(
@@ -102,7 +119,7 @@ class DimseClient(StudyClient):
                 n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
                 modalities=answer.get("ModalitiesInStudy", "").split("\\"),
             )
-            for answer in self._find(assoc, "STUDY", keys)
+            for answer in itertools.islice(self._find(assoc, "STUDY", keys), at_most)
         ]
 
     def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
@@ -289,6 +306,10 @@ class DimseClient(StudyClient):
             raise AssociationRejected(node=node.name, result=result, reason=str(exc)) from exc
         except AssociationLost as exc:
             raise NodeUnavailable(node=node.name, reason=f"no association: {exc}") from exc
+
+
+class _Enough(Exception):
+    """What is still to come is not wanted."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from datetime import timedelta
 from radlake.log import get_logger
 from radlake.net.client import StudyFound, Window
 
-__all__ = ["CutLists", "Span"]
+__all__ = ["AnyDate", "CutLists", "Span"]
 
 _DAY = 86_400
 _SHORTEST_SECONDS = 60
-_SMALLEST_LIMIT = 50  # limits are multiples of it, if they are not met twice
+_SMALLEST_LIMIT = 10  # no archive stops earlier
 
 log = get_logger()
 
@@ -51,22 +51,42 @@ class Span:
             yield Span(self.window, noon, self.end)
 
 
+class AnyDate:
+    """Studies of any date and of none: an empty key matches all of them (Universal Matching, PS3.4 C.2.2.2.3)."""
+
+    def keys(self) -> dict[str, str]:
+        return {"StudyDate": ""}
+
+
 class CutLists:
     """What is known of one archive's limit; it may be used from several threads.
 
-    A list may be cut when it is as long as the longest seen so far and either that length was met before or it is a
-    round number. If the halves bring more, the limit is known, and every list of its length is asked for in halves.
+    A list that is shorter than another one was not cut. One that is as long as the longest seen so far may be: it is
+    asked for in halves. If these bring more, the limit is known, and every list of its length is asked for in halves.
     """
 
     def __init__(self, *, node: str) -> None:
         self._node = node
         self._longest = 0
+        self._doubts: dict[Window, int] = {}
         self._limit: int | None = None
         self._lock = threading.Lock()
 
     def whole(self, span: Span, ask: Callable[[Span], list[StudyFound]]) -> list[StudyFound]:
         """All studies of a span, in the order of the answers; some may stand there twice."""
         return self._completed(span, ask(span), ask)
+
+    @property
+    def limit(self) -> int | None:
+        """Where the archive is known to cut its lists."""
+        return self._limit
+
+    def doubtful(self) -> tuple[Window, ...]:
+        """Days (or windows) of which there may be more studies than could be listed, in order."""
+        with self._lock:
+            shortest = self._longest if self._limit is None else self._limit
+            days = [window for window, n in self._doubts.items() if n >= shortest]
+        return tuple(sorted(days, key=lambda window: (window.start, window.end)))
 
     def _completed(
         self, span: Span, answers: list[StudyFound], ask: Callable[[Span], list[StudyFound]]
@@ -77,7 +97,7 @@ class CutLists:
         parts = [(half, ask(half)) for half in span.halves()]
         if all({study.study_uid for study in listed} == known for _, listed in parts):
             # A minute is as short as we ask for; or it does not look at the time, or the date.
-            log.warning("study_list_maybe_cut", node=self._node, n_studies=len(answers))
+            self._doubt(span, len(answers))
             return answers
         more = [
             study
@@ -87,16 +107,22 @@ class CutLists:
         ]
         if more:
             self._learn(len(answers))
+        if not known <= {study.study_uid for _, listed in parts for study in listed} | {s.study_uid for s in more}:
+            self._doubt(span, len(answers))  # some have no time: others like them may have been cut off
         return answers + more
 
     def _may_be_cut(self, n: int) -> bool:
         with self._lock:
             if self._limit is not None:
                 return n >= self._limit
-            is_met_again = n == self._longest
             is_longest = n >= self._longest
             self._longest = max(n, self._longest)
-        return n >= _SMALLEST_LIMIT and is_longest and (is_met_again or n % _SMALLEST_LIMIT == 0)
+        return n >= _SMALLEST_LIMIT and is_longest
+
+    def _doubt(self, span: Span, n: int) -> None:
+        with self._lock:
+            self._doubts[span.window] = max(n, self._doubts.get(span.window, 0))
+        log.warning("study_list_maybe_cut", node=self._node, n_studies=n)
 
     def _learn(self, n: int) -> None:
         with self._lock:
