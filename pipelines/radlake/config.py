@@ -15,7 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from radlake.errors import ConfigInvalid, KeyMissing
 
-__all__ = ["Settings", "resolve_secret"]
+__all__ = ["CACHE_BYTES", "Settings", "resolve_secret"]
+
+CACHE_BYTES = 50 * 10**9  # some 150 studies of 300 MB
 
 
 class Settings(BaseSettings):
@@ -44,6 +46,11 @@ class Settings(BaseSettings):
         Our application entity, and the port of our storage SCP for C-MOVE (0: none, but the demo takes a free one).
     s3_endpoint_url, s3_access_key, s3_secret_key : str
         For an S3 store that is not AWS; the keys are references.
+    cache : Path
+        Local folder for series objects of hospitals that keep their pixels. Default `cache` in the lake's folder, or in
+        the restricted zone when the lake is not local.
+    cache_bytes : int
+        What that folder may hold; what was used longest ago goes first.
     workers : int
         Processes for de-identification; 0 = in this process.
     dask : str
@@ -66,6 +73,8 @@ class Settings(BaseSettings):
     s3_access_key: str = ""
     s3_secret_key: str = ""
     dask: str = ""
+    cache: Path | None = None
+    cache_bytes: int = Field(default=CACHE_BYTES, ge=0)
     workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=0)
 
     @field_validator("lake")

@@ -253,7 +253,7 @@ def _refuse_own_lake(settings: Settings, path: Path) -> None:
     """What is de-identified already would come in as new studies of new persons."""
     here = path.resolve()
     lake, restricted = Path(settings.lake), settings.restricted
-    zones = [lake / "objects", lake / "tables"] if settings.is_local else []
+    zones = [lake / "cache", lake / "objects", lake / "tables"] if settings.is_local else []
     zones += [restricted / name for name in ("quarantine", "spool", "staged", "tables")]
     if any(zone.is_relative_to(here) or here.is_relative_to(zone) for zone in zones):
         raise ConfigInvalid(path=str(path), problems=["the lake lies there; name a folder that it is not part of"])
@@ -357,6 +357,7 @@ class _Run:
             patient_key=entry.patient_key,
             vault_version=self.vault_version,
             key_check=self.key_check,
+            residency=self.hospital.storage_policy,
         )
         self.running[self.executor.submit(ingest_study, job)] = files
         self._collect(at_most=2 * max(self.settings.workers, 1))
@@ -398,6 +399,10 @@ class _Run:
             policy=Policy.of_profile(load_profile(self.settings.profile)),
             sample=self.settings.verify_sample,
         )
+        if self.hospital.storage_policy == "index":
+            for row in (row for outcome in outcomes for row in outcome.series):
+                self.lake.cache.admit(row["object_path"], is_asked_for=False)
+            self.lake.cache.trim()
         self.summary.instances_stored += published.n_stored
         self.summary.stored_bytes += published.stored_bytes
         self.summary.instances_duplicate += sum(len(outcome.resends) for outcome in outcomes)
@@ -434,11 +439,6 @@ def _run(
     turn: Callable[[Ledger, str], AbstractContextManager[None]] = live_turn,
 ) -> Iterator[_Run]:
     """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens."""
-    if hospital.storage_policy == "index":
-        problem = (
-            f"storage_policy of {hospital.hospital_id}: index is not available yet, and its pixels may not come here"
-        )
-        raise ConfigInvalid(path=str(settings.hospitals), problems=[problem])
     settings.prepare_restricted()
     lake, ledger = Lake.from_settings(settings), Ledger(settings.ledger)
     started_at, start = utc_now(), monotonic()

@@ -18,6 +18,7 @@ from radlake.ingest.job import SourceFile, StudyOutcome
 from radlake.lake import Lake, duck
 from radlake.lake.digests import digest_of_file
 from radlake.lake.quarantine import Quarantine
+from radlake.lake.reading import read_object
 from radlake.referee import Finding, Policy, check_written, row_findings
 
 __all__ = ["check_sample", "held_objections", "met_objections", "sample_of", "stop_at_leaks"]
@@ -120,7 +121,7 @@ def _written(lake: Lake, row: dict[str, Any]) -> bytes:
     length = row["instance_bytes"]
     if length > _WHOLE and row["pixel_offset"]:
         length = row["pixel_offset"] - _PIXEL_HEADER
-    return lake.objects.read(row["object_path"], row["object_offset"], length)
+    return read_object(lake, row["object_path"], row["object_offset"], length)
 
 
 def _findings(pick: Pick, written: bytes, policy: Policy | None) -> Iterator[Finding]:
@@ -155,5 +156,6 @@ def _stop(pick: Pick, finding: Finding, *, lake: Lake, quarantine: Quarantine, n
         is_published = known.fetchall()[0][0] > 0
     if not is_published:  # it lies in the lake's zone already, and no row knows it
         lake.objects.delete(path)
+        lake.cache.drop(path)
     log.get_logger().error("referee_objected", hospital=pick.outcome.hospital_id, rule=finding.rule)
     raise IdentifierLeak(where=f"objects/{path} {finding.path}", rule=finding.rule)

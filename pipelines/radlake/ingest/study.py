@@ -21,7 +21,7 @@ from radlake.ingest import rows
 from radlake.ingest.job import IngestJob, Refused, StudyOutcome, unexpected
 from radlake.ingest.packing import Packed, Packing
 from radlake.ingest.reading import Readable, Reading, read_files
-from radlake.lake import Lake
+from radlake.lake import Lake, ObjectStore
 from radlake.lake.evidence import SealedRecord, StoredInstance
 from radlake.vault.record import identity_of, seal
 from radlake.vocab import classify_exam
@@ -145,7 +145,7 @@ class _Study:
     ) -> _Series | None:
         """Store a series object; None when nothing of the series can be stored."""
         prefix = f"{self._job.hospital_id}/{place['study_instance_uid']}/{self._shop.keys.uid(series_uid)}"
-        packed = self._shop.lake.objects.pack_series(prefix, packing.members(members))
+        packed = self._objects.pack_series(prefix, packing.members(members))
         if not packed.members:
             return None
         here = place | {"object_path": packed.path}
@@ -161,6 +161,12 @@ class _Study:
         return _Series(
             rows.series_row(head.fields(), place=here, packed=packed, residency=self._job.residency), instances, head
         )
+
+    @property
+    def _objects(self) -> ObjectStore:
+        """Where series objects go: those that the hospital keeps, to the cache."""
+        lake = self._shop.lake
+        return lake.cache.pending(lake.scratch) if self._job.residency == "index" else lake.objects
 
     def _study_at(self, person: Person) -> datetime | None:
         """The shifted time of the study."""

@@ -1,6 +1,7 @@
 """The two zones of a deployment and where each thing lies in them.
 
 <lake>/objects/  <lake>/tables/                               the de-identified zone, local or S3
+<lake>/cache/                                                 of the same zone, always local; bounded
 <restricted>/tables/  scratch/  spool/  staged/  quarantine/   the restricted zone, always local
 """
 
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from radlake.config import Settings
+from radlake.config import CACHE_BYTES, Settings
+from radlake.lake.cache import ObjectCache
 from radlake.lake.objects import ObjectStore
 from radlake.lake.store import S3Options
 
@@ -27,6 +29,8 @@ class Lake:
     url: str
     restricted: Path
     storage_options: S3Options | None = None
+    cache_folder: Path | None = None
+    cache_bytes: int = CACHE_BYTES
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Lake:
@@ -39,6 +43,8 @@ class Lake:
             url=settings.lake,
             restricted=settings.restricted,
             storage_options=None if settings.is_local else options,
+            cache_folder=settings.cache,
+            cache_bytes=settings.cache_bytes,
         )
 
     @property
@@ -64,6 +70,12 @@ class Lake:
     @property
     def objects(self) -> ObjectStore:
         return ObjectStore(f"{self.url}/objects", storage_options=self.storage_options, scratch=self.scratch)
+
+    @property
+    def cache(self) -> ObjectCache:
+        """Series objects of hospitals that keep their pixels; always a local folder."""
+        beside = self.restricted if "://" in self.url else Path(self.url)
+        return ObjectCache(self.cache_folder or beside / "cache", self.cache_bytes)
 
     @property
     def tables(self) -> TableStore:

@@ -200,7 +200,8 @@ class Hospital(ConfigModel):
     level : str
         Grade of the hospital: 3A is 三级甲等; or UNKNOWN.
     storage_policy : {"central", "index"}
-        central: pixels come into our store; index: metadata and a pointer only, which no harvest can do yet.
+        central: pixels come into our store; index: metadata and a pointer only, and pixels are fetched from the
+        hospital when somebody asks for them (docs/adr/0022-pixels-that-stay-at-the-hospital.md).
     """
 
     hospital_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")

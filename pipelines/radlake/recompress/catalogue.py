@@ -26,7 +26,10 @@ __all__ = [
 ]
 
 # `reason_to_leave` of a row finds none.
-_IS_NATIVE = f"transfer_syntax_uid = '{NATIVE}' AND pixel_offset IS NOT NULL AND bits_allocated IN (8, 16)"
+_IS_OURS = "object_path NOT IN (SELECT object_path FROM dicom.series WHERE residency = 'index')"
+_IS_NATIVE = (
+    f"transfer_syntax_uid = '{NATIVE}' AND pixel_offset IS NOT NULL AND bits_allocated IN (8, 16) AND {_IS_OURS}"
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def candidates(lake: Lake, hospital_id: str) -> list[Candidate]:
 def left_by_row(lake: Lake, hospital_id: str) -> Counter[str]:
     """Instances of all other objects, by the reason that their rows tell."""
     query = f"""
-        SELECT transfer_syntax_uid, pixel_offset IS NOT NULL, bits_allocated, count(*)
+        SELECT transfer_syntax_uid, pixel_offset IS NOT NULL, bits_allocated, {_IS_OURS}, count(*)
         FROM dicom.instance
         WHERE hospital_id = $hospital AND object_path NOT IN (
             SELECT object_path FROM dicom.instance WHERE hospital_id = $hospital AND {_IS_NATIVE}
@@ -67,8 +70,9 @@ def left_by_row(lake: Lake, hospital_id: str) -> Counter[str]:
         GROUP BY ALL
     """
     left: Counter[str] = Counter()
-    for syntax, has_pixels, bits, n in _fetch(lake, query, hospital=hospital_id):
-        left[reason_to_leave(syntax, has_pixels=has_pixels, bits_allocated=bits) or ""] += n
+    for syntax, has_pixels, bits, is_ours, n in _fetch(lake, query, hospital=hospital_id):
+        reason = reason_to_leave(syntax, has_pixels=has_pixels, bits_allocated=bits) or ""
+        left[reason if is_ours else "kept_by_hospital"] += n
     return left
 
 

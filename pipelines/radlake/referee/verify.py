@@ -11,6 +11,7 @@ import xxhash
 from radlake.errors import SourceMissing
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
+from radlake.lake.reading import read_object
 from radlake.lake.store import Store
 from radlake.referee.conformance import Dciodvfy
 from radlake.referee.files import is_object
@@ -131,6 +132,8 @@ def _judge_instances(
     store = lake.objects.store
     of_object: dict[str, list[tuple[int, int]]] = {}
     with duck.connect(lake) as connection:
+        kept = connection.execute("SELECT DISTINCT object_path FROM dicom.series WHERE residency = 'index'").fetchall()
+        elsewhere = {path for (path,) in kept}
         relation = connection.sql(
             "SELECT * FROM dicom.instance WHERE $hospital IN ('', hospital_id) "
             + ("ORDER BY digest LIMIT $sample" if sample else "ORDER BY object_path, object_offset"),
@@ -140,7 +143,13 @@ def _judge_instances(
             for row in batch.to_pylist():
                 path, span = row["object_path"], (row["object_offset"], row["instance_bytes"])
                 of_object.setdefault(path, []).append(span)
-                data = store.read(path, offset=span[0], length=span[1])
+                try:
+                    data = read_object(lake, path, *span)
+                except SourceMissing:
+                    if path not in elsewhere:
+                        raise
+                    referee.report.notes["instances whose pixels the hospital keeps"] += 1
+                    continue
                 where = f"objects/{path}@{span[0]}"
                 referee.report.looked_at["rows"] += 1
                 referee.report.add(row_findings(row, data, where=where))
@@ -149,7 +158,9 @@ def _judge_instances(
                 if found is None and told.n_files:
                     referee.report.notes["instances whose original is not among the given ones"] += 1
                 referee.judge_object(data, where=where, original=_read(found[0]) if found else None)
-    listed = list(store.list(f"{hospital}/" if hospital else "")) if not sample else sorted(of_object)
+    listed = (
+        list(store.list(f"{hospital}/" if hospital else "")) if not sample else sorted(of_object.keys() - elsewhere)
+    )
     for path in listed:
         referee.judge_name(f"objects/{path}")
         spans = of_object.get(path)
