@@ -168,12 +168,16 @@ def test_answers_for_another_study_are_left_out() -> None:
 # C-GET
 
 
-@pytest.mark.parametrize("find", [listing, no_listing], ids=["listed", "no list"])
-def test_success_with_no_sub_operations(find: Callable[[Dataset], list[Dataset]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("find", "asked"), [(listing, ["STUDY", "SERIES"]), (no_listing, ["STUDY"])], ids=["listed", "no list"]
+)
+def test_success_with_no_sub_operations(
+    find: Callable[[Dataset], list[Dataset]], asked: list[str], tmp_path: Path
+) -> None:
     with odd_pacs(find=find, get=sending()) as pacs:
         with pytest.raises(RetrieveFailed, match="reported success"):
             client(pacs).retrieve(STUDY, into=tmp_path)
-        assert pacs.levels("C_GET") == ["STUDY"]
+        assert pacs.levels("C_GET") == asked
 
 
 def test_success_with_a_part_of_the_study(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import xxhash
 
 from radlake.errors import TransientError
-from radlake.lake.evidence import StudyEntry, StudyState
+from radlake.lake.evidence import OFFLINE, StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
 from radlake.net import NodeClient, StudyFound, Window
 
@@ -33,11 +33,14 @@ class PulledStudy:
         Received Part-10 files, named by SOP Instance UID.
     trouble : str
         Why the node did not send everything; empty when it did.
+    is_offline : bool
+        The node said beforehand that it has to bring them first: nothing is wrong with it.
     """
 
     entry: StudyEntry
     files: tuple[Path, ...]
     trouble: str
+    is_offline: bool = False
 
 
 def spool_folder(spool: Path, *, hospital_id: str, study_uid: str) -> Path:
@@ -98,7 +101,8 @@ def pull_study(
         except TransientError as exc:
             trouble = f"{type(exc).__name__}: {exc.facts.get('reason', '')}".rstrip(": ")
     files = tuple(sorted(folder.glob("*.dcm"))) if folder.is_dir() else ()
-    return PulledStudy(opened, files, trouble)
+    is_offline = bool(trouble) and study.is_offline
+    return PulledStudy(opened, files, f"{OFFLINE}{trouble}" if is_offline else trouble, is_offline)
 
 
 def _is_unchanged(entry: StudyEntry, study: StudyFound) -> bool:

@@ -49,6 +49,7 @@ from radlake.lake.turns import backfill_turn, live_turn
 from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
 from radlake.net import Hospital, NodeClient, StudyFound, Window, connect
+from radlake.net.instance_files import uid_of_file
 from radlake.referee import Policy
 from radlake.review import decision_from_review
 from radlake.vault.lake_key import claim_key, lake_keys
@@ -156,9 +157,10 @@ def harvest_hospital(
             )
             run.touch(study.study_uid)
             if pulled:
-                files = tuple(SourceFile(path, hospital.node.name, sop_uid=path.stem) for path in pulled.files)
+                files = tuple(SourceFile(path, hospital.node.name, sop_uid=uid_of_file(path)) for path in pulled.files)
                 run.feed(pulled.entry, files, trouble=pulled.trouble)
-                failures = [*failures, pulled.trouble] if pulled.trouble and not files else []
+                is_failure = pulled.trouble and not files and not pulled.is_offline
+                failures = [*failures, pulled.trouble] if is_failure else []
             progress(Progress(hospital.hospital_id, n_done, len(found)))
             if len(failures) >= _FAILURES_IN_A_ROW:
                 raise RetrieveFailed(node=hospital.node.name, reason=failures[-1])

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from enum import StrEnum
 
 __all__ = [
+    "OFFLINE",
     "SealedRecord",
     "SetAside",
     "Settlement",
@@ -138,12 +139,15 @@ class Settlement:
     sealed: SealedRecord | None = None  # of what is stored by this ingest
 
 
+OFFLINE = "offline: "  # how the trouble of a study begins whose instances the node has to bring first
+
+
 def state_from_evidence(entry: StudyEntry, *, trouble: str = "", unverified: str = "") -> tuple[StudyState, str]:
     """Decide the state of a study and its reason from expected, stored and set-aside instances.
 
     Complete means: every expected SOP Instance UID is stored (or, where the node gives no list, its count is) and
     nothing of the study is set aside. And somebody vouches that nothing else will come: `unverified` says why nobody
-    does, of a study that was pushed to us.
+    does, of a study that was pushed to us. Offline: something is missing that the node says is not at hand now.
     """
     reasons = [f"unverified: {unverified}"] if unverified else []
     if entry.n_missing is None and not unverified:
@@ -159,4 +163,6 @@ def state_from_evidence(entry: StudyEntry, *, trouble: str = "", unverified: str
         return StudyState.COMPLETE, ""
     if entry.n_missing == 0 and not entry.stored:
         return StudyState.QUARANTINED, "; ".join(reasons)
+    if entry.n_missing != 0 and trouble.startswith(OFFLINE):
+        return StudyState.OFFLINE, "; ".join(reasons)
     return StudyState.PARTIAL, "; ".join(reasons)

@@ -36,12 +36,24 @@ class Window:
 
 @dataclass(frozen=True)
 class StudyFound:
-    """A study that the node lists; what it did not tell is None or empty."""
+    """A study that the node lists; what it did not tell is None or empty.
+
+    Attributes
+    ----------
+    availability : str
+        Instance Availability (0008,0056): ONLINE, NEARLINE, OFFLINE, UNAVAILABLE or nothing (PS3.4 C.4.1.1.3).
+    """
 
     study_uid: str
     study_date: date | None = None
     n_instances: int | None = None
     modalities: tuple[str, ...] = ()
+    availability: str = ""
+
+    @property
+    def is_offline(self) -> bool:
+        """Its instances lie on tape or elsewhere: retrieving them fails or stalls until they are brought."""
+        return self.availability in ("NEARLINE", "OFFLINE")
 
 
 @dataclass(frozen=True)

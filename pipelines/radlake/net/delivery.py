@@ -94,9 +94,7 @@ class Delivery:
         return status
 
     def _keep(self, command: Command, data: Iterator[Sequence[Fragment]], uid: str, transfer_syntax: str) -> bool:
-        """Make an instance durable; whether it is new. What was asked for once is not compared when it comes again."""
-        if self.folder.has(uid):
-            return False
+        """Make an instance durable; whether it is new, or other bytes under a known UID."""
         with self.folder.draft() as draft:
             write_instance(draft, command, data, transfer_syntax=transfer_syntax)
             return draft.keep_as(uid)
@@ -105,6 +103,12 @@ class Delivery:
         """An instance is in the folder."""
         self.begin()
         self.end(uid, is_new=is_new)
+
+    def forget_refusals(self) -> None:
+        """The node is asked again in another way: what it said to the first does not count."""
+        self.reasons.clear()
+        self.statuses.clear()
+        self.n_said = self.n_said_failed = 0
 
     def refuse(self, reason: str) -> None:
         """Something did not come, or was of no use."""

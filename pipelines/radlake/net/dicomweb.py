@@ -20,7 +20,7 @@ from radlake.errors import NodeUnavailable, QueryFailed, RetrieveFailed, SlowDow
 from radlake.net.client import StudyFound, Window
 from radlake.net.delivery import Delivery
 from radlake.net.instance_files import is_file_name
-from radlake.net.inventory import Inventory, Keys, plan_requests, studies_within, study_from_text
+from radlake.net.inventory import Inventory, Keys, studies_within, study_from_text
 from radlake.net.listing import AnyDate, CutLists, Span
 from radlake.net.multipart import MultipartBroken, boundary_of, parts
 from radlake.net.node import Tls, WebNode
@@ -35,9 +35,11 @@ _PAGE = 500
 _CONNECT_RETRIES = 2
 _NO_SUCH_SEARCH = (400, 404, 405, 501)  # what an origin server says that cannot list instances
 
-_STUDY_DATE, _MODALITIES = "00080020", "00080061"
+_STUDY_DATE, _AVAILABILITY, _MODALITIES = "00080020", "00080056", "00080061"
 _STUDY_UID, _SERIES_UID, _SOP_UID = "0020000D", "0020000E", "00080018"
 _N_INSTANCES = "00201208"
+_STUDY_FIELDS = ("InstanceAvailability", "ModalitiesInStudy", "NumberOfStudyRelatedInstances")
+_INSTANCE_FIELDS = "includefield=SOPInstanceUID&includefield=SeriesInstanceUID"
 
 
 class _Failure(Protocol):
@@ -46,6 +48,8 @@ class _Failure(Protocol):
 
 class WebClient(StudyClient):
     """See `radlake.net.client.NodeClient`."""
+
+    refusals = frozenset((400, 404, 405, 501))
 
     def __init__(self, node: WebNode) -> None:
         super().__init__(node=node.name)
@@ -79,7 +83,7 @@ class WebClient(StudyClient):
         self, session: httpx.Client, span: Span | AnyDate, *, at_most: int | None = None
     ) -> list[StudyFound]:
         keys = "".join(f"{key}={value}&" for key, value in span.keys().items() if value)
-        fields = "includefield=ModalitiesInStudy&includefield=NumberOfStudyRelatedInstances"
+        fields = "&".join(f"includefield={name}" for name in _STUDY_FIELDS)
         rows = self._search(session, f"/studies?{keys}{fields}", key=_STUDY_UID, at_most=at_most)
         return [
             study_from_text(
@@ -87,14 +91,15 @@ class WebClient(StudyClient):
                 study_date=_first(row, _STUDY_DATE),
                 n_instances=_first(row, _N_INSTANCES),
                 modalities=_values(row, _MODALITIES),
+                availability=_first(row, _AVAILABILITY),
             )
             for row in rows
         ]
 
-    def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
+    def _ask(self, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:  # noqa: ARG002
         seconds = self._node.timeouts.retrieve
         with self._session() as session:
-            for path in _paths(plan_requests(study_uid, inventory=inventory, due=delivery.due)):
+            for path in _paths(requests):
                 try:
                     with self._get(session, path, self._failed_retrieve, accept=_AS_STORED, seconds=seconds) as answer:
                         _take(answer, delivery)
@@ -102,12 +107,17 @@ class WebClient(StudyClient):
                     delivery.refuse(str(exc.facts["reason"]))
                     if "status" not in exc.facts:
                         break  # it fell silent; it is not asked for the others now
+                    delivery.statuses.add(exc.facts["status"])
 
     def _find_inventory(self, study_uid: str) -> Inventory:
-        path = f"/studies/{_quoted(study_uid)}/instances?includefield=SOPInstanceUID&includefield=SeriesInstanceUID"
+        study = f"/studies/{_quoted(study_uid)}"
         try:
             with self._session() as session:
-                rows = self._search(session, path, key=_SOP_UID)
+                rows = self._search(session, f"{study}/instances?{_INSTANCE_FIELDS}", key=_SOP_UID)
+                if not rows:  # some origins want the series as well
+                    for row in self._search(session, f"{study}/series?includefield=SeriesInstanceUID", key=_SERIES_UID):
+                        series = f"{study}/series/{_quoted(_first(row, _SERIES_UID))}"
+                        rows += self._search(session, f"{series}/instances?{_INSTANCE_FIELDS}", key=_SOP_UID)
         except QueryFailed as exc:
             if exc.facts.get("status") in _NO_SUCH_SEARCH:
                 return Inventory()

@@ -22,7 +22,7 @@ from radlake.net.client import StudyFound, Window
 from radlake.net.connection import AssociationLost, open_socket
 from radlake.net.contexts import VERIFICATION, plan_contexts
 from radlake.net.delivery import Delivery
-from radlake.net.inventory import Inventory, Keys, int_from_text, plan_requests, studies_within, study_from_text
+from radlake.net.inventory import Inventory, Keys, int_from_text, studies_within, study_from_text
 from radlake.net.listing import AnyDate, CutLists, Span
 from radlake.net.message import (
     PENDING,
@@ -60,6 +60,8 @@ _LOW = 2  # priority: clinical work goes first
 
 class DimseClient(StudyClient):
     """See `radlake.net.client.NodeClient`."""
+
+    refusals = frozenset((SUCCESS, *_NO_SUCH_LEVEL))
 
     def __init__(self, node: DimseNode, *, ae_title: str, scp_port: int | None = 0) -> None:
         super().__init__(node=node.name)
@@ -111,32 +113,25 @@ class DimseClient(StudyClient):
     def _list_studies(
         self, assoc: Association, span: Span | AnyDate, *, at_most: int | None = None
     ) -> list[StudyFound]:
-        keys = {**span.keys(), "ModalitiesInStudy": "", "StudyInstanceUID": "", "NumberOfStudyRelatedInstances": ""}
+        fields = ("InstanceAvailability", "ModalitiesInStudy", "StudyInstanceUID", "NumberOfStudyRelatedInstances")
+        keys = {**span.keys(), **dict.fromkeys(fields, "")}
         return [
             study_from_text(
                 answer.get("StudyInstanceUID", ""),
                 study_date=answer.get("StudyDate", ""),
                 n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
                 modalities=answer.get("ModalitiesInStudy", "").split("\\"),
+                availability=answer.get("InstanceAvailability", ""),
             )
             for answer in itertools.islice(self._find(assoc, "STUDY", keys), at_most)
         ]
 
-    def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
-        whole = plan_requests(study_uid, inventory=Inventory(), due=None)
-        requests = plan_requests(study_uid, inventory=inventory, due=delivery.due)
-        self._ask_for(study_uid, requests, inventory, delivery)
-        is_refused = not delivery.arrived and delivery.statuses and delivery.statuses <= {SUCCESS, *_NO_SUCH_LEVEL}
-        if is_refused and requests != whole:  # some archives know no retrieve below the study
-            delivery.reasons.clear()
-            self._ask_for(study_uid, whole, inventory, delivery)
-
-    def _ask_for(self, study_uid: str, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:
+    def _ask(self, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:
         try:
             if self._node.retrieve == "get":
                 self._get(requests, inventory, delivery)
             else:
-                self._move(study_uid, requests, delivery)
+                self._move(requests, delivery)
         except _ENDED as exc:
             delivery.reasons.append(str(exc))
 
@@ -155,14 +150,14 @@ class DimseClient(StudyClient):
                         delivery.count_response(message.command)
                         break
 
-    def _move(self, study_uid: str, requests: list[Keys], delivery: Delivery) -> None:
+    def _move(self, requests: list[Keys], delivery: Delivery) -> None:
         model = self._model(Field.C_MOVE_RQ)
         with self._association([_implicit(model)]) as assoc:
             assoc.timeout = self._node.timeouts.retrieve
             is_here = ipaddress.ip_address(assoc.peer_host).is_loopback
             try:
                 with receiving(
-                    study_uid,
+                    str(requests[0]["StudyInstanceUID"]),
                     delivery=delivery,
                     ae_title=self._ae_title,
                     host="127.0.0.1" if is_here else "",
@@ -213,7 +208,8 @@ class DimseClient(StudyClient):
                     images = list(self._find(assoc, "IMAGE", fields))
                     uids = {image["SOPInstanceUID"] for image in images if image.get("SOPInstanceUID")}
                     n_said = int_from_text(series.get("NumberOfSeriesRelatedInstances", ""), default=1)
-                    is_whole = is_whole and len(uids) >= max(n_said, 1)  # some archives cut long lists in silence
+                    # Some archives cut long lists in silence; one that holds a UID twice counts both.
+                    is_whole = is_whole and len(uids) > 0 and len(images) >= n_said
                     series_of.update(dict.fromkeys(uids, series_uid))
                     sop_classes.update(image.get("SOPClassUID", "") for image in images)
             except QueryFailed as exc:

@@ -1,5 +1,8 @@
 """Received instances on disk: `<SOP Instance UID>.dcm`, byte for byte as they came.
 
+An archive may send two instances under one UID: equal bytes are one file, others lie beside it as
+`<SOP Instance UID>~<digest>.dcm`, so that whoever reads the folder sees both and decides.
+
 A file that bears its final name is whole and survives a power cut; whatever is not, has another name and goes.
 """
 
@@ -15,22 +18,36 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+import xxhash
+
 from radlake.commit_points import reached
 from radlake.errors import StoreFull
 from radlake.net.message import MessageBroken, value_of
 from radlake.net.pdu import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
-__all__ = ["Draft", "Fragment", "InstanceFolder", "is_file_name", "part10_header"]
+__all__ = ["Draft", "Fragment", "InstanceFolder", "is_file_name", "part10_header", "uid_of_file"]
 
 Fragment = bytes | bytearray | memoryview
 
 _FILE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,63}")
+_TWIN = "~"  # cannot stand in a file name made of a UID
+_CHUNK = 1 << 20
+_META_LENGTH_AT = 140  # value of (0002,0000), PS3.10 7.1
 _META_BYTES = 64 * 1024  # file meta information is a few hundred bytes; some vendors add private ones
 
 
 def is_file_name(uid: str) -> bool:
     """Whether a SOP Instance UID may name a file: wrong UIDs are kept for quarantine, paths are not followed."""
     return _FILE_NAME.fullmatch(uid) is not None
+
+
+def uid_of_file(path: Path) -> str:
+    """SOP Instance UID of a received file.
+
+    >>> uid_of_file(Path("1.2.3~0f3a.dcm"))
+    '1.2.3'
+    """
+    return path.stem.partition(_TWIN)[0]
 
 
 def part10_header(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> bytes:
@@ -82,7 +99,7 @@ class InstanceFolder:
 
     def uids(self) -> set[str]:
         """SOP Instance UIDs of the whole files."""
-        return {path.stem for path in self.path.glob("*.dcm")}
+        return {uid_of_file(path) for path in self.path.glob("*.dcm")}
 
     def has(self, uid: str) -> bool:
         """Whether the file is there to stay."""
@@ -114,6 +131,8 @@ class InstanceFolder:
     def _give_name(self, draft: Path, uid: str) -> bool:
         final = self._path(uid)
         with self._naming:
+            if final.exists() and (digest := _digest(draft)) != _digest(final):
+                final = self._path(f"{uid}{_TWIN}{digest}")
             is_new = not final.exists()
             if is_new:
                 draft.rename(final)
@@ -167,7 +186,8 @@ class Draft:
         return None
 
     def keep_as(self, uid: str) -> bool:
-        """Make it durable under its name; False when the instance was there already (the older one stays)."""
+        """Make it durable under its name, or beside an instance with its UID and other bytes; False when the same
+        bytes were there already."""
         os.fsync(self._handle)
         reached("instance.written")
         self._is_kept = self._folder._give_name(self._path, uid)
@@ -178,6 +198,20 @@ class Draft:
         os.close(self._handle)
         if not self._is_kept:
             self._path.unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    """Digest of the data set of a Part-10 file: its meta information differs with the way that it came."""
+    digest = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        head = file.read(_META_LENGTH_AT + 4)
+        if head[128:132] == b"DICM":
+            file.seek(len(head) + int.from_bytes(head[_META_LENGTH_AT:], "little"))
+        else:
+            file.seek(0)
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _sync_folder(path: Path) -> None:

@@ -9,7 +9,7 @@ from radlake.dicom.values import date_from_text
 from radlake.log import get_logger
 from radlake.net.client import StudyFound, Window
 
-__all__ = ["Inventory", "Keys", "int_from_text", "plan_requests", "studies_within", "study_from_text"]
+__all__ = ["Inventory", "Keys", "int_from_text", "plan_by_series", "plan_requests", "studies_within", "study_from_text"]
 
 Keys = Mapping[str, str | Sequence[str]]
 
@@ -64,15 +64,25 @@ def plan_requests(study_uid: str, *, inventory: Inventory, due: Iterable[str] | 
     return requests
 
 
-def study_from_text(study_uid: str, *, study_date: str, n_instances: str, modalities: Iterable[str]) -> StudyFound:
+def plan_by_series(study_uid: str, *, inventory: Inventory) -> list[Keys]:
+    """A whole study, series by series: some archives send nothing when only the study is named."""
+    study = {"QueryRetrieveLevel": "SERIES", "StudyInstanceUID": study_uid}
+    series = sorted(set((inventory.series_of or {}).values()) - {""})
+    return [{**study, "SeriesInstanceUID": uid} for uid in series]
+
+
+def study_from_text(
+    study_uid: str, *, study_date: str, n_instances: str, modalities: Iterable[str], availability: str = ""
+) -> StudyFound:
     """A study from the texts of an answer; what is missing or no date or number becomes None.
 
-    >>> study_from_text("1.2", study_date="2026.03.01", n_instances="", modalities=["CT", ""])
-    StudyFound(study_uid='1.2', study_date=datetime.date(2026, 3, 1), n_instances=None, modalities=('CT',))
+    >>> study_from_text("1.2", study_date="2026.03.01", n_instances="", modalities=["CT", ""]).study_date
+    datetime.date(2026, 3, 1)
     """
     day = date_from_text(study_date)
     n = int_from_text(n_instances, default=-1)
-    return StudyFound(study_uid.strip(), day, n if n >= 0 else None, tuple(m.strip() for m in modalities if m.strip()))
+    named = tuple(m.strip() for m in modalities if m.strip())
+    return StudyFound(study_uid.strip(), day, n if n >= 0 else None, named, availability.strip().upper())
 
 
 def int_from_text(text: str, *, default: int) -> int:

@@ -1,7 +1,7 @@
 """The studies of a window from an archive that may cut long lists in silence: ask in halves until none was cut.
 
-PS3.4 has no status for "there are more", and many archives stop at a number that their administrator set. What is
-asked, and how, is in `dimse`.
+PS3.4 has no status for "there are more", and many archives stop at a number that their administrator set; others
+refuse such a query. What is asked, and how, is in `dimse`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from radlake.errors import QueryFailed
 from radlake.log import get_logger
 from radlake.net.client import StudyFound, Window
 
-__all__ = ["AnyDate", "CutLists", "Span"]
+__all__ = ["AnyDate", "CutLists", "Span", "unless_refused"]
 
 _DAY = 86_400
 _SHORTEST_SECONDS = 60
 _SMALLEST_LIMIT = 10  # no archive stops earlier
+_TOO_MANY = (0xA700, 413)  # PS3.4 C.4.1.1.4 out of resources, PS3.18 8.3.4.4 payload too large
 
 log = get_logger()
 
@@ -74,7 +76,11 @@ class CutLists:
 
     def whole(self, span: Span, ask: Callable[[Span], list[StudyFound]]) -> list[StudyFound]:
         """All studies of a span, in the order of the answers; some may stand there twice."""
-        return self._completed(span, ask(span), ask)
+
+        def ask_in_parts(part: Span) -> list[StudyFound]:
+            return unless_refused(part, ask)
+
+        return self._completed(span, ask_in_parts(span), ask_in_parts)
 
     @property
     def limit(self) -> int | None:
@@ -127,6 +133,23 @@ class CutLists:
     def _learn(self, n: int) -> None:
         with self._lock:
             self._limit = n if self._limit is None else min(n, self._limit)
+
+
+def unless_refused(span: Span, ask: Callable[[Span], list[StudyFound]]) -> list[StudyFound]:
+    """Ask for the studies of a span, in halves where the archive refuses a list as too long.
+
+    Raises
+    ------
+    QueryFailed
+        If it refuses the shortest span too, or for another reason.
+    """
+    try:
+        return ask(span)
+    except QueryFailed as exc:
+        halves = list(span.halves())
+        if exc.facts.get("status") not in _TOO_MANY or not halves:
+            raise
+    return [study for half in halves for study in unless_refused(half, ask)]
 
 
 def _time(seconds: int) -> str:

@@ -9,13 +9,22 @@ from radlake.errors import QueryFailed
 from radlake.net.client import RetrieveResult
 from radlake.net.delivery import Delivery
 from radlake.net.instance_files import InstanceFolder
-from radlake.net.inventory import Inventory
+from radlake.net.inventory import Inventory, Keys, plan_by_series, plan_requests
 
 __all__ = ["StudyClient"]
 
 
 class StudyClient(ABC):
-    """Half of a `radlake.net.client.NodeClient`; the other half speaks the protocol."""
+    """Half of a `radlake.net.client.NodeClient`; the other half speaks the protocol.
+
+    Attributes
+    ----------
+    refusals : frozenset of int
+        Statuses of the protocol with which a node sends nothing of what it has, when it was asked in a way that it
+        does not know.
+    """
+
+    refusals: frozenset[int] = frozenset()
 
     def __init__(self, *, node: str) -> None:
         self._name = node
@@ -34,7 +43,13 @@ class StudyClient(ABC):
         if due is not None and not due:
             return RetrieveResult(0, 0)
         delivery = Delivery(folder, due=due)
-        self._bring(study_uid, inventory, delivery)
+        requests = plan_requests(study_uid, inventory=inventory, due=due)
+        self._ask(requests, inventory, delivery)
+        whole = plan_requests(study_uid, inventory=Inventory(), due=None)
+        others = plan_by_series(study_uid, inventory=inventory) if requests == whole else whole
+        if others and not delivery.arrived and delivery.statuses and delivery.statuses <= self.refusals:
+            delivery.forget_refusals()  # some archives know no retrieve below the study, some none of a whole one
+            self._ask(others, inventory, delivery)
         return delivery.result(node=self._name)
 
     def _known_inventory(self, study_uid: str) -> Inventory:
@@ -51,5 +66,5 @@ class StudyClient(ABC):
     def _find_inventory(self, study_uid: str) -> Inventory: ...
 
     @abstractmethod
-    def _bring(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> None:
-        """Let the due instances come into the folder; what goes wrong is noted in the delivery."""
+    def _ask(self, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:
+        """Let what these identifiers of one study name come; what goes wrong is noted in the delivery."""

@@ -13,6 +13,7 @@ from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pydicom.data
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -20,10 +21,10 @@ from pydicom.uid import UID
 
 from radlake.synth.encoding import Attributes, Encoder, file_meta, join
 from radlake.synth.headers import series_header
-from radlake.synth.phantom import pixels_8bit, pixels_12bit
-from radlake.synth.province import UID_ROOT, Exam, Province, Series, Study
+from radlake.synth.phantom import SIDE, pixels_8bit, pixels_12bit
+from radlake.synth.province import UID_ROOT, Exam, Hospital, Province, Series, Study
 
-__all__ = ["Instance", "datasets_of", "instances_of", "pydicom_test_files", "write_archive"]
+__all__ = ["Instance", "SeriesObjects", "datasets_of", "instances_of", "pydicom_test_files", "write_archive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +37,79 @@ class Instance:
     content: bytes
 
 
+class SeriesObjects:
+    """The objects of one series, each made when it is asked for; its header is encoded once.
+
+    Parameters
+    ----------
+    thin : int
+        Take every so many-th row and column of the picture: 1 gives `SIDE` of them.
+    label : str, optional
+        Specific Character Set that the objects claim, where it is not the one that they are written in.
+    """
+
+    def __init__(
+        self,
+        exam: Exam,
+        study: Study,
+        series: Series,
+        *,
+        hospital: Hospital,
+        seed: int,
+        thin: int = 1,
+        label: str | None = None,
+    ) -> None:
+        self._exam, self._study, self._series = exam, study, series
+        self._hospital, self._seed, self._thin = hospital, seed, thin
+        self.header = series_header(exam, study, series, hospital=hospital)
+        if thin > 1 and "Rows" in self.header:
+            self.header |= dict.fromkeys(("Rows", "Columns"), len(range(0, SIDE, thin)))
+        self._encoder = Encoder(charset=hospital.charset, is_implicit=UID(hospital.transfer_syntax_uid).is_implicit_VR)
+        self._label = {} if label is None else {"SpecificCharacterSet": label}
+        self._common: dict[int, bytes] = {}
+
+    def sop_instance_uid(self, number: int) -> str:
+        return f"{self._series.series_instance_uid}.{number}"
+
+    def content(self, number: int, *, sop_instance_uid: str = "", note: str = "") -> bytes:
+        """The Part-10 file of an instance.
+
+        Parameters
+        ----------
+        sop_instance_uid : str
+            A UID that another instance has already, for archives that hold one twice.
+        note : str
+            Makes another picture of the same instance.
+        """
+        uid = sop_instance_uid or self.sop_instance_uid(number)
+        own = _own_attributes(self.header, self._study, self._series, number=number)
+        own["SOPInstanceUID"] = uid
+        if "Rows" in self.header:
+            text = f"{self._seed} {uid}{note}"
+            own["PixelData"] = _pixels(self._exam, self._series, number=number, text=text, thin=self._thin)
+        self._common = self._common or self._encoder.elements(self.header | self._label)
+        meta = file_meta(
+            {
+                "MediaStorageSOPClassUID": self.header["SOPClassUID"],
+                "MediaStorageSOPInstanceUID": uid,
+                "TransferSyntaxUID": self._hospital.transfer_syntax_uid,
+                "ImplementationClassUID": f"{UID_ROOT}.1",
+                "ImplementationVersionName": "EXAMPLE_PACS_1",
+                "SourceApplicationEntityTitle": self._hospital.ae_title,
+            }
+        )
+        return meta + join(self._common | self._encoder.elements(own))
+
+
 def instances_of(province: Province, exam: Exam) -> Iterator[Instance]:
     """The objects of an exam, in the order of its studies, series and instances."""
     hospital = province.hospital(exam.hospital_id)
-    encoder = Encoder(charset=hospital.charset, is_implicit=UID(hospital.transfer_syntax_uid).is_implicit_VR)
     for study in exam.studies:
         for series in study.series:
-            header = series_header(exam, study, series, hospital=hospital)
-            common = encoder.elements(header)
+            objects = SeriesObjects(exam, study, series, hospital=hospital, seed=province.seed)
             for number in range(1, series.n_instances + 1):
-                uid = f"{series.series_instance_uid}.{number}"
-                own = _own_attributes(header, study, series, number=number)
-                own["SOPInstanceUID"] = uid
-                if "Rows" in header:
-                    own["PixelData"] = _pixels(exam, series, number=number, text=f"{province.seed} {uid}")
-                meta = file_meta(
-                    {
-                        "MediaStorageSOPClassUID": header["SOPClassUID"],
-                        "MediaStorageSOPInstanceUID": uid,
-                        "TransferSyntaxUID": hospital.transfer_syntax_uid,
-                        "ImplementationClassUID": f"{UID_ROOT}.1",
-                        "ImplementationVersionName": "EXAMPLE_PACS_1",
-                        "SourceApplicationEntityTitle": hospital.ae_title,
-                    }
-                )
-                content = meta + join(common | encoder.elements(own))
-                yield Instance(study.study_instance_uid, series.series_instance_uid, uid, content)
+                uid = objects.sop_instance_uid(number)
+                yield Instance(study.study_instance_uid, series.series_instance_uid, uid, objects.content(number))
 
 
 def datasets_of(province: Province, exam: Exam) -> Iterator[Dataset]:
@@ -114,9 +162,16 @@ def _own_attributes(header: Attributes, study: Study, series: Series, *, number:
     return own
 
 
-def _pixels(exam: Exam, series: Series, *, number: int, text: str) -> bytes:
+def _pixels(exam: Exam, series: Series, *, number: int, text: str, thin: int) -> bytes:
     part, position = exam.protocol.body_part, number / 3
     if series.plan.kind in ("US", "SC"):
         banner = exam.patient_id or exam.accession_number
-        return pixels_8bit(part, position=position, text=text, burned_in=banner)
-    return pixels_12bit(part, position=position, text=text)
+        return _thinned(pixels_8bit(part, position=position, text=text, burned_in=banner), thin, n_bytes=1)
+    return _thinned(pixels_12bit(part, position=position, text=text), thin, n_bytes=2)
+
+
+def _thinned(pixels: bytes, thin: int, *, n_bytes: int) -> bytes:
+    if thin == 1:
+        return pixels
+    picture = np.frombuffer(pixels, f"<u{n_bytes}").reshape(SIDE, SIDE)
+    return picture[::thin, ::thin].tobytes()

@@ -1,14 +1,15 @@
-"""What a simulated PACS holds: an index of a folder of Part-10 files, and the matching of queries against it.
+"""What a simulated PACS holds: an index of instances, and the matching of queries against it.
 
-The headers are read once. Files that cannot be read, or that name no study, series or instance, are not held: a real
-PACS would have refused them. Attributes are kept as text, values separated by backslashes, as in a query; matching
-follows PS3.4 C.2.2.2. Protocols and encodings are left to `dimse_pacs` and `web_pacs`.
+They are the Part-10 files of a folder, whose headers are read once, or are made when they are asked for (`virtual`).
+Files that cannot be read, or that name no study, series or instance, are not held: a real PACS would have refused them.
+Attributes are kept as text, values separated by backslashes, as in a query; matching follows PS3.4 C.2.2.2. Protocols
+and encodings are left to `dimse_pacs` and `web_pacs`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,11 +37,11 @@ _UNIQUE_KEYS = [keys[0] for keys in LEVELS.values()]
 
 @dataclass(slots=True)
 class Held:
-    """A study, series or instance; an instance has no children, and a file."""
+    """A study, series or instance; an instance has no children, and `content`, its Part-10 file."""
 
     attributes: dict[str, str]
     children: dict[str, Held] = field(default_factory=dict)
-    path: Path = field(default_factory=Path)
+    content: Callable[[], bytes] = bytes
     transfer_syntax_uid: str = ""
 
     @property
@@ -58,21 +59,40 @@ class Holdings:
     Attributes
     ----------
     by_uid : dict
-        Every instance by its SOP Instance UID.
+        Every instance by its SOP Instance UID; of two with the same one the first.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path, optional
         Folder of Part-10 files, at any depth. When two files carry the same SOP Instance UID the first one is held.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.root = Held({})
         self.by_uid: dict[str, Held] = {}
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            self._add(path)
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()) if folder else ():
+            self._add_file(path)
 
-    def _add(self, path: Path) -> None:
+    def add(self, attributes: Mapping[str, str], *, content: Callable[[], bytes], transfer_syntax_uid: str) -> None:
+        """Hold an instance, also when one with its SOP Instance UID is held already.
+
+        Parameters
+        ----------
+        attributes : mapping
+            Every key of `LEVELS`.
+        """
+        held = self.root
+        for keys in LEVELS.values():
+            uid = attributes[keys[0]]
+            if keys is LEVELS["IMAGE"] and uid in held.children:
+                uid = f"{uid}~{len(held.children)}"
+            if uid not in held.children:
+                held.children[uid] = Held({key: attributes[key] for key in keys})
+            held = held.children[uid]
+        held.content, held.transfer_syntax_uid = content, transfer_syntax_uid
+        self.by_uid.setdefault(held.sop_instance_uid, held)
+
+    def _add_file(self, path: Path) -> None:
         try:
             ds = dcmread(path, stop_before_pixels=True)
             transfer_syntax_uid = str(ds.file_meta.TransferSyntaxUID)
@@ -81,13 +101,8 @@ class Holdings:
         uids = [_text(ds, keyword) for keyword in _UNIQUE_KEYS]
         if not all(uids) or not _text(ds, "SOPClassUID") or uids[-1] in self.by_uid:
             return
-        held = self.root
-        for uid, keys in zip(uids, LEVELS.values(), strict=True):
-            if uid not in held.children:
-                held.children[uid] = Held({key: _text(ds, key) for key in keys})
-            held = held.children[uid]
-        held.path, held.transfer_syntax_uid = path, transfer_syntax_uid
-        self.by_uid[held.sop_instance_uid] = held
+        attributes = {key: _text(ds, key) for keys in LEVELS.values() for key in keys}
+        self.add(attributes, content=path.read_bytes, transfer_syntax_uid=transfer_syntax_uid)
 
     def find(self, level: str, query: Mapping[str, str]) -> Iterator[dict[str, str]]:
         """Answers at a level, each with the attributes of the levels above it and the counts of what is below it."""
@@ -105,7 +120,10 @@ class Holdings:
 def _descend(held: Held, query: Mapping[str, str], *, to: int, level: int = 0) -> Iterator[tuple[Held, dict[str, str]]]:
     """What matches at the level `to`, with the attributes collected on the way down."""
     wanted = query.get(_UNIQUE_KEYS[level], "").strip("*")
-    children = [held.children.get(uid) for uid in wanted.split("\\")] if wanted else held.children.values()
+    if not wanted or level == len(LEVELS) - 1:  # several may have the same SOP Instance UID: the match below tells
+        children = list(held.children.values())
+    else:
+        children = [held.children.get(uid) for uid in wanted.split("\\")]
     for child in children:
         if child is None or not _is_match(child.attributes, query):
             continue

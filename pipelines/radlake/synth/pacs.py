@@ -24,6 +24,7 @@ from types import TracebackType
 from radlake import log
 from radlake.config import resolve_secret
 from radlake.errors import NodeUnavailable, SourceMissing
+from radlake.synth.behaviour import Behaviour
 from radlake.synth.holdings import Holdings
 from radlake.synth.quirks import quirks_from_json
 
@@ -106,18 +107,18 @@ def _start(options: argparse.Namespace) -> int:
         from radlake.synth.web_pacs import WebPacs
 
         token = resolve_secret(options.token) if options.token else ""
-        return WebPacs(holdings, host=options.host, port=options.port, token=token, quirks=quirks).port
+        behaviour = Behaviour(holdings, quirks=quirks)
+        return WebPacs(behaviour, host=options.host, port=options.port, token=token).port
     from radlake.synth.dimse_pacs import DimsePacs
 
     if options.charset:
         quirks = replace(quirks, answer_charset=options.charset)
     return DimsePacs(
-        holdings,
+        Behaviour(holdings, quirks=quirks),
         ae_title=options.aet,
         host=options.host,
         port=options.port,
         destinations=dict(options.move_destination),
-        quirks=quirks,
     ).port
 
 

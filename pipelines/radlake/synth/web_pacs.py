@@ -1,6 +1,6 @@
 """A PACS over DICOMweb: QIDO-RS and WADO-RS of an archive (PS3.18 clauses 10.4 and 10.6).
 
-Instances go out as their files lie there, streamed. Nothing is logged.
+Instances go out as they are held, one after the other. Nothing is logged.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import uvicorn
@@ -18,12 +19,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydicom import dcmread
 from pydicom.datadict import keyword_for_tag
 
-from radlake.synth.holdings import LEVELS, Held, Holdings, dataset_from
-from radlake.synth.quirks import Quirks
+from radlake.synth.behaviour import Behaviour, Offline, TooBroad
+from radlake.synth.holdings import LEVELS, Held, dataset_from
 
 __all__ = ["WebPacs", "make_app"]
 
-_CHUNK = 1 << 20
 _UIDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
 _STUDY = "/studies/{study}"
 _SERIES = "/studies/{study}/series/{series}"
@@ -45,47 +45,65 @@ class DicomJson(JSONResponse):
 class WebPacs:
     """A running DICOMweb origin."""
 
-    def __init__(self, holdings: Holdings, *, host: str, port: int, token: str, quirks: Quirks) -> None:
+    def __init__(self, behaviour: Behaviour, *, host: str, port: int, token: str) -> None:
         listener = socket.create_server((host, port), backlog=64)
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
-            make_app(holdings, token=token, quirks=quirks),
+            make_app(behaviour, token=token),
             log_level="critical",
             access_log=False,
             limit_concurrency=32,
         )
-        server = uvicorn.Server(config)
-        threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close its port when the answers under way are given."""
+        self._server.should_exit = True
+        self._thread.join()
 
 
-def make_app(holdings: Holdings, *, token: str, quirks: Quirks) -> FastAPI:
+def make_app(behaviour: Behaviour, *, token: str) -> FastAPI:
     """The application; with a token every request must bear it (RFC 6750)."""
 
     def authorize(request: Request) -> None:
         given = request.headers.get("authorization", "")
         if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
+        if behaviour.refuses():
+            raise HTTPException(503)
 
     app = FastAPI(openapi_url=None, dependencies=[Depends(authorize)])
-    line = _Line(quirks)
 
     def search(level: str) -> Any:
         def endpoint(request: Request) -> Response:
-            return _search(request, level, holdings=holdings, quirks=quirks)
+            try:
+                return _search(request, level, behaviour=behaviour)
+            except TooBroad as exc:
+                raise HTTPException(413) from exc
 
         return endpoint
 
     def metadata(request: Request) -> Response:
-        found = _found(request, holdings)
+        found = behaviour.holdings.instances(_uids(request))
+        if not found:
+            raise HTTPException(404)
         return DicomJson([_metadata(held) for held in found])
 
     def retrieve(request: Request) -> Response:
         accept = request.headers.get("accept", "*/*")
         if not any(kind in accept for kind in ("multipart/related", "multipart/*", "*/*")):
             raise HTTPException(406)
+        try:
+            found = behaviour.sends(_uids(request))
+        except Offline as exc:
+            raise HTTPException(503, headers={"Retry-After": "600"}) from exc
+        if not found:
+            raise HTTPException(404)
         boundary = secrets.token_hex(16)
         return StreamingResponse(
-            line.parts(_found(request, holdings), boundary=boundary),
+            _parts(found, boundary=boundary, behaviour=behaviour),
             media_type=f'multipart/related; type="application/dicom"; boundary={boundary}',
         )
 
@@ -97,20 +115,17 @@ def make_app(holdings: Holdings, *, token: str, quirks: Quirks) -> FastAPI:
     return app
 
 
-def _found(request: Request, holdings: Holdings) -> list[Held]:
-    found = holdings.instances({_UIDS[name]: uid for name, uid in request.path_params.items()})
-    if not found:
-        raise HTTPException(404)
-    return found
+def _uids(request: Request) -> dict[str, str]:
+    return {_UIDS[name]: uid for name, uid in request.path_params.items()}
 
 
 def _metadata(held: Held) -> dict[str, Any]:
-    ds = dcmread(held.path, stop_before_pixels=True)
+    ds = dcmread(BytesIO(held.content()), stop_before_pixels=True)
     return ds.to_json_dict(bulk_data_threshold=1024, bulk_data_element_handler=lambda _: "", suppress_invalid_tags=True)
 
 
-def _search(request: Request, level: str, *, holdings: Holdings, quirks: Quirks) -> Response:
-    query = {_UIDS[name]: uid for name, uid in request.path_params.items()}
+def _search(request: Request, level: str, *, behaviour: Behaviour) -> Response:
+    quirks, query = behaviour.quirks, _uids(request)
     limits = {"limit": quirks.result_cap or None, "offset": 0}
     for key, value in request.query_params.multi_items():
         if key in limits:
@@ -119,10 +134,10 @@ def _search(request: Request, level: str, *, holdings: Holdings, quirks: Quirks)
             limits[key] = min(int(value), limits[key] or int(value)) if key == "limit" else int(value)
         elif key not in ("includefield", "fuzzymatching"):
             query[_keyword(key)] = value
-    answers = list(holdings.find(level, query))
+    answers = list(behaviour.find(level, query))
     first = limits["offset"] or 0
     last = None if limits["limit"] is None else first + limits["limit"]
-    found = [_answer(level, answer, request=request, quirks=quirks) for answer in answers[first:last]]
+    found = [_answer(level, answer, request=request) for answer in answers[first:last]]
     return DicomJson(found) if found else Response(status_code=204)
 
 
@@ -134,9 +149,7 @@ def _keyword(key: str) -> str:
         return key
 
 
-def _answer(level: str, answer: dict[str, str], *, request: Request, quirks: Quirks) -> dict[str, Any]:
-    if quirks.omit_counts:
-        answer = {key: value for key, value in answer.items() if not key.startswith("NumberOf")}
+def _answer(level: str, answer: dict[str, str], *, request: Request) -> dict[str, Any]:
     ds = dataset_from(answer)
     ds.SpecificCharacterSet = "ISO_IR 192"
     depth = list(LEVELS).index(level) + 1
@@ -146,27 +159,15 @@ def _answer(level: str, answer: dict[str, str], *, request: Request, quirks: Qui
     return ds.to_json_dict()
 
 
-class _Line:
-    """What leaves the PACS, counted over all responses: some connections are cut, some instances missing."""
-
-    def __init__(self, quirks: Quirks) -> None:
-        self._quirks = quirks
-        self._lock = threading.Lock()
-        self._n_sent = 0
-
-    def parts(self, instances: list[Held], *, boundary: str) -> Iterator[bytes]:
-        """The body of a multipart response (PS3.18 8.6.1.2), in chunks that fit in memory."""
-        for held in instances:
-            if held.sop_instance_uid in self._quirks.fail_instances:
-                continue
-            with self._lock:
-                self._n_sent += 1
-                if self._n_sent == self._quirks.drop_after_n + 1 > 1:
-                    raise ConnectionAbortedError
-            kind = f"application/dicom; transfer-syntax={held.transfer_syntax_uid}"
-            yield f"--{boundary}\r\nContent-Type: {kind}\r\n\r\n".encode()
-            with held.path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    yield chunk
-            yield b"\r\n"
-        yield f"--{boundary}--\r\n".encode()
+def _parts(instances: list[Held], *, boundary: str, behaviour: Behaviour) -> Iterator[bytes]:
+    """The body of a multipart response (PS3.18 8.6.1.2); instances that cannot be sent are left out."""
+    for held in instances:
+        if behaviour.cannot_send(held):
+            continue
+        if behaviour.is_cut():
+            raise ConnectionAbortedError
+        kind = f"application/dicom; transfer-syntax={held.transfer_syntax_uid}"
+        yield f"--{boundary}\r\nContent-Type: {kind}\r\n\r\n".encode()
+        yield held.content()
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()

@@ -48,14 +48,17 @@ def test_a_draft_becomes_a_file_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert folder.uids() == {"1.2"}
 
 
-def test_the_older_file_stays(tmp_path: Path) -> None:
+def test_other_bytes_under_the_same_uid_are_kept_beside_the_older_file(tmp_path: Path) -> None:
     folder = InstanceFolder(tmp_path)
-    for content in (b"first", b"second"):
+    kept = []
+    for content in (b"first", b"second", b"first", b"second"):
         with folder.draft() as draft:
             draft.write(content)
-            kept = draft.keep_as("1.2")
-    assert not kept
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"first"]
+            kept.append(draft.keep_as("1.2"))
+    assert kept == [True, True, False, False]
+    assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"first", b"second"]
+    assert (tmp_path / "1.2.dcm").read_bytes() == b"first"
+    assert folder.uids() == {"1.2"}
 
 
 def test_a_draft_that_fails_vanishes_and_so_does_one_of_a_dead_process(tmp_path: Path) -> None:
