@@ -2,8 +2,8 @@
 
     RadlakeError
     ├── TransientError     the orchestrator retries
-    │   ├── NodeUnavailable, AssociationRejected, QueryFailed, RetrieveFailed, SlowDown, StoreFull, LedgerBusy,
-    │   │   PortBusy, StoreUnavailable, WorkersLost
+    │   ├── NodeUnavailable, NodeAtRest, AssociationRejected, QueryFailed, RetrieveFailed, SlowDown, StoreFull,
+    │   │   LedgerBusy, PortBusy, StoreUnavailable, WorkersLost
     ├── PermanentError     it stops, no retry
     │   ├── ConfigInvalid, ContractBroken, KeyMismatch, KeyMissing, CommitRefused, QueryInvalid, SourceMissing
     ├── QuarantineError    this object is set aside with a reason code, the run goes on
@@ -28,6 +28,7 @@ __all__ = [
     "KeyMismatch",
     "KeyMissing",
     "LedgerBusy",
+    "NodeAtRest",
     "NodeUnavailable",
     "PermanentError",
     "PortBusy",
@@ -105,6 +106,13 @@ class QueryFailed(TransientError):
 class RetrieveFailed(TransientError):
     sentence = (
         "{node} failed to send a study ({reason}). What arrived is kept; the rest is asked again at the next run."
+    )
+
+
+class NodeAtRest(TransientError):
+    sentence = (
+        "{node} is left in peace until {until} ({reason}). Nothing is lost; run the same command again after that. "
+        "Its calendar is `courtesy` in the hospitals file, see docs/how-to/register-a-node.md."
     )
 
 

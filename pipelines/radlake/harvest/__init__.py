@@ -1,14 +1,18 @@
 """Harvest: query, retrieve and receive, from a node or a folder, into the spool."""
 
 from radlake.harvest.folder import FolderListing, FolderStudy, list_folder
-from radlake.harvest.pull import PulledStudy, discover_studies, pull_study, spool_folder
+from radlake.harvest.pull import PulledStudy, discover_studies, is_due, pull_study, spool_folder
+from radlake.harvest.pulling import Arrivals, pulling
 
 __all__ = [
+    "Arrivals",
     "FolderListing",
     "FolderStudy",
     "PulledStudy",
     "discover_studies",
+    "is_due",
     "list_folder",
     "pull_study",
+    "pulling",
     "spool_folder",
 ]

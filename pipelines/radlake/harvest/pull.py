@@ -6,7 +6,7 @@ told as `trouble`. De-identification and storing are not done here.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from radlake.lake.evidence import OFFLINE, StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
 from radlake.net import NodeClient, StudyFound, Window
 
-__all__ = ["PulledStudy", "discover_studies", "pull_study", "spool_folder"]
+__all__ = ["PulledStudy", "discover_studies", "is_due", "pull_study", "spool_folder"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class PulledStudy:
     trouble: str
     is_offline: bool = False
 
+    @property
+    def has_failed(self) -> bool:
+        """Nothing of it came, and not because nothing was there."""
+        return bool(self.trouble) and not self.files and not self.is_offline
+
 
 def spool_folder(spool: Path, *, hospital_id: str, study_uid: str) -> Path:
     """Where the received files of a study wait: the name does not tell the study."""
@@ -61,6 +66,18 @@ def discover_studies(
     return found
 
 
+def is_due(study: StudyFound, *, hospital_id: str, ledger: Ledger, again: Collection[str] = ()) -> bool:
+    """Whether the node must be asked for this study: something is missing, or may have come since.
+
+    What was set aside is not missing: its bytes are in quarantine. It is asked for again when its reason is one of
+    `again`, because the hospital may have mended it.
+    """
+    entry = ledger.entry(hospital_id, study.study_uid)
+    if entry is None or entry.state is StudyState.WITHDRAWN:
+        return False
+    return bool(_once_more(entry, again)) or not _is_unchanged(entry, study)
+
+
 def pull_study(
     client: NodeClient,
     study: StudyFound,
@@ -68,29 +85,24 @@ def pull_study(
     hospital_id: str,
     ledger: Ledger,
     spool: Path,
-    now: datetime,
+    clock: Callable[[], datetime],
     again: Collection[str] = (),
 ) -> PulledStudy | None:
-    """Bring the missing instances of a study into the spool; None when nothing is missing.
-
-    What was set aside is not missing: its bytes are in quarantine. It is asked for again when its reason is one of
-    `again`, because the hospital may have mended it.
+    """Bring the missing instances of a study that `is_due` into the spool; None when it was withdrawn meanwhile.
 
     A failure of the node is not raised: it becomes the study's `trouble`, and what arrived is kept.
     """
     entry = ledger.entry(hospital_id, study.study_uid)
     if entry is None or entry.state is StudyState.WITHDRAWN:
         return None
-    once_more = {item.sop_uid for item in entry.set_aside if item.sop_uid and item.reason in again}
-    if not once_more and _is_unchanged(entry, study):
-        return None
+    once_more = _once_more(entry, again)
     listed: frozenset[str] | None = None
     trouble = ""
     try:
         listed = client.find_instances(study.study_uid)
     except TransientError as exc:
         trouble = f"{type(exc).__name__}: its instances could not be listed"
-    opened = ledger.begin(hospital_id, study.study_uid, listed=listed, now=now)
+    opened = ledger.begin(hospital_id, study.study_uid, listed=listed, now=clock())
     folder = spool_folder(spool, hospital_id=hospital_id, study_uid=study.study_uid)
     if once_more or not opened.is_settled:
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +115,10 @@ def pull_study(
     files = tuple(sorted(folder.glob("*.dcm"))) if folder.is_dir() else ()
     is_offline = bool(trouble) and study.is_offline
     return PulledStudy(opened, files, f"{OFFLINE}{trouble}" if is_offline else trouble, is_offline)
+
+
+def _once_more(entry: StudyEntry, again: Collection[str]) -> set[str]:
+    return {item.sop_uid for item in entry.set_aside if item.sop_uid and item.reason in again}
 
 
 def _is_unchanged(entry: StudyEntry, study: StudyFound) -> bool:

@@ -17,7 +17,7 @@ class HarvestSummary:
     """Counts of one run. Instances: received = stored + quarantined + duplicate; nothing else can happen to one.
 
     `studies_complete` and `studies_partial` count the studies that this run looked at, by their state at its end.
-    `studies_left` were found and not looked at, because a backfill made way.
+    `studies_left` were found and not looked at, because the run made way or the node is left in peace.
     `deidentified_by` says how many instances went by series template, and why others went the full way.
     `unreadable` names the files whose bytes could not be had: a scratched CD. A name may tell a patient: it is for the
     person who has the disc, and is not published.

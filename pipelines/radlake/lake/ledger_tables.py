@@ -7,6 +7,7 @@ import sqlalchemy as sa
 __all__ = [
     "FACT",
     "METADATA",
+    "NODE_STATE",
     "PUSH_NOTICE",
     "PUSH_STUDY",
     "QUARANTINE",
@@ -92,6 +93,13 @@ FACT = sa.Table(  # single facts of the whole lake, as the check value of its ke
     METADATA,
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.String, nullable=False),
+)
+NODE_STATE = sa.Table(  # how each node is treated and why (radlake.harvest.courtesy), so that a restart forgets nothing
+    "node_state",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("state", sa.String, nullable=False),  # JSON
+    sa.Column("updated_at", sa.DateTime, nullable=False),
 )
 VAULT = sa.Table(
     "vault",

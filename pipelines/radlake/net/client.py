@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from radlake.net.node import DimseNode, FolderNode, PushNode, WebNode
+from radlake.net.signals import Watch
 
 __all__ = ["ArchiveClient", "NodeClient", "RetrieveResult", "StudyFound", "Window", "connect"]
 
@@ -76,7 +77,15 @@ class RetrieveResult:
 
 
 class NodeClient(Protocol):
-    """A conversation with one node; it may be used from several threads."""
+    """A conversation with one node; it may be used from several threads.
+
+    Attributes
+    ----------
+    watch : callable
+        Told each signal of the node's load, from the thread that felt it. Who wants to know sets it.
+    """
+
+    watch: Watch
 
     def echo(self) -> float:
         """Seconds that the node takes to answer.
@@ -123,6 +132,10 @@ class NodeClient(Protocol):
             If our disk does not take it.
         NodeUnavailable, AssociationRejected, SlowDown
         """
+        ...
+
+    def hang_up(self) -> None:
+        """End what other threads are doing here, at once; they get an error, and the client is of no further use."""
         ...
 
 

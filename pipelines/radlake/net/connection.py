@@ -146,6 +146,11 @@ class Connection:
                     pass
         self._sock.close()
 
+    def cut(self) -> None:
+        """Let the thread that reads or writes here find the connection closed; never raises."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
     def fail(self, why: str, last_words: bytes = b"") -> NoReturn:
         self.close(last_words)
         raise AssociationLost(why)

@@ -14,6 +14,7 @@ from radlake.errors import RetrieveFailed, StoreFull
 from radlake.net.client import RetrieveResult
 from radlake.net.instance_files import Draft, Fragment, InstanceFolder, is_file_name, part10_header
 from radlake.net.message import SUCCESS, Command, status_text
+from radlake.net.signals import OUT_OF_RESOURCES, Signal, SignalKind, Watch, ignore_signal
 
 __all__ = ["Delivery", "write_instance"]
 
@@ -54,7 +55,7 @@ class Delivery:
         Our disk refused an instance.
     """
 
-    def __init__(self, folder: InstanceFolder, *, due: frozenset[str] | None) -> None:
+    def __init__(self, folder: InstanceFolder, *, due: frozenset[str] | None, watch: Watch = ignore_signal) -> None:
         self.folder = folder
         self.due = due
         self.arrived: set[str] = set()
@@ -65,9 +66,24 @@ class Delivery:
         self._changed = threading.Condition()
         self._n_under_way = 0
         self._last = time.monotonic()
+        self._watch = watch
+        self._asked: float | None = None
+
+    def ask(self) -> None:
+        """A request for instances goes out now."""
+        with self._changed:
+            self._asked = time.monotonic()
+
+    def hear(self) -> None:
+        """Bytes of an instance are here: the first after a request tell how long the node let us wait."""
+        with self._changed:
+            asked, self._asked = self._asked, None
+        if asked is not None:
+            self._watch(Signal(SignalKind.FIRST_BYTE, time.monotonic() - asked))
 
     def begin(self) -> None:
         """An instance is under way; `store` or `end` follows."""
+        self.hear()
         with self._changed:
             self._n_under_way += 1
 
@@ -137,6 +153,8 @@ class Delivery:
         self.statuses.add(status)
         if status != SUCCESS:
             self.reasons.append(status_text(status))
+        if status in OUT_OF_RESOURCES:
+            self._watch(Signal(SignalKind.REFUSED))
 
     def seconds_silent(self) -> float:
         """Since when nothing came; 0 while an instance is under way."""

@@ -7,9 +7,12 @@ address under review is the only one that gets our credentials.
 from __future__ import annotations
 
 import base64
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -25,6 +28,7 @@ from radlake.net.listing import AnyDate, CutLists, Span
 from radlake.net.multipart import MultipartBroken, boundary_of, parts
 from radlake.net.node import Tls, WebNode
 from radlake.net.reach import client_context, why_unreachable
+from radlake.net.signals import Signal, SignalKind
 from radlake.net.study_client import StudyClient
 
 __all__ = ["WebClient"]
@@ -56,6 +60,7 @@ class WebClient(StudyClient):
         self._node = node
         self._tls = client_context(node.tls or Tls(), node=node.name)
         self._lists = CutLists(node=node.name)
+        self._open: set[socket.socket] = set()
 
     def echo(self) -> float:
         begin = time.perf_counter()
@@ -100,6 +105,7 @@ class WebClient(StudyClient):
         seconds = self._node.timeouts.retrieve
         with self._session() as session:
             for path in _paths(requests):
+                delivery.ask()
                 try:
                     with self._get(session, path, self._failed_retrieve, accept=_AS_STORED, seconds=seconds) as answer:
                         _take(answer, delivery)
@@ -138,7 +144,9 @@ class WebClient(StudyClient):
         rows: dict[str, dict[str, Any]] = {}
         n_read = 0
         while True:
+            begin = time.monotonic()
             with self._get(session, f"{path}&limit={_PAGE}&offset={n_read}", self._failed_query) as answer:
+                self.watch(Signal(SignalKind.FIND, time.monotonic() - begin))
                 page = _page(answer)
                 has_more = answer.headers.get("Warning", "").startswith("299") or len(page or ()) >= _PAGE
             if page is None:
@@ -180,8 +188,13 @@ class WebClient(StudyClient):
         node = self._node
         seconds = seconds or node.timeouts.query
         timeout = httpx.Timeout(seconds, connect=node.timeouts.connect)
+        if self._is_hung_up:
+            raise failed("we are about to end")
         try:
-            with session.stream("GET", node.base_url + path, headers={"Accept": accept}, timeout=timeout) as answer:
+            with (
+                session.stream("GET", node.base_url + path, headers={"Accept": accept}, timeout=timeout) as answer,
+                self._cuttable(answer),
+            ):
                 self._check(answer, failed)
                 yield answer
         except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
@@ -202,8 +215,25 @@ class WebClient(StudyClient):
             reason = f"HTTP {status}: it redirects; write the address that it redirects to as base_url"
             raise NodeUnavailable(node=self._node.name, reason=reason)
         if status in (429, 503):
+            asked_for = _seconds_from_retry_after(answer.headers.get("Retry-After", ""), now=datetime.now(UTC))
+            self.watch(Signal(SignalKind.REFUSED, asked_for))
             raise SlowDown(node=self._node.name, reason=f"HTTP {status}")
         raise failed(f"HTTP {status}", status=status)
+
+    @contextmanager
+    def _cuttable(self, answer: httpx.Response) -> Iterator[None]:
+        """While its body is read, `hang_up` can end it."""
+        sock = answer.extensions["network_stream"].get_extra_info("socket")
+        self._open.add(sock)
+        try:
+            yield
+        finally:
+            self._open.discard(sock)
+
+    def _cut(self) -> None:
+        for sock in tuple(self._open):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _failed_query(self, reason: str, **facts: int) -> QueryFailed:
         return QueryFailed(node=self._node.name, level="QIDO-RS", reason=reason, **facts)
@@ -235,12 +265,28 @@ def _take(answer: httpx.Response, delivery: Delivery) -> None:
 def _store(instance: Iterable[bytes], delivery: Delivery) -> None:
     with delivery.folder.draft() as draft:
         for chunk in instance:
+            delivery.hear()
             draft.write(chunk)
         uid = draft.sop_instance_uid()
         if uid and is_file_name(uid):
             delivery.count(uid, is_new=draft.keep_as(uid))
         else:
             delivery.refuse("an instance had no usable SOP Instance UID")
+
+
+def _seconds_from_retry_after(text: str, *, now: datetime) -> float:
+    """Seconds from now, whichever of its two forms the header has (RFC 9110 10.2.3); 0 when it has none of them.
+
+    >>> _seconds_from_retry_after("120", now=datetime.now(UTC))
+    120.0
+    """
+    if text.strip().isdigit():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return max(0.0, (at - now).total_seconds()) if at.tzinfo else 0.0
 
 
 def _paths(requests: Iterable[Keys]) -> Iterator[str]:

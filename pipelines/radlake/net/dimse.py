@@ -42,6 +42,7 @@ from radlake.net.message import (
 from radlake.net.node import DimseNode
 from radlake.net.pdu import Proposal
 from radlake.net.reach import client_context, server_context, why_unreachable
+from radlake.net.signals import OUT_OF_RESOURCES, Signal, SignalKind
 from radlake.net.storage_scp import receiving
 from radlake.net.study_client import StudyClient
 from radlake.net.upper_layer import Association, AssociationRefused, AssociationReleased
@@ -76,6 +77,7 @@ class DimseClient(StudyClient):
         self._server_tls = server_context(node.tls, node=node.name) if node.tls and is_move else None
         self._lists = CutLists(node=node.name)
         self._places = threading.BoundedSemaphore(node.max_associations)
+        self._open: set[Association] = set()
         self._message_ids = itertools.cycle(range(1, 0x10000))
 
     def echo(self) -> float:
@@ -141,6 +143,7 @@ class DimseClient(StudyClient):
         with self._association([_implicit(model), *contexts]) as assoc:
             assoc.timeout = self._node.timeouts.retrieve
             for request in requests:
+                delivery.ask()
                 self._send(assoc, Field.C_GET_RQ, model, identifier=request)
                 while True:
                     message = _receive(assoc, Field.C_GET_RSP, Field.C_STORE_RQ)
@@ -167,6 +170,7 @@ class DimseClient(StudyClient):
                 ):
                     response = _Message(0, {})
                     for request in requests:
+                        delivery.ask()
                         self._send(assoc, Field.C_MOVE_RQ, model, identifier=request)
                         response = self._move_response(assoc, delivery)
                         delivery.count_response(response.command)
@@ -231,9 +235,13 @@ class DimseClient(StudyClient):
             return QueryFailed(node=self._node.name, level=level, reason=reason, **facts)
 
         try:
+            begin, is_first = time.monotonic(), True
             self._send(assoc, Field.C_FIND_RQ, model, identifier={"QueryRetrieveLevel": level, **keys})
             while True:
                 response = _receive(assoc, Field.C_FIND_RSP)
+                if is_first:
+                    self.watch(Signal(SignalKind.FIND, time.monotonic() - begin))
+                    is_first = False
                 if response.status not in PENDING:
                     break
                 answer = decode_identifier(response.data)
@@ -241,6 +249,8 @@ class DimseClient(StudyClient):
                     yield answer
         except _ENDED as exc:
             raise failed(str(exc)) from exc
+        if response.status in OUT_OF_RESOURCES:
+            self.watch(Signal(SignalKind.REFUSED))
         if response.status != SUCCESS:
             raise failed(status_text(response.status), status=response.status)
 
@@ -276,15 +286,24 @@ class DimseClient(StudyClient):
         )
         with self._places:
             assoc = connect(self._connect, proposals)
+            self._open.add(assoc)
             try:
                 yield assoc
             except BaseException:
                 assoc.abort()
                 raise
+            finally:
+                self._open.discard(assoc)
             assoc.release()
+
+    def _cut(self) -> None:
+        for assoc in tuple(self._open):
+            assoc.cut()
 
     def _connect(self, proposals: Sequence[Proposal]) -> Association:
         node = self._node
+        if self._is_hung_up:
+            raise AssociationRejected(node=node.name, result="hung up", reason="we are about to end")
         try:
             sock = open_socket(node.host, node.port, seconds=node.timeouts.connect, tls=self._client_tls)
         except OSError as exc:
@@ -298,6 +317,8 @@ class DimseClient(StudyClient):
                 timeout=node.timeouts.query,
             )
         except AssociationRefused as exc:
+            if exc.is_transient:
+                self.watch(Signal(SignalKind.REFUSED))
             result = "rejected-transient" if exc.is_transient else "rejected-permanent"
             raise AssociationRejected(node=node.name, result=result, reason=str(exc)) from exc
         except AssociationLost as exc:

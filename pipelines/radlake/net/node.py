@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     Field,
     ValidationError,
@@ -23,6 +24,7 @@ from pydantic import (
 )
 
 from radlake.errors import ConfigInvalid, SourceMissing
+from radlake.net.courtesy import Courtesy, Hours
 from radlake.net.push import AETitle, CloseRule, ConfigModel, Push, SecretRef
 
 __all__ = [
@@ -98,7 +100,31 @@ class Auth(ConfigModel):
         return self
 
 
-class DimseNode(ConfigModel):
+class _AskedNode(ConfigModel):
+    """What is asked over a network, and may be asked too much.
+
+    Attributes
+    ----------
+    max_associations : int
+        Conversations with it at once, at any hour.
+    courtesy : Courtesy
+        When it may be asked and how much; at any hour, as long as it keeps its usual speed, when left out.
+    """
+
+    timeouts: Timeouts = Timeouts()
+    max_associations: int = Field(default=2, ge=1, le=64, strict=True)
+    courtesy: Courtesy = Courtesy()
+
+    @model_validator(mode="after")
+    def _no_more_than_it_bears(self) -> _AskedNode:
+        for n, line in enumerate(self.courtesy.calendar):
+            if (line.associations or 0) > self.max_associations:
+                most = f"max_associations is {self.max_associations}"
+                raise ValueError(f"courtesy.calendar[{n}].associations: {most}; write no more, or raise that")
+        return self
+
+
+class DimseNode(_AskedNode):
     """A DICOM application entity: C-ECHO, C-FIND, and C-GET or C-MOVE.
 
     Attributes
@@ -122,8 +148,6 @@ class DimseNode(ConfigModel):
     query_model: Literal["study", "patient"] = "study"
     move_port: int | None = Field(default=None, ge=1, le=65_535, strict=True)
     tls: Tls | None = None
-    timeouts: Timeouts = Timeouts()
-    max_associations: int = Field(default=2, ge=1, le=64, strict=True)
 
     @property
     def retrieve_kind(self) -> str:
@@ -135,7 +159,7 @@ class DimseNode(ConfigModel):
         return f"{self.ae_title}@{self.host}:{self.port}"
 
 
-class WebNode(ConfigModel):
+class WebNode(_AskedNode):
     """An origin server of DICOMweb: QIDO-RS and WADO-RS below `base_url` (PS3.18)."""
 
     kind: Literal["dicomweb"] = "dicomweb"
@@ -143,7 +167,6 @@ class WebNode(ConfigModel):
     base_url: Annotated[str, AfterValidator(_base_url)]
     auth: Auth | None = None
     tls: Tls | None = None
-    timeouts: Timeouts = Timeouts()
 
     @property
     def retrieve_kind(self) -> str:
@@ -311,12 +334,14 @@ _NODES: dict[str, type[ConfigModel]] = {
     "folder": FolderNode,
     "push": PushNode,
 }
-_PARTS: dict[str, type[ConfigModel]] = {
+_PARTS: dict[str, type[BaseModel]] = {
     "tls": Tls,
     "timeouts": Timeouts,
     "auth": Auth,
     "push": Push,
     "close": CloseRule,
+    "courtesy": Courtesy,
+    "calendar": Hours,
 }
 
 _REMEDIES = {
@@ -361,7 +386,7 @@ def _place(loc: list[int | str]) -> str:
 
 def _unknown_key(loc: list[int | str], content: Any) -> str:
     *parents, key = loc
-    model: type[ConfigModel] = Hospital if parents else _File
+    model: type[BaseModel] = Hospital if parents else _File
     for part in parents:
         content = content[part]
         if part == "node":

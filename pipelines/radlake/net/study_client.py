@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from radlake.net.client import RetrieveResult
 from radlake.net.delivery import Delivery
 from radlake.net.instance_files import InstanceFolder
 from radlake.net.inventory import Inventory, Keys, plan_by_series, plan_requests
+from radlake.net.signals import Watch, ignore_signal
 
 __all__ = ["StudyClient"]
 
@@ -27,12 +29,14 @@ class StudyClient(ABC):
     refusals: frozenset[int] = frozenset()
 
     def __init__(self, *, node: str) -> None:
+        self.watch: Watch = ignore_signal
         self._name = node
-        self._latest = ("", Inventory())  # of the study whose instances were listed last
+        self._listed = threading.local()  # the study whose instances this thread listed last
+        self._is_hung_up = False
 
     def find_instances(self, study_uid: str) -> frozenset[str] | None:
         inventory = self._find_inventory(study_uid)
-        self._latest = (study_uid, inventory)
+        self._listed.latest = (study_uid, inventory)
         return inventory.instances
 
     def retrieve(self, study_uid: str, *, into: Path, wanted: frozenset[str] | None = None) -> RetrieveResult:
@@ -42,7 +46,7 @@ class StudyClient(ABC):
         due = None if listed is None else listed - folder.uids()
         if due is not None and not due:
             return RetrieveResult(0, 0)
-        delivery = Delivery(folder, due=due)
+        delivery = Delivery(folder, due=due, watch=self.watch)
         requests = plan_requests(study_uid, inventory=inventory, due=due)
         self._ask(requests, inventory, delivery)
         whole = plan_requests(study_uid, inventory=Inventory(), due=None)
@@ -54,13 +58,21 @@ class StudyClient(ABC):
 
     def _known_inventory(self, study_uid: str) -> Inventory:
         """Mostly the instances were listed just before; a node that cannot list them may send them all the same."""
-        known_uid, inventory = self._latest
+        known_uid, inventory = getattr(self._listed, "latest", ("", Inventory()))
         if known_uid == study_uid:
             return inventory
         try:
             return self._find_inventory(study_uid)
         except QueryFailed:
             return Inventory()
+
+    def hang_up(self) -> None:
+        self._is_hung_up = True
+        self._cut()
+
+    @abstractmethod
+    def _cut(self) -> None:
+        """Shut the sockets of every conversation that is open."""
 
     @abstractmethod
     def _find_inventory(self, study_uid: str) -> Inventory: ...

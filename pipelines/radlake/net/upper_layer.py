@@ -266,6 +266,10 @@ class Association:
             pass
         self._connection.close()
 
+    def cut(self) -> None:
+        """End it for the thread that uses it, from another one; never raises."""
+        self._connection.cut()
+
     def _next_fragment(self) -> tuple[int, int, int]:
         """Context id, control header and length of the next presentation data value (PS3.8 9.3.5.1)."""
         while not self._pdu_left:

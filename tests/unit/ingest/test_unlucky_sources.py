@@ -260,12 +260,12 @@ def test_workers_die_with_a_killed_run(cd: Path, tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-import radlake.ingest.run as run
+import radlake.ingest.running as running
 from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.ingest import harvest_folder
 settings = Settings(lake={settings.lake!r}, workers=2)
-run.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+running.publish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 harvest_folder(settings, Path({str(cd)!r}), hospital=hospital_of_files(settings, "h1"))
 """
     killed = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)

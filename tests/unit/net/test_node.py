@@ -150,8 +150,8 @@ def test_every_problem_of_every_file_at_once(tmp_path: Path) -> None:
         (hospital(kind="dimse", ae_title="A", host="h", timeouts="{conect: 3}"),
          "hospitals[0].node.timeouts.conect: unknown key; did you mean connect?"),
         (hospital(kind="dimse", ae_title="A", host="h", zzz="3"),
-         "hospitals[0].node.zzz: unknown key; known are kind, ae_title, host, port, retrieve, query_model, move_port, "
-         "tls, timeouts, max_associations"),
+         "hospitals[0].node.zzz: unknown key; known are timeouts, max_associations, courtesy, kind, ae_title, host, "
+         "port, retrieve, query_model, move_port, tls"),
         (hospital(kind="dimse", ae_title="NO", host="h"), "hospitals[0].node.ae_title: must be text; put it in quotes"),
         (hospital(kind="dimse", ae_title="ABCDEFGHIJKLMNOPQ", host="h"),
          "hospitals[0].node.ae_title: an AE title has 1 to 16 ASCII characters and no backslash"),

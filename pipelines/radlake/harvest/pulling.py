@@ -1,0 +1,137 @@
+"""Several studies of one hospital at once, as many as the gate before its node lets pass.
+
+A thread for each place; what comes is handed to the one thread that asked, in the order of arrival. Bringing one
+study is done in `pull`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from radlake.harvest.courtesy import NodeGate
+from radlake.harvest.pull import PulledStudy
+from radlake.net import NodeClient, StudyFound
+
+__all__ = ["Arrivals", "pulling"]
+
+_PARTING_SECONDS = 5.0
+
+
+class Arrivals:
+    """Iterate over it: each study, and what of it came; None when nothing of it was due."""
+
+    def __init__(
+        self,
+        found: Sequence[StudyFound],
+        *,
+        is_due: Callable[[StudyFound], bool],
+        pull: Callable[[StudyFound], PulledStudy | None],
+        gate: NodeGate,
+        should_yield: Callable[[], bool],
+    ) -> None:
+        self._todo = iter(found)
+        self._is_due = is_due
+        self._pull = pull
+        self._gate = gate
+        self._should_yield = should_yield
+        self._is_stopped = threading.Event()
+        self._lock = threading.Lock()
+        n_threads = min(len(found), gate.most_places)
+        # What is not taken yet waits here, and its thread with it: the spool stays small when the workers are slow.
+        self._arrived: queue.Queue[tuple[StudyFound, PulledStudy | None] | BaseException | None] = queue.Queue(
+            max(1, n_threads)
+        )
+        self._threads = [threading.Thread(target=self._work, name="pull", daemon=True) for _ in range(n_threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def __iter__(self) -> Iterator[tuple[StudyFound, PulledStudy | None]]:
+        n_alive = len(self._threads)
+        while n_alive:
+            item = self._arrived.get()
+            if item is None:
+                n_alive -= 1
+            elif isinstance(item, BaseException):
+                raise item
+            else:
+                yield item
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._is_stopped.is_set()
+
+    def stop(self) -> None:
+        """Begin no other study; what is under way still arrives."""
+        self._is_stopped.set()
+
+    def join(self, seconds: float) -> None:
+        """Let the threads end that nobody listens to any more."""
+        until = time.monotonic() + seconds
+        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < until:
+            try:
+                self._arrived.get(timeout=0.05)
+            except queue.Empty:
+                continue
+
+    def _is_over(self) -> bool:
+        return self._is_stopped.is_set() or self._should_yield()
+
+    def _work(self) -> None:
+        try:
+            while (study := self._next()) is not None:
+                if not self._is_due(study):
+                    self._arrived.put((study, None))
+                elif self._gate.take_place(is_over=self._is_over):
+                    self._arrived.put((study, self._pull_one(study)))
+                else:
+                    break
+        except BaseException as exc:
+            self._arrived.put(exc)
+        finally:
+            self._arrived.put(None)
+
+    def _next(self) -> StudyFound | None:
+        with self._lock:
+            return None if self._is_over() else next(self._todo, None)
+
+    def _pull_one(self, study: StudyFound) -> PulledStudy | None:
+        begin, is_failure = time.monotonic(), False
+        try:
+            pulled = self._pull(study)
+            is_failure = pulled is not None and pulled.has_failed
+            return pulled
+        finally:
+            self._gate.give_back(seconds=time.monotonic() - begin, is_failure=is_failure)
+
+
+@contextmanager
+def pulling(
+    found: Sequence[StudyFound],
+    *,
+    is_due: Callable[[StudyFound], bool],
+    pull: Callable[[StudyFound], PulledStudy | None],
+    gate: NodeGate,
+    client: NodeClient,
+    should_yield: Callable[[], bool],
+) -> Iterator[Arrivals]:
+    """Pull what is due in threads. When the block fails, all of them end: nobody would take what they bring.
+
+    Parameters
+    ----------
+    is_due, pull : callable
+        Called from several threads at once, `pull` only with a place at the gate.
+    should_yield : callable
+        True lets no other study begin; the iteration ends when what is under way has arrived.
+    """
+    arrivals = Arrivals(found, is_due=is_due, pull=pull, gate=gate, should_yield=should_yield)
+    try:
+        yield arrivals
+    except BaseException:
+        arrivals.stop()
+        client.hang_up()
+        arrivals.join(_PARTING_SECONDS)
+        raise

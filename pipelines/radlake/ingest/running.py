@@ -1,0 +1,211 @@
+"""One run of one hospital: what every way into the lake has in common.
+
+A run rolls an interrupted one forward, feeds studies to the workers, publishes them in batches and records itself
+in ops.harvest_run. Retrieval goes on while the workers de-identify; the number of studies under way is bounded.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
+
+from radlake import log
+from radlake.commit_points import reached
+from radlake.config import Settings
+from radlake.deidentify import load_profile
+from radlake.errors import QuarantineError, RadlakeError, SourceMissing, TransientError, WorkersLost
+from radlake.harvest import spool_folder
+from radlake.ingest.batch import roll_forward
+from radlake.ingest.job import IngestJob, SourceFile, StudyOutcome
+from radlake.ingest.ops import publish_ops
+from radlake.ingest.publish import publish
+from radlake.ingest.study import ingest_study
+from radlake.ingest.summary import HarvestSummary
+from radlake.ingest.workers import workers
+from radlake.lake import Lake
+from radlake.lake.evidence import StudyEntry, StudyState
+from radlake.lake.ledger import Ledger
+from radlake.lake.quarantine import Quarantine
+from radlake.lake.turns import live_turn
+from radlake.lake.vault import VaultRows
+from radlake.machine import utc_now
+from radlake.net import Hospital
+from radlake.referee import Policy
+from radlake.vault.lake_key import claim_key, lake_keys
+
+__all__ = ["Run", "running"]
+
+_BATCH_INSTANCES = 20_000
+_BATCH_STUDIES = 500
+
+
+@dataclass
+class Run:
+    """One run of one hospital: feeds workers, publishes batches, counts."""
+
+    settings: Settings
+    hospital: Hospital
+    lake: Lake
+    ledger: Ledger
+    quarantine: Quarantine
+    executor: Executor
+    summary: HarvestSummary
+    key_check: str
+    vault_version: int
+    running: dict[Future[StudyOutcome], tuple[SourceFile, ...]] = field(default_factory=dict)
+    gone: list[SourceFile] = field(default_factory=list)
+    outcomes: list[StudyOutcome] = field(default_factory=list)
+    troubles: dict[str, str] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+
+    def touch(self, study_uid: str) -> None:
+        """Count this study in the summary, whatever becomes of it."""
+        self.touched.add(study_uid)
+
+    def refuse(self, file: SourceFile, error: QuarantineError) -> None:
+        """Set aside a file that belongs to no study that could be read."""
+        self.quarantine.hold(
+            file.path, hospital_id=self.hospital.hospital_id, error=error, now=utc_now(), origin=file.origin
+        )
+        self.summary.instances_quarantined += 1
+        self.summary.quarantine_by_reason[error.reason] += 1
+
+    def tell_unreadable(self, closed: Iterable[str]) -> None:
+        """Name the files whose bytes could not be had, at the end of a harvest that stored the others."""
+        self.summary.unreadable = [*closed, *(file.origin for file in self.gone)]
+        if n := len(self.summary.unreadable):
+            error = SourceMissing(path=f"All the rest is harvested, but of its files {n}")
+            self.summary.error_class, self.summary.error = type(error).__name__, str(error)
+
+    def feed(self, entry: StudyEntry, files: tuple[SourceFile, ...], *, trouble: str = "") -> None:
+        """Hand a study to the workers; publish when enough has come back."""
+        self.troubles[entry.study_uid] = trouble
+        job = IngestJob(
+            self.settings,
+            entry.hospital_id,
+            entry.study_uid,
+            files,
+            stored=entry.stored,
+            rejected=frozenset(a.quarantine_id for a in entry.set_aside if a.reason == "rejected_by_reviewer"),
+            patient_key=entry.patient_key,
+            vault_version=self.vault_version,
+            key_check=self.key_check,
+            residency=self.hospital.storage_policy,
+        )
+        self.running[self.executor.submit(ingest_study, job)] = files
+        self._collect(at_most=2 * max(self.settings.workers, 1))
+        n_instances = sum(len(outcome.instances) for outcome in self.outcomes)
+        if len(self.outcomes) >= _BATCH_STUDIES or n_instances >= _BATCH_INSTANCES:
+            self._publish()
+
+    def flush(self) -> None:
+        """Wait for the workers and publish what is left."""
+        self._collect(at_most=0)
+        self._publish()
+
+    def _collect(self, *, at_most: int) -> None:
+        """Take finished studies; wait while more than `at_most` are under way."""
+        while self.running:
+            room = len(self.running) <= at_most
+            done, _ = wait(self.running, timeout=0 if room else None, return_when=FIRST_COMPLETED)
+            for future in done:
+                files = self.running.pop(future)
+                outcome = future.result()
+                self.outcomes.append(outcome)
+                if len(outcome.files) < len(files):
+                    self.gone += sorted(set(files) - set(outcome.files), key=lambda file: file.origin)
+            if room:
+                return
+
+    def _publish(self) -> None:
+        outcomes = sorted(self.outcomes, key=lambda outcome: outcome.study_uid)
+        self.outcomes = []
+        if not outcomes:
+            return
+        published = publish(
+            outcomes,
+            troubles=self.troubles,
+            lake=self.lake,
+            ledger=self.ledger,
+            quarantine=self.quarantine,
+            now=utc_now(),
+            policy=Policy.of_profile(load_profile(self.settings.profile)),
+            sample=self.settings.verify_sample,
+        )
+        if self.hospital.storage_policy == "index":
+            for row in (row for outcome in outcomes for row in outcome.series):
+                self.lake.cache.admit(row["object_path"], is_asked_for=False)
+            self.lake.cache.trim()
+        self.summary.instances_stored += published.n_stored
+        self.summary.stored_bytes += published.stored_bytes
+        self.summary.instances_duplicate += sum(len(outcome.resends) for outcome in outcomes)
+        self.summary.instances_quarantined += len(published.reasons)
+        self.summary.quarantine_by_reason.update(published.reasons)
+        for outcome in outcomes:
+            self.summary.deidentified_by.update(outcome.ways)
+            folder = spool_folder(self.lake.spool, hospital_id=outcome.hospital_id, study_uid=outcome.study_uid)
+            shutil.rmtree(folder, ignore_errors=True)
+            reached("spool.emptied")
+
+    def close(self, *, started_at: datetime, error: BaseException | None) -> None:
+        """Count the states of the studies that were looked at and publish the ops tables."""
+        hospital_id = self.hospital.hospital_id
+        states = [entry.state for entry in self.ledger.entries(hospital_id, self.touched)]
+        self.summary.studies_complete = states.count(StudyState.COMPLETE)
+        self.summary.studies_partial = states.count(StudyState.PARTIAL)
+        self.summary.studies_quarantined = states.count(StudyState.QUARANTINED)
+        if error is not None:
+            self.summary.error_class = type(error).__name__
+            if isinstance(error, SourceMissing):  # this is published, and a path may name a patient
+                error = SourceMissing(path="What was to be harvested")
+            self.summary.error = str(error) if isinstance(error, RadlakeError) else type(error).__name__
+        publish_ops(self.lake, self.ledger, self.hospital, self.summary, started_at=started_at, now=utc_now())
+
+
+@contextmanager
+def running(
+    settings: Settings,
+    hospital: Hospital,
+    *,
+    kind: str,
+    executor: Executor | None,
+    turn: Callable[[Ledger, str], AbstractContextManager[None]] = live_turn,
+) -> Iterator[Run]:
+    """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens."""
+    settings.prepare_restricted()
+    lake, ledger = Lake.from_settings(settings), Ledger(settings.ledger)
+    started_at, start = utc_now(), monotonic()
+    run_id = f"{started_at:%Y%m%dT%H%M%S}-{hospital.hospital_id}-{secrets.token_hex(3)}"
+    summary = HarvestSummary(hospital.hospital_id, run_id, kind)
+    try:
+        with turn(ledger, hospital.hospital_id), workers(settings, given=executor) as pool:
+            quarantine = Quarantine(ledger, lake.quarantine)
+            key_check = claim_key(lake_keys(settings), settings, ledger=ledger)
+            version = VaultRows(ledger).version
+            run = Run(settings, hospital, lake, ledger, quarantine, pool, summary, key_check, version)
+            roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=utc_now())
+            error: BaseException | None = None
+            try:
+                yield run
+            except BrokenExecutor as exc:
+                error = WorkersLost(reason="a worker process was killed; mostly memory ran out")
+                raise error from exc
+            except TransientError as exc:
+                error = exc
+                run.flush()
+                raise
+            except BaseException as exc:
+                error = exc
+                raise
+            finally:
+                summary.seconds = round(monotonic() - start, 3)
+                run.close(started_at=started_at, error=error)
+                log.get_logger().info("harvest_finished", hospital=hospital.hospital_id, run_id=run_id)
+    finally:
+        ledger.close()
