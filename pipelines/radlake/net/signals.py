@@ -11,7 +11,8 @@ from enum import StrEnum
 
 __all__ = ["OUT_OF_RESOURCES", "Signal", "SignalKind", "Watch", "ignore_signal"]
 
-OUT_OF_RESOURCES = frozenset({0xA700, 0xA701, 0xA702})  # PS3.4 tables C.4-1 to C.4-3
+# PS3.4 tables C.4-1 to C.4-3. Not 0xA702, unable to perform sub-operations: that is said of studies on tape too.
+OUT_OF_RESOURCES = frozenset({0xA700, 0xA701})
 
 
 class SignalKind(StrEnum):
