@@ -46,6 +46,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "batch.dicom.study": "The studies of a batch are in the lake.",
         "batch.ops.quality": "The verdicts of a batch's quality gate are in the lake.",
         "batch.settled": "The ledger knows the studies of a batch as settled, with their sealed records.",
+        "history.kept": "The file beside the ledger names the newest event of a hospital.",
         "batch.unstaged": "The staged folder of a batch is gone.",
         # ingest: what a run tells of itself
         "ops.ref.hospital": "The hospital of a run is published.",

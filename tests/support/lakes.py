@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from radlake.config import Settings
 from radlake.lake import Lake, duck
+
+if TYPE_CHECKING:
+    from radlake.lake.ledger import Ledger
 
 KEY = "5f" * 32
 
@@ -20,6 +23,14 @@ def settings_of(folder: Path, **given: Any) -> Settings:
     key.touch(mode=0o600)
     key.write_text(KEY)
     return settings
+
+
+def keyed_ledger(url: str) -> Ledger:
+    """A ledger in which studies can be changed, with the key of `settings_of`."""
+    from radlake.deidentify import KeyRing
+    from radlake.lake.ledger import Ledger
+
+    return Ledger(url, mac=KeyRing.from_secret(KEY).ledger_mac)
 
 
 def picture(settings: Settings) -> dict[str, Any]:

@@ -86,6 +86,10 @@ class KeyRing:
         """Keyed digest of an entry of the audit trail: who cannot read the key cannot write the trail anew."""
         return self._digest("audit", text).hex()
 
+    def ledger_mac(self, text: str) -> str:
+        """Keyed digest of an event or a certificate of the ledger."""
+        return self._digest("ledger", text).hex()
+
     def patient_key(self, text: str) -> int:
         """Pseudonym of a person: 63 bits, so that it is a positive BIGINT."""
         return int.from_bytes(self._digest("patient", text)[:8], "big") >> 1

@@ -15,10 +15,12 @@ import xxhash
 
 from radlake.errors import TransientError
 from radlake.lake.evidence import OFFLINE, StudyEntry, StudyState
-from radlake.lake.ledger import Ledger
+from radlake.lake.ledger import Ledger, Listed
 from radlake.net import NodeClient, StudyFound, Window
 
 __all__ = ["PulledStudy", "discover_studies", "is_due", "pull_study", "spool_folder"]
+
+_AT_ONCE = 500  # studies that are entered in one transaction
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,9 @@ def discover_studies(
 ) -> list[StudyFound]:
     """Studies that the node lists in the window, each entered in the ledger, oldest first."""
     found = sorted({study.study_uid: study for study in client.find_studies(window)}.values(), key=_by_date)
-    for study in found:
-        ledger.discover(
-            hospital_id, study.study_uid, study_date=study.study_date, n_expected=study.n_instances, now=now
-        )
+    for start in range(0, len(found), _AT_ONCE):
+        listed = [Listed(s.study_uid, s.study_date, s.n_instances) for s in found[start : start + _AT_ONCE]]
+        ledger.discover_all(hospital_id, listed, now=now)
     return found
 
 
@@ -88,7 +89,7 @@ def pull_study(
     clock: Callable[[], datetime],
     again: Collection[str] = (),
 ) -> PulledStudy | None:
-    """Bring the missing instances of a study that `is_due` into the spool; None when it was withdrawn meanwhile.
+    """Bring the missing instances of a study that `is_due` into the spool; None when nothing is missing after all.
 
     A failure of the node is not raised: it becomes the study's `trouble`, and what arrived is kept.
     """
@@ -114,6 +115,8 @@ def pull_study(
             trouble = f"{type(exc).__name__}: {exc.facts.get('reason', '')}".rstrip(": ")
     files = tuple(sorted(folder.glob("*.dcm"))) if folder.is_dir() else ()
     is_offline = bool(trouble) and study.is_offline
+    if opened.is_settled and not (opened.is_open or once_more or files):
+        return None
     return PulledStudy(opened, files, f"{OFFLINE}{trouble}" if is_offline else trouble, is_offline)
 
 
@@ -122,13 +125,13 @@ def _once_more(entry: StudyEntry, again: Collection[str]) -> set[str]:
 
 
 def _is_unchanged(entry: StudyEntry, study: StudyFound) -> bool:
-    """Nothing is left to fetch and the node's own count says that nothing came since.
+    """Nothing is left to fetch and the node's own count, which the ledger has heard, says that nothing came since.
 
-    A node that gives no counts is asked for its list of instances each time.
+    A node that gives no counts is asked for its list of instances each time, and so is one whose list may vouch for a
+    study that was pushed.
     """
-    if not entry.is_settled or study.n_instances is None:
-        return False
-    return study.n_instances <= len(entry.stored.keys() | {item.sop_uid for item in entry.set_aside})
+    is_sure = entry.is_settled and not entry.is_open and not entry.unverified
+    return is_sure and study.n_instances is not None
 
 
 def _by_date(study: StudyFound) -> tuple[str, str]:

@@ -37,7 +37,7 @@ from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
 from radlake.net import Hospital
 from radlake.referee import Policy
-from radlake.vault.lake_key import claim_key, lake_keys
+from radlake.vault.lake_key import claim_key, lake_keys, open_ledger
 
 __all__ = ["Run", "running"]
 
@@ -84,7 +84,9 @@ class Run:
             self.summary.error_class, self.summary.error = type(error).__name__, str(error)
 
     def feed(self, entry: StudyEntry, files: tuple[SourceFile, ...], *, trouble: str = "") -> None:
-        """Hand a study to the workers; publish when enough has come back."""
+        """Hand a study to the workers, unless it was withdrawn; publish when enough has come back."""
+        if entry.state is StudyState.WITHDRAWN:
+            return
         self.troubles[entry.study_uid] = trouble
         job = IngestJob(
             self.settings,
@@ -179,7 +181,7 @@ def running(
 ) -> Iterator[Run]:
     """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens."""
     settings.prepare_restricted()
-    lake, ledger = Lake.from_settings(settings), Ledger(settings.ledger)
+    lake, ledger = Lake.from_settings(settings), open_ledger(settings)
     started_at, start = utc_now(), monotonic()
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{hospital.hospital_id}-{secrets.token_hex(3)}"
     summary = HarvestSummary(hospital.hospital_id, run_id, kind)

@@ -5,6 +5,7 @@ Nothing else may call a study complete. Keeping the values is the business of `l
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -41,12 +42,19 @@ class StoredInstance:
     Attributes
     ----------
     digest, source_digest : str
-        XXH3-128 of the Part-10 bytes as they were first stored (recompression changes the stored ones, not this) and
-        of the bytes as they were received.
+        XXH3-128 of the Part-10 bytes as they were first stored and of the bytes as they were received.
+    recoded : str
+        XXH3-128 of the Part-10 bytes that lie in the lake now, when recompression changed them; else empty.
     """
 
     digest: str
     source_digest: str
+    recoded: str = ""
+
+    @property
+    def lake_digest(self) -> str:
+        """Digest of the bytes that lie in the lake now."""
+        return self.recoded or self.digest
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,19 @@ class StudyEntry:
 
     `expected` is None while nobody gave a list; then `n_expected` (the node's count) decides alone, and without a
     count the study cannot be called complete.
+
+    Attributes
+    ----------
+    is_open : bool
+        An attempt to fetch it was begun and is not settled.
+    n_told : int or None
+        The count that the node told last, whatever its list says.
+    trouble : str
+        Why the node did not send the rest.
+    unverified : str
+        Why nobody vouches that all of it came, of a study that was pushed to us.
+    withdrawn : str
+        Why it is none of ours any more.
     """
 
     hospital_id: str
@@ -95,6 +116,11 @@ class StudyEntry:
     stored: Mapping[str, StoredInstance] = field(default_factory=dict)
     set_aside: tuple[SetAside, ...] = ()
     attempts: int = 0
+    is_open: bool = False
+    n_told: int | None = None
+    trouble: str = ""
+    unverified: str = ""
+    withdrawn: str = ""
     patient_key: int | None = None
     lake_study_uid: str = ""
     lake_month: int | None = None
@@ -103,8 +129,11 @@ class StudyEntry:
 
     @property
     def missing(self) -> frozenset[str] | None:
-        """Expected SOP Instance UIDs that are neither stored nor set aside; None when the node gave no list."""
-        if self.expected is None:
+        """Expected SOP Instance UIDs that are neither stored nor set aside; None when the node gave no list.
+
+        An empty list is none: a study has instances (PS3.3 A.1.2).
+        """
+        if not self.expected:
             return None
         return self.expected - self.stored.keys() - {item.sop_uid for item in self.set_aside}
 
@@ -117,7 +146,7 @@ class StudyEntry:
     def n_missing(self) -> int | None:
         """How many instances are still to come, by the list and by the count; None when there is neither."""
         have = len(self.stored.keys() | {item.sop_uid for item in self.set_aside if item.sop_uid})
-        by_count = None if self.n_expected is None else max(0, self.n_expected - have)
+        by_count = max(0, self.n_expected - have) if self.n_expected else None
         if self.missing is None:
             return by_count
         return max(len(self.missing), by_count or 0)
@@ -133,6 +162,7 @@ class Settlement:
     set_aside: tuple[SetAside, ...] = ()
     resolved: tuple[str, ...] = ()  # quarantine ids that are stored now
     trouble: str = ""  # why the node did not send the rest
+    recoded: Mapping[str, str] = field(default_factory=dict)  # digest in the lake before -> since recompression
     patient_key: int | None = None
     lake_study_uid: str = ""
     lake_month: int | None = None
@@ -142,27 +172,32 @@ class Settlement:
 OFFLINE = "offline: "  # how the trouble of a study begins whose instances the node has to bring first
 
 
-def state_from_evidence(entry: StudyEntry, *, trouble: str = "", unverified: str = "") -> tuple[StudyState, str]:
-    """Decide the state of a study and its reason from expected, stored and set-aside instances.
+def state_from_evidence(entry: StudyEntry) -> tuple[StudyState, str]:
+    """Decide the one state of a study, and its reason, from everything else that is known of it.
 
-    Complete means: every expected SOP Instance UID is stored (or, where the node gives no list, its count is) and
-    nothing of the study is set aside. And somebody vouches that nothing else will come: `unverified` says why nobody
-    does, of a study that was pushed to us. Offline: something is missing that the node says is not at hand now.
+    Complete means: at least one instance is stored, every expected SOP Instance UID is (or, where the node gives no
+    list, as many as it counts), and nothing of the study is set aside. Two objects of one SOP Instance UID with
+    different bytes are both kept, the second one set aside: such a study is never complete. Nor is one that was pushed
+    to us while nobody vouches that nothing else of it will come. Offline: something is missing that the node says is
+    not at hand now.
     """
-    reasons = [f"unverified: {unverified}"] if unverified else []
-    if entry.n_missing is None and not unverified:
-        reasons.append("unverifiable: the node gives neither a list nor a count" + (f": {trouble}" if trouble else ""))
+    if entry.withdrawn:
+        return StudyState.WITHDRAWN, entry.withdrawn
+    if entry.is_open:
+        return StudyState.RETRIEVING, ""
+    trouble = f": {entry.trouble}" if entry.trouble else ""
+    if entry.attempts == 0 and not (entry.stored or entry.set_aside):
+        return StudyState.DISCOVERED, ""
+    reasons = [f"unverified: {entry.unverified}"] if entry.unverified else []
+    if entry.n_missing is None and not entry.unverified:
+        reasons.append(f"unverifiable: the node gives neither a list nor a count{trouble}")
     elif entry.n_missing:
-        reasons.append(f"missing {entry.n_missing} of {entry.n_expected}" + (f": {trouble}" if trouble else ""))
+        reasons.append(f"missing {entry.n_missing} of {entry.n_expected}{trouble}")
     if entry.set_aside:
-        counts: dict[str, int] = {}
-        for item in entry.set_aside:
-            counts[item.reason] = counts.get(item.reason, 0) + 1
+        counts = Counter(item.reason for item in entry.set_aside)
         reasons.append("set aside: " + ", ".join(f"{reason} x{n}" for reason, n in sorted(counts.items())))
     if not reasons:
         return StudyState.COMPLETE, ""
     if entry.n_missing == 0 and not entry.stored:
         return StudyState.QUARANTINED, "; ".join(reasons)
-    if entry.n_missing != 0 and trouble.startswith(OFFLINE):
-        return StudyState.OFFLINE, "; ".join(reasons)
     return StudyState.PARTIAL, "; ".join(reasons)

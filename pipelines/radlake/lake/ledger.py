@@ -7,11 +7,10 @@ Deciding a state is a pure function in `evidence`; bytes that were set aside are
 from __future__ import annotations
 
 import fcntl
-import json
+import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
@@ -22,16 +21,21 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from radlake.commit_points import reached
-from radlake.errors import ConfigInvalid, LedgerBusy, StoreFull, StoreUnavailable
-from radlake.lake.evidence import SetAside, Settlement, StoredInstance, StudyEntry, StudyState, state_from_evidence
-from radlake.lake.ledger_tables import METADATA, QUARANTINE, STUDY
+from radlake.errors import ConfigInvalid, LedgerBusy, PermanentError, StoreFull, StoreUnavailable
+from radlake.lake.chain import Head, HeadFile
+from radlake.lake.events import EventLog, Mac, lock_chains
+from radlake.lake.evidence import Settlement, StudyEntry, StudyState
+from radlake.lake.ledger_tables import QUARANTINE, STUDY
+from radlake.lake.migration import adopt_old_rows, create_missing
 from radlake.lake.pushed import unverified_of, vouch_by_list
+from radlake.lake.study_changes import Changes, Listed, begun, discovered, settled
+from radlake.lake.study_rows import entry_from_row, new_row
 from radlake.lake.vault import enter_sealed
 
-__all__ = ["Claim", "Ledger"]
-
+__all__ = ["Claim", "Ledger", "LedgerLocked", "Listed", "head_file"]
 
 _WRITES = {"radlake_write": True}
+_AT_ONCE = 500  # parameters of one statement
 _FIRST_ADVISORY_KEY = 7253
 
 
@@ -44,6 +48,13 @@ class Claim(Enum):
     RUNNER = "runner"  # the one process that works on the plan of a backfill
 
 
+class LedgerLocked(PermanentError):
+    sentence = (
+        "This ledger was opened without its key, so what happens to a study cannot be entered in its history.\n"
+        "Open it with `radlake.vault.lake_key.open_ledger(settings)`."
+    )
+
+
 class Ledger:
     """The ledger in a SQL database: SQLite by default, PostgreSQL by URL.
 
@@ -51,13 +62,22 @@ class Ledger:
     ----------
     url : str
         SQLAlchemy URL.
+    mac : callable, optional
+        `KeyRing.ledger_mac`: without it studies can be read, but not changed.
+    heads : Path, optional
+        Folder that the ends of the histories are kept in; default `heads` beside the file of SQLite.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, mac: Mac | None = None, heads: Path | None = None) -> None:
         self._is_sqlite = url.startswith("sqlite")
+        self._mac: Mac | None = None
+        self._heads_folder = heads
+        self._heads: dict[str, Head] = {}
+        self._keeping = threading.Lock()
         if self._is_sqlite:
             self._path = Path(url.removeprefix("sqlite:///"))
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._heads_folder = heads or self._path.parent / "heads"
         try:
             self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite)
         except (ArgumentError, ImportError) as exc:  # the URL itself is not told: it may hold a password
@@ -68,9 +88,18 @@ class Ledger:
             event.listen(self.engine, "connect", _sqlite_connected)
             event.listen(self.engine, "begin", _sqlite_begin)
         with self._alone(), self.writing() as connection:
-            METADATA.create_all(connection)
+            create_missing(connection)
+        if mac is not None:
+            self.unlock(mac)
+
+    def unlock(self, mac: Mac) -> None:
+        """Let studies be changed, their history sealed with this key."""
+        with self._alone(), self.writing() as connection:
+            self._heads = adopt_old_rows(connection, mac=mac)
+        self._mac = mac
 
     def close(self) -> None:
+        self._keep_heads()
         self.engine.dispose()
 
     @contextmanager
@@ -144,46 +173,46 @@ class Ledger:
     def entry(self, hospital_id: str, study_uid: str) -> StudyEntry | None:
         with self.reading() as connection:
             row = connection.execute(sa.select(STUDY).where(*_is(hospital_id, study_uid))).mappings().first()
-        return _entry(row) if row else None
+        return entry_from_row(row) if row else None
 
     def entries(self, hospital_id: str, study_uids: Iterable[str] | None = None) -> list[StudyEntry]:
         """Entries of a hospital, or only those of the given studies, in order of study UID."""
         with self.reading() as connection:
             query = sa.select(STUDY).where(STUDY.c.hospital_id == hospital_id).order_by(STUDY.c.study_uid)
             if study_uids is None:
-                return [_entry(row) for row in connection.execute(query).mappings()]
+                return [entry_from_row(row) for row in connection.execute(query).mappings()]
             wanted, found = sorted(set(study_uids)), []
-            for start in range(0, len(wanted), 500):
-                part = query.where(STUDY.c.study_uid.in_(wanted[start : start + 500]))
-                found += [_entry(row) for row in connection.execute(part).mappings()]
+            for start in range(0, len(wanted), _AT_ONCE):
+                part = query.where(STUDY.c.study_uid.in_(wanted[start : start + _AT_ONCE]))
+                found += [entry_from_row(row) for row in connection.execute(part).mappings()]
             return found
 
     def discover(
-        self, hospital_id: str, study_uid: str, *, study_date: date | None, n_expected: int | None, now: datetime
+        self,
+        hospital_id: str,
+        study_uid: str,
+        *,
+        study_date: date | None,
+        n_expected: int | None,
+        now: datetime,
     ) -> StudyEntry:
-        """Enter a study that the node lists; a known one keeps its state, its count and date are brought up to date."""
-        with self.writing() as connection:
-            row = connection.execute(sa.select(STUDY).where(*_is(hospital_id, study_uid))).mappings().first()
-            if row is None:
-                values = {
-                    "hospital_id": hospital_id,
-                    "study_uid": study_uid,
-                    "state": StudyState.DISCOVERED,
-                    "reason": "",
-                    "study_date": study_date,
-                    "n_expected": n_expected,
-                    "discovered_at": now,
-                    "updated_at": now,
-                }
-                connection.execute(STUDY.insert().values(**values))
-            elif (n_expected is not None and n_expected != row["n_expected"]) or (
-                study_date is not None and study_date != row["study_date"]
-            ):
-                changed = {"n_expected": n_expected or row["n_expected"], "study_date": study_date or row["study_date"]}
-                connection.execute(STUDY.update().where(*_is(hospital_id, study_uid)).values(**changed, updated_at=now))
-            row = connection.execute(sa.select(STUDY).where(*_is(hospital_id, study_uid))).mappings().one()
+        """Enter a study that the node lists, or what changed of a known one; see `discover_all`."""
+        listed = Listed(study_uid, study_date, n_expected)
+        return self.discover_all(hospital_id, [listed], now=now)[0]
+
+    def discover_all(self, hospital_id: str, listed: Sequence[Listed], *, now: datetime) -> list[StudyEntry]:
+        """Enter studies that the node lists, all in one transaction.
+
+        Of a known one its count and date are brought up to date. A count that differs from the one that the node told
+        last overrules its list, so that a complete study is open again; the same count as before says nothing new.
+        """
+        with self._changing([hospital_id]) as changes:
+            known = changes.rows(hospital_id, [study.study_uid for study in listed])
+            for study in listed:
+                row = known.get(study.study_uid) or new_row(hospital_id, study.study_uid, now=now)
+                known[study.study_uid] = changes.put(row, discovered(row, study), what="discover", now=now)
         reached("study.discovered")
-        return _entry(row)
+        return [entry_from_row(known[study.study_uid]) for study in listed]
 
     def begin(
         self,
@@ -194,7 +223,7 @@ class Ledger:
         listed: frozenset[str] | None = None,
         found: frozenset[str] = frozenset(),
     ) -> StudyEntry:
-        """Open a study for an attempt.
+        """Open a study for an attempt; one that needs none, because nothing new is expected, stays as it is.
 
         Parameters
         ----------
@@ -205,67 +234,83 @@ class Ledger:
 
         What was expected once stays expected: a list only ever grows.
         """
-        with self.writing() as connection:
-            where = _is(hospital_id, study_uid)
-            row = connection.execute(sa.select(STUDY).where(*where)).mappings().one()
-            values: dict[str, Any] = {
-                "state": StudyState.RETRIEVING,
-                "attempts": row["attempts"] + 1,
-                "updated_at": now,
-            }
-            if listed is not None or found:
-                union = (listed or frozenset()) | found | frozenset(_unpack(row["expected"]) or ())
-                count = 0 if listed is not None else row["n_expected"] or 0
-                values |= {"expected": _pack(sorted(union)), "n_expected": max(count, len(union))}
-            connection.execute(STUDY.update().where(*where).values(**values))
-            row = connection.execute(sa.select(STUDY).where(*where)).mappings().one()
+        with self._changing([hospital_id]) as changes:
+            row = changes.rows(hospital_id, [study_uid])[study_uid]
             if listed is not None:
-                have = _entry(row).stored.keys() | found
-                vouch_by_list(connection, hospital_id, study_uid, listed=listed, have=have)
+                have = entry_from_row(row).stored.keys() | found
+                vouch_by_list(changes.connection, hospital_id, study_uid, listed=listed, have=have)
+            doubt = {"unverified": unverified_of(changes.connection, hospital_id, study_uid)}
+            row = changes.put(row, begun(row, listed=listed, found=found) | doubt, what="begin", now=now)
         reached("study.begun")
-        return _entry(row)
+        return entry_from_row(row)
 
     def settle(self, settlements: Sequence[Settlement], *, now: datetime) -> list[StudyEntry]:
         """Enter what was stored and set aside, and decide each study's state; all in one transaction."""
-        settled = []
-        with self.writing() as connection:
+        done = []
+        by_hospital: dict[str, list[str]] = {}
+        for item in settlements:
+            by_hospital.setdefault(item.hospital_id, []).append(item.study_uid)
+        with self._changing(by_hospital) as changes:
+            known = {hospital_id: changes.rows(hospital_id, uids) for hospital_id, uids in by_hospital.items()}
             for item in settlements:
-                where = _is(item.hospital_id, item.study_uid)
-                row = connection.execute(sa.select(STUDY).where(*where)).mappings().one()
-                before = _entry(row)
-                gone = set(item.resolved) | {aside.quarantine_id for aside in item.set_aside}
-                kept = [aside for aside in before.set_aside if aside.quarantine_id not in gone]
-                after = replace(
-                    before,
-                    stored={**before.stored, **item.stored},
-                    set_aside=tuple(sorted([*kept, *item.set_aside], key=lambda aside: aside.quarantine_id)),
-                )
-                state, reason = state_from_evidence(
-                    after,
-                    trouble=item.trouble,
-                    unverified=unverified_of(connection, item.hospital_id, item.study_uid),
-                )
-                values: dict[str, Any] = {
-                    "state": state,
-                    "reason": reason,
-                    "stored": _pack({uid: [s.digest, s.source_digest] for uid, s in sorted(after.stored.items())}),
-                    "set_aside": _pack([[a.quarantine_id, a.sop_uid, a.reason] for a in after.set_aside]),
-                    "n_stored": len(after.stored),
-                    "n_set_aside": len(after.set_aside),
-                    "updated_at": now,
-                }
-                if state is StudyState.COMPLETE and before.completed_at is None:
-                    values["completed_at"] = now
-                if item.lake_study_uid:
-                    values |= {
-                        "patient_key": item.patient_key,
-                        "lake_study_uid": item.lake_study_uid,
-                        "lake_month": item.lake_month,
-                    }
-                connection.execute(STUDY.update().where(*where).values(**values))
-                enter_sealed(connection, item, now=now)
-                settled.append(_entry(connection.execute(sa.select(STUDY).where(*where)).mappings().one()))
-        return settled
+                rows = known[item.hospital_id]
+                row = rows[item.study_uid]
+                doubt = {"unverified": unverified_of(changes.connection, item.hospital_id, item.study_uid)}
+                rows[item.study_uid] = changes.put(row, settled(row, item) | doubt, what="settle", now=now)
+                enter_sealed(changes.connection, item, now=now)
+                done.append(entry_from_row(rows[item.study_uid]))
+        self._keep_heads()
+        return done
+
+    def withdraw(self, hospital_id: str, study_uid: str, *, why: str, now: datetime) -> StudyEntry:
+        """Take a study out of what is expected and stored, for ever: it is not asked for again.
+
+        Parameters
+        ----------
+        why : str
+            A reason without an identifier.
+        """
+        with self._changing([hospital_id]) as changes:
+            row = changes.rows(hospital_id, [study_uid])[study_uid]
+            row = changes.put(row, {"withdrawn": why, "is_open": False}, what="withdraw", now=now)
+        return entry_from_row(row)
+
+    def study_of(self, hospital_id: str, lake_study_uid: str) -> str | None:
+        """Original UID of a stored study."""
+        query = sa.select(STUDY.c.study_uid).where(
+            STUDY.c.hospital_id == hospital_id, STUDY.c.lake_study_uid == lake_study_uid
+        )
+        with self.reading() as connection:
+            return connection.execute(query).scalar()
+
+    @contextmanager
+    def _changing(self, hospital_ids: Collection[str]) -> Iterator[Changes]:
+        """A transaction that changes studies of these hospitals and enters each change in their history."""
+        if self._mac is None:
+            raise LedgerLocked
+        with self.writing() as connection:
+            lock_chains(connection, hospital_ids)
+            changes = Changes(connection, EventLog(connection, mac=self._mac))
+            yield changes
+            changes.events.flush()
+        with self._keeping:
+            for hospital_id, head in changes.events.heads.items():  # another thread may have gone further
+                self._heads[hospital_id] = max(head, self._heads.get(hospital_id, head))
+        if changes.events.has_begun:
+            self._keep_heads()
+
+    def _keep_heads(self) -> None:
+        """Write down how far the histories are that this process added to."""
+        if self._heads_folder is None:
+            return
+        self._heads_folder.mkdir(parents=True, exist_ok=True)
+        with self._keeping:
+            while self._heads:
+                hospital_id, head = self._heads.popitem()
+                file = head_file(self._heads_folder, hospital_id)
+                if head[0] > (file.read() or (0, ""))[0]:  # another process may have gone further
+                    file.write(head)
+                    reached("history.kept")
 
     def completeness(self) -> list[dict[str, Any]]:
         """Per hospital: studies by state, instances expected, stored and set aside (ops.completeness)."""
@@ -332,6 +377,11 @@ class Ledger:
             return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def head_file(folder: Path, hospital_id: str) -> HeadFile:
+    """The file that the end of a hospital's history is kept in."""
+    return HeadFile(folder / f"{hospital_id}.head")
+
+
 def _int32(value: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
@@ -362,32 +412,3 @@ def _sqlite_connected(connection: Any, _: Any) -> None:
 
 def _is(hospital_id: str, study_uid: str) -> tuple[sa.ColumnElement[bool], ...]:
     return STUDY.c.hospital_id == hospital_id, STUDY.c.study_uid == study_uid
-
-
-def _pack(value: Any) -> bytes:
-    return zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 6)
-
-
-def _unpack(blob: bytes | None) -> Any:
-    return json.loads(zlib.decompress(blob)) if blob else None
-
-
-def _entry(row: sa.RowMapping) -> StudyEntry:
-    expected = _unpack(row["expected"])
-    return StudyEntry(
-        hospital_id=row["hospital_id"],
-        study_uid=row["study_uid"],
-        state=StudyState(row["state"]),
-        reason=row["reason"],
-        study_date=row["study_date"],
-        n_expected=row["n_expected"],
-        expected=None if expected is None else frozenset(expected),
-        stored={uid: StoredInstance(*digests) for uid, digests in (_unpack(row["stored"]) or {}).items()},
-        set_aside=tuple(SetAside(*item) for item in _unpack(row["set_aside"]) or ()),
-        attempts=row["attempts"],
-        patient_key=row["patient_key"],
-        lake_study_uid=row["lake_study_uid"],
-        lake_month=row["lake_month"],
-        discovered_at=row["discovered_at"],
-        completed_at=row["completed_at"],
-    )

@@ -1,10 +1,16 @@
-"""Tables of the ledger's database: studies, what was set aside, what reviewers decided, what was pushed, the vault."""
+"""Tables of the ledger's database: studies, their history, certificates, quarantine, reviews, pushes, the vault.
+
+`migration` brings a database of an older radlake up to date when it is opened: new tables and columns need no more than
+their lines here, but a new column of an old table needs a server default or NULL, and one of `study` an empty one
+(see `events.evidence_digest`).
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 __all__ = [
+    "CERTIFICATE",
     "FACT",
     "METADATA",
     "NODE_STATE",
@@ -13,6 +19,7 @@ __all__ = [
     "QUARANTINE",
     "REVIEW",
     "STUDY",
+    "STUDY_EVENT",
     "VAULT",
     "VAULT_ALIAS",
     "VAULT_AUDIT",
@@ -34,12 +41,40 @@ STUDY = sa.Table(
     sa.Column("stored", sa.LargeBinary),
     sa.Column("set_aside", sa.LargeBinary),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("is_open", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    sa.Column("n_told", sa.Integer),
+    sa.Column("trouble", sa.String, nullable=False, default="", server_default=""),
+    sa.Column("unverified", sa.String, nullable=False, default="", server_default=""),
+    sa.Column("withdrawn", sa.String, nullable=False, default="", server_default=""),
     sa.Column("patient_key", sa.BigInteger),
-    sa.Column("lake_study_uid", sa.String, nullable=False, default=""),
+    sa.Column("lake_study_uid", sa.String, nullable=False, default="", index=True),
     sa.Column("lake_month", sa.Integer),
     sa.Column("discovered_at", sa.DateTime, nullable=False),
     sa.Column("completed_at", sa.DateTime),
     sa.Column("updated_at", sa.DateTime, nullable=False),
+)
+STUDY_EVENT = sa.Table(  # every change of a row of `study`, in one chain per hospital
+    "study_event",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("study_uid", sa.String, nullable=False),
+    sa.Column("at", sa.DateTime, nullable=False),
+    sa.Column("what", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("evidence", sa.LargeBinary, nullable=False),
+    sa.Column("previous_mac", sa.LargeBinary, nullable=False),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
+    sa.Index("ix_study_event_study", "hospital_id", "study_uid", "seq"),
+)
+CERTIFICATE = sa.Table(
+    "certificate",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("document", sa.String, nullable=False),
 )
 QUARANTINE = sa.Table(
     "quarantine",

@@ -21,12 +21,12 @@ from radlake.errors import WorkersLost
 from radlake.ingest.batch import roll_forward
 from radlake.ingest.workers import workers
 from radlake.lake import Lake
-from radlake.lake.ledger import Ledger
 from radlake.machine import utc_now
 from radlake.recompress.catalogue import Candidate, candidates, jobs_of, left_by_row, native_by_modality, sample
 from radlake.recompress.series import SeriesJob, SeriesOutcome, estimate_series, recompress_series
 from radlake.recompress.summary import Recompressed, Sizes
 from radlake.recompress.swap import swap
+from radlake.vault.lake_key import open_ledger
 
 __all__ = ["Progress", "estimate_hospital", "recompress_hospital"]
 
@@ -77,7 +77,7 @@ def recompress_hospital(
     settings.prepare_restricted()
     summary, start = Recompressed(hospital_id, codec), monotonic()
     with (
-        closing(Ledger(settings.ledger)) as ledger,
+        closing(open_ledger(settings)) as ledger,
         ledger.lock(f"{hospital_id}|recompress"),
         _pool(settings, executor) as pool,
     ):

@@ -19,7 +19,7 @@ from radlake.lake.ledger import Ledger
 from radlake.lake.store import open_store
 from radlake.lake.vault import VaultRows
 
-__all__ = ["KeyUnproven", "LakeKeyMissing", "check_key", "claim_key", "lake_keys", "refuse_new_key"]
+__all__ = ["KeyUnproven", "LakeKeyMissing", "check_key", "claim_key", "lake_keys", "open_ledger", "refuse_new_key"]
 
 _NAME = "key.check"
 
@@ -64,6 +64,25 @@ def lake_keys(settings: Settings) -> KeyRing:
         if error.facts["ref"] == settings.key:
             refuse_new_key(settings)
         raise
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger of this lake, to change studies in: their history is sealed with its key.
+
+    Raises
+    ------
+    LakeKeyMissing, KeyMissing, KeyMismatch, ConfigInvalid
+    """
+    keys = lake_keys(settings)
+    settings.prepare_restricted()
+    ledger = Ledger(settings.ledger, heads=settings.restricted / "heads")
+    try:
+        check_key(keys, settings, ledger=ledger)
+        ledger.unlock(keys.ledger_mac)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
 
 
 def check_key(keys: KeyRing, settings: Settings, *, ledger: Ledger) -> bool:

@@ -21,9 +21,9 @@ import sqlalchemy as sa
 
 from radlake.commit_points import reached
 from radlake.deidentify import KeyRing
+from radlake.lake.chain import HeadFile, Link, broken_links
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import VAULT_AUDIT
-from radlake.lake.store import fsync
 
 __all__ = ["AuditEntry", "AuditTrail", "Reason", "os_user"]
 
@@ -84,7 +84,7 @@ class AuditTrail:
     def __init__(self, ledger: Ledger, keys: KeyRing, *, restricted: Path) -> None:
         self._ledger = ledger
         self._keys = keys
-        self._head = restricted / _HEAD
+        self._head = HeadFile(restricted / _HEAD)
 
     def record(
         self,
@@ -108,7 +108,7 @@ class AuditTrail:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.text("LOCK TABLE vault_audit IN EXCLUSIVE MODE"))
             last = connection.execute(sa.select(VAULT_AUDIT).order_by(VAULT_AUDIT.c.seq.desc()).limit(1)).mappings()
-            seq, previous = max([(row["seq"], row["mac"]) for row in last] + [self._kept() or (0, "")])
+            seq, previous = max([(row["seq"], row["mac"]) for row in last] + [self._head.read() or (0, "")])
             values = {
                 "seq": seq + 1,
                 "recorded_at": now,
@@ -126,7 +126,7 @@ class AuditTrail:
             values["mac"] = self._mac(AuditEntry(**values, mac=""))
             connection.execute(VAULT_AUDIT.insert().values(**values))
         reached("audit.entered")
-        self._keep(values["seq"], values["mac"])
+        self._head.write((values["seq"], values["mac"]))
         reached("audit.kept")
         return values["seq"]
 
@@ -139,43 +139,13 @@ class AuditTrail:
 
     def problems(self) -> list[str]:
         """What is wrong with the chain: entries that were changed, removed or put in; none when it is whole."""
-        problems: list[str] = []
-        seq, mac, kept, found_kept = 0, "", self._kept(), False
-        for entry in self.entries():
-            if entry.seq != seq + 1:
-                problems.append(_missing(seq + 1, entry.seq - 1))
-            elif entry.previous_mac != mac:
-                problems.append(f"entry {entry.seq} does not follow entry {seq}: one of them was replaced")
-            if self._mac(entry) != entry.mac:
-                problems.append(f"entry {entry.seq} was changed, or written with another key")
-            seq, mac = entry.seq, entry.mac
-            found_kept = found_kept or (seq, mac) == kept
-        if kept and seq < kept[0]:
-            problems.append(_missing(seq + 1, kept[0]))
-        elif kept and not found_kept and not problems:
-            problems.append(f"entry {kept[0]} is not the one that was written last: the chain was replaced")
-        if seq and not kept:
-            problems.append(f"{self._head} is missing or damaged: entries at the end may be missing too")
-        return problems
+        links = (Link(entry.seq, entry.previous_mac, entry.mac, self._mac(entry)) for entry in self.entries())
+        return [problem for _, problem in broken_links(links, kept=self._head.read(), name=_HEAD)]
 
     def _mac(self, entry: AuditEntry) -> str:
         fields = {name: value for name, value in vars(entry).items() if name != "mac"}
         fields["recorded_at"] = entry.recorded_at.isoformat()
         return self._keys.audit_mac(json.dumps(fields, sort_keys=True, ensure_ascii=False))
-
-    def _kept(self) -> tuple[int, str] | None:
-        with suppress(FileNotFoundError, ValueError, UnicodeDecodeError):
-            seq, _, mac = self._head.read_text(encoding="ascii").strip().partition(" ")
-            return int(seq), mac
-        return None
-
-    def _keep(self, seq: int, mac: str) -> None:
-        part = self._head.with_name(f"{_HEAD}.{os.getpid()}.part")
-        part.write_text(f"{seq} {mac}\n", encoding="ascii")
-        part.chmod(0o600)
-        fsync(part)
-        part.replace(self._head)
-        fsync(self._head.parent)
 
 
 def os_user() -> str:
@@ -192,8 +162,3 @@ def _name(uid: int) -> str:
         return f"{pwd.getpwuid(uid).pw_name} ({uid})"
     except KeyError:
         return f"({uid})"
-
-
-def _missing(first: int, last: int) -> str:
-    which = f"entry {first} is" if first == last else f"entries {first} to {last} are"
-    return f"{which} missing: removed, or the database was restored from an older copy"

@@ -20,6 +20,7 @@ from radlake.lake.evidence import (
     state_from_evidence,
 )
 from radlake.lake.ledger import Ledger
+from support.lakes import keyed_ledger
 
 NOW = datetime(2026, 3, 1, 8, 0)
 SAME = StoredInstance("d", "s")
@@ -27,7 +28,7 @@ SAME = StoredInstance("d", "s")
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    return keyed_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
 
 
 def entry(*, expected: str | None = None, count: int | None = None, stored: str = "", aside: str = "") -> StudyEntry:
@@ -39,6 +40,7 @@ def entry(*, expected: str | None = None, count: int | None = None, stored: str 
         expected=None if expected is None else frozenset(expected),
         stored=dict.fromkeys(stored, SAME),
         set_aside=tuple(SetAside(f"q{uid}", uid, "pixel_risk") for uid in aside),
+        attempts=1,
     )
 
 
@@ -74,7 +76,7 @@ def test_state_follows_from_evidence(evidence: StudyEntry, state: StudyState) ->
 )
 def test_complete_never_lies(expected: frozenset[str], stored: frozenset[str], aside: frozenset[str]) -> None:
     state, _ = state_from_evidence(entry(expected="".join(expected), stored="".join(stored), aside="".join(aside)))
-    assert (state is StudyState.COMPLETE) == (expected <= stored and not aside)
+    assert (state is StudyState.COMPLETE) == (bool(expected) and expected <= stored and not aside)
 
 
 def settle(ledger: Ledger, stored: str, aside: str = "", resolved: tuple[str, ...] = ()) -> StudyEntry:

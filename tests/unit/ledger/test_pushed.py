@@ -11,13 +11,14 @@ import pytest
 from radlake.lake.evidence import Settlement, StoredInstance, StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
 from radlake.lake.pushed import Notice, PushRecords, StepStatus
+from support.lakes import keyed_ledger
 
 NOW = datetime(2026, 3, 1, 8, 30)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    opened = keyed_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     yield opened
     opened.close()
 

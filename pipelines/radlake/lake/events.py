@@ -1,0 +1,166 @@
+"""The history of the ledger: every change of a study's row is an event, in one chain per hospital.
+
+An event tells the state that the study came to and the digest of its whole row, and bears a keyed digest of itself and
+of the event before it. Events are only added, in the transaction that changes the row: who changes a row, an event or
+the end of the chain behind our back breaks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from radlake.lake.chain import Head, Link, canonical
+from radlake.lake.ledger_tables import STUDY, STUDY_EVENT
+
+__all__ = ["ALTERED", "Event", "EventLog", "Mac", "evidence_digest", "head_of", "last_evidence", "lock_chains", "walk"]
+
+Mac = Callable[[str], str]  # keyed digest of a text, 64 hexadecimal digits
+
+ALTERED = "altered"  # what an event tells of a row that somebody else changed
+
+_PACKED = ("expected", "stored", "set_aside")
+_PLAIN = tuple(column.name for column in STUDY.c if column.name not in (*_PACKED, "updated_at"))
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change of one study.
+
+    Attributes
+    ----------
+    seq : int
+        Number in the hospital's chain, from 1.
+    at : datetime
+        UTC.
+    what : str
+        `discover`, `begin`, `settle`, `withdraw`; `adopt` of a row that is older than its history; `altered` of one
+        that was not as the event before had left it.
+    evidence : str
+        `evidence_digest` of the row since then.
+    """
+
+    hospital_id: str
+    seq: int
+    study_uid: str
+    at: datetime
+    what: str
+    state: str
+    reason: str
+    evidence: str
+    previous_mac: str
+    mac: str
+
+    def sealed(self, mac: Mac) -> str:
+        """The keyed digest that it should have."""
+        fields = {name: value for name, value in vars(self).items() if name != "mac"}
+        return mac("event" + canonical(fields | {"at": self.at.isoformat()}))
+
+    def link(self, mac: Mac) -> Link:
+        return Link(self.seq, self.previous_mac, self.mac, self.sealed(mac))
+
+
+def evidence_digest(row: Mapping[str, Any]) -> str:
+    """SHA-256 of everything that a row of `study` tells, but for the time of its last change: the event has that.
+
+    Empty values (None, 0, "", False) are left out, so that a new column leaves the digests of old rows as they are.
+    """
+    plain = {
+        name: value.isoformat() if isinstance(value, date) else value
+        for name in _PLAIN
+        if (value := row.get(name))  # a datetime is a date
+    }
+    state = hashlib.sha256(canonical(plain).encode())
+    for name in _PACKED:
+        state.update(b"\n" + (zlib.decompress(row[name]) if row.get(name) else b""))
+    return state.hexdigest()
+
+
+def lock_chains(connection: sa.Connection, hospital_ids: Iterable[str]) -> None:
+    """Let nobody else append to these chains until the transaction ends; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        for key in sorted({zlib.crc32(hospital_id.encode()) - (1 << 31) for hospital_id in hospital_ids}):
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(7254, :key)"), {"key": key})
+
+
+class EventLog:
+    """Appends to the chains within one transaction; nothing is written before `flush`."""
+
+    def __init__(self, connection: sa.Connection, *, mac: Mac) -> None:
+        self._connection = connection
+        self._mac = mac
+        self._rows: list[dict[str, Any]] = []
+        self.heads: dict[str, Head] = {}
+        self.has_begun = False  # one of the chains
+
+    def append(self, row: Mapping[str, Any], *, what: str, at: datetime) -> None:
+        """Add the event that brought a study's row to what it is now."""
+        hospital_id = row["hospital_id"]
+        seq, previous = self.heads.get(hospital_id) or head_of(self._connection, hospital_id) or (0, "")
+        event = Event(
+            hospital_id=hospital_id,
+            seq=seq + 1,
+            study_uid=row["study_uid"],
+            at=at,
+            what=what,
+            state=str(row["state"]),
+            reason=row["reason"],
+            evidence=evidence_digest(row),
+            previous_mac=previous,
+            mac="",
+        )
+        mac = event.sealed(self._mac)
+        self.has_begun |= seq == 0
+        digests = {"evidence": event.evidence, "previous_mac": previous, "mac": mac}
+        self._rows.append(vars(event) | {name: bytes.fromhex(value) for name, value in digests.items()})
+        self.heads[hospital_id] = event.seq, mac
+
+    @property
+    def n_waiting(self) -> int:
+        return len(self._rows)
+
+    def flush(self) -> None:
+        if self._rows:
+            self._connection.execute(STUDY_EVENT.insert(), self._rows)
+            self._rows = []
+
+
+def head_of(connection: sa.Connection, hospital_id: str) -> Head | None:
+    """Number and keyed digest of the last event of a hospital."""
+    columns = STUDY_EVENT.c.seq, STUDY_EVENT.c.mac
+    query = sa.select(*columns).where(STUDY_EVENT.c.hospital_id == hospital_id).order_by(STUDY_EVENT.c.seq.desc())
+    row = connection.execute(query.limit(1)).first()
+    return (row[0], row[1].hex()) if row else None
+
+
+def last_evidence() -> sa.Label[bytes]:
+    """Column `evidence` for a query of `study`: that of the last event of each."""
+    of_study = STUDY_EVENT.c.hospital_id == STUDY.c.hospital_id, STUDY_EVENT.c.study_uid == STUDY.c.study_uid
+    newest = sa.select(STUDY_EVENT.c.evidence).where(*of_study).order_by(STUDY_EVENT.c.seq.desc()).limit(1)
+    return newest.scalar_subquery().label("evidence")
+
+
+def walk(
+    connection: sa.Connection,
+    hospital_id: str,
+    *,
+    study_uid: str | None = None,
+    after: int = 0,
+    upto: int | None = None,
+) -> Iterator[Event]:
+    """Events of a hospital or of one study, oldest first, with a number above `after` and not above `upto`."""
+    query = sa.select(STUDY_EVENT).where(STUDY_EVENT.c.hospital_id == hospital_id, STUDY_EVENT.c.seq > after)
+    if study_uid is not None:
+        query = query.where(STUDY_EVENT.c.study_uid == study_uid)
+    if upto is not None:
+        query = query.where(STUDY_EVENT.c.seq <= upto)
+    query = query.order_by(STUDY_EVENT.c.seq).execution_options(yield_per=2000)
+    for row in connection.execute(query).mappings():
+        digests = {name: bytes(row[name]).hex() for name in ("evidence", "previous_mac", "mac")}
+        yield Event(**{**row, **digests})

@@ -1,0 +1,117 @@
+"""Changes of studies: what each thing that happens changes in a study's row, and the one way to enter it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from radlake.lake.events import ALTERED, EventLog, evidence_digest, last_evidence
+from radlake.lake.evidence import Settlement
+from radlake.lake.ledger_tables import STUDY
+from radlake.lake.study_rows import decided, entry_from_row, expected_column, set_aside_columns, stored_columns
+
+__all__ = ["Changes", "Listed", "begun", "discovered", "settled"]
+
+_AT_ONCE = 500  # parameters of one statement
+
+
+class Listed(NamedTuple):
+    """What a node tells of a study; None where it does not."""
+
+    study_uid: str
+    study_date: date | None = None
+    n_expected: int | None = None
+
+
+def discovered(row: Mapping[str, Any], study: Listed) -> dict[str, Any]:
+    """What a node's answer changes: a count that it did not tell before overrules its list, and opens the study."""
+    values: dict[str, Any] = {"study_date": study.study_date or row["study_date"]}
+    if study.n_expected and study.n_expected != row["n_told"]:
+        n_listed = len(entry_from_row(row).expected or ())
+        values |= {"n_told": study.n_expected, "n_expected": max(study.n_expected, n_listed)}
+    return values
+
+
+def begun(row: Mapping[str, Any], *, listed: frozenset[str] | None, found: frozenset[str]) -> dict[str, Any]:
+    """What an attempt changes: what was expected stays expected, and the study is open if something is to come."""
+    entry = entry_from_row(row)
+    values: dict[str, Any] = {}
+    if listed is not None or found:
+        union = (listed or frozenset()) | found | (entry.expected or frozenset())
+        count = 0 if listed else entry.n_expected or 0  # an empty list is no answer
+        values = {"expected": expected_column(union), "n_expected": max(count, len(union)) or None}
+    if entry.is_open or not entry_from_row({**row, **values}).is_settled:
+        values |= {"is_open": True, "attempts": entry.attempts + 1}
+    return {} if entry.withdrawn else values
+
+
+def settled(row: Mapping[str, Any], item: Settlement) -> dict[str, Any]:
+    """What a settlement changes in a study's row."""
+    before = entry_from_row(row)
+    gone = set(item.resolved) | {aside.quarantine_id for aside in item.set_aside}
+    kept = [aside for aside in before.set_aside if aside.quarantine_id not in gone]
+    stored = {
+        uid: replace(one, recoded=item.recoded.get(one.lake_digest, one.recoded))
+        for uid, one in {**before.stored, **item.stored}.items()
+    }
+    after = replace(before, stored=stored, set_aside=(*kept, *item.set_aside))
+    values = {
+        **stored_columns(after.stored),
+        **set_aside_columns(after.set_aside),
+        "trouble": item.trouble if after.n_missing != 0 else "",
+        "is_open": False,
+    }
+    if item.lake_study_uid:
+        values |= {name: getattr(item, name) for name in ("patient_key", "lake_study_uid", "lake_month")}
+    return values
+
+
+class Changes:
+    """One transaction that changes rows of `study`, each change with its event."""
+
+    def __init__(self, connection: sa.Connection, events: EventLog) -> None:
+        self.connection = connection
+        self.events = events
+        self._evidence: dict[tuple[str, str], str] = {}  # of the last event of each study that was read
+
+    def rows(self, hospital_id: str, study_uids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Rows of the studies that are known, by UID."""
+        wanted, found = sorted(set(study_uids)), {}
+        query = sa.select(STUDY, last_evidence()).where(STUDY.c.hospital_id == hospital_id)
+        for start in range(0, len(wanted), _AT_ONCE):
+            part = query.where(STUDY.c.study_uid.in_(wanted[start : start + _AT_ONCE]))
+            for row in map(dict, self.connection.execute(part).mappings()):
+                evidence = row.pop("evidence")
+                self._evidence[hospital_id, row["study_uid"]] = evidence.hex() if evidence else ""
+                found[row["study_uid"]] = row
+        return found
+
+    def put(self, row: dict[str, Any], values: Mapping[str, Any], *, what: str, now: datetime) -> dict[str, Any]:
+        """The row with other values and the state that follows, entered with its event; nothing when it is the same.
+
+        A row that is not as its last event left it was changed by somebody else: that is entered first, and
+        `certificate_check` tells it for ever.
+        """
+        key, before = (row["hospital_id"], row["study_uid"]), evidence_digest(row)
+        is_known = bool(row["state"])
+        if is_known and self._evidence[key] != before:
+            self.events.append(row, what=ALTERED, at=now)
+            self._evidence[key] = before
+        after = decided({**row, **values}, now=now)
+        evidence = evidence_digest(after)
+        if is_known and evidence == before:
+            return row
+        after["updated_at"] = now
+        if is_known:
+            changed = {name: value for name, value in after.items() if value != row[name]}
+            where = STUDY.c.hospital_id == key[0], STUDY.c.study_uid == key[1]
+            self.connection.execute(STUDY.update().where(*where).values(**changed))
+        else:
+            self.connection.execute(STUDY.insert().values(**after))
+        self.events.append(after, what=what, at=now)
+        self._evidence[key] = evidence
+        return after
