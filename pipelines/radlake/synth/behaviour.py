@@ -39,12 +39,14 @@ class Behaviour:
         self._asks: Counter[tuple[str, str]] = Counter()
 
     def refuses(self) -> bool:
-        """Whether this association or request is refused; every call counts. It waits as long as the PACS takes."""
-        if self.quirks.delay_ms:
-            time.sleep(self.quirks.delay_ms / 1000)
+        """Whether this association or request is refused; every call counts."""
         with self._lock:
             self._n_calls += 1
             return bool(self.quirks.flap) and self._n_calls % self.quirks.flap == 0
+
+    def _take_time(self) -> None:
+        if self.quirks.delay_ms:
+            time.sleep(self.quirks.delay_ms / 1000)
 
     def find(self, level: str, query: Mapping[str, str]) -> Iterator[dict[str, str]]:
         """Answers to a query.
@@ -54,6 +56,7 @@ class Behaviour:
         TooBroad
         """
         quirks = self.quirks
+        self._take_time()
         if quirks.needs_series and not all(query.get(key) for key in _BELOW.get(level, ())):
             return
         answers = self.holdings.find(level, query)
@@ -78,6 +81,7 @@ class Behaviour:
         Offline
         """
         quirks, study_uid = self.quirks, query.get("StudyInstanceUID", "")
+        self._take_time()
         if quirks.needs_series and not query.get("SeriesInstanceUID"):
             return []
         if self._is_on_tape(study_uid):
