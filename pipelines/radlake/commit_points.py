@@ -55,6 +55,9 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "ops.ops.harvest_run": "The run itself is published.",
         # recompression
         "recompress.proven": "A series object encoded anew is proven, and the rows name the old one.",
+        # residency
+        "residency.cached": "A fetched object is proven and in the cache.",
+        "residency.reopened": "The ledger knows what a hospital changed or lost.",
         # reviews
         "review.recorded": "A reviewer's decisions are in the ledger.",
         "review.undone": "A reviewer's decisions are undone.",

@@ -32,6 +32,8 @@ VERBS = {
     "sql": "Ask the lake a question in SQL",
     "key": "See, verify, wrap, back up and rotate keys",
     "vault": "Find out who is behind a pseudonym; every look-up is audited",
+    "fetch": "Bring pixels that a hospital keeps, before somebody waits for them",
+    "residency": "See who keeps the pixels, and bring them into our store",
     "recompress": "Encode stored native pixels anew without loss",
     "tidy": "Make few large files of many small ones, delete what nobody needs",
     "serve": "Show the numbers in a browser",

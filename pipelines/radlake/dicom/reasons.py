@@ -23,7 +23,7 @@ class Reason:
     """One row of the table; `meaning` and `remedy` are one sentence each."""
 
     code: str
-    stage: Literal["read", "validate", "deidentify", "verify", "gate"]
+    stage: Literal["read", "validate", "deidentify", "verify", "gate", "fetch"]
     is_replayable: bool
     meaning_zh: str
     meaning_en: str

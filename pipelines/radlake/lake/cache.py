@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -56,10 +56,14 @@ class ObjectCache:
             (self.root / _PENDING / name).replace(target)
             os.utime(target, None if is_asked_for else (0, 0))
 
+    def discard(self, name: str) -> None:
+        """Remove a pending object; harmless when it is not there."""
+        (self.root / _PENDING / name).unlink(missing_ok=True)
+
     def drop(self, name: str) -> None:
         """Remove an object, pending or not; harmless when it is not there."""
-        for path in (self.root / _PENDING / name, self.path(name)):
-            path.unlink(missing_ok=True)
+        self.discard(name)
+        self.path(name).unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
         return self.root / name
@@ -85,8 +89,13 @@ class ObjectCache:
     def n_bytes(self) -> int:
         return sum(n for _, n, _ in self._files())
 
-    def trim(self) -> int:
+    def trim(self, *, spared: Collection[str] = ()) -> int:
         """Delete what was used longest ago until the bound holds, and what dead processes left pending.
+
+        Parameters
+        ----------
+        spared : collection of str
+            Objects that stay although there is no room: somebody waits for them.
 
         Returns
         -------
@@ -95,9 +104,12 @@ class ObjectCache:
         """
         files = sorted(self._files())
         n_bytes, n_deleted = sum(n for _, n, _ in files), 0
+        kept = {self.path(name) for name in spared}
         for _, n, path in files:
             if n_bytes <= self.limit_bytes:
                 break
+            if path in kept:
+                continue
             path.unlink(missing_ok=True)  # who reads it has it open
             n_bytes -= n
             n_deleted += 1

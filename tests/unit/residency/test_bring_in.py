@@ -1,0 +1,75 @@
+"""A policy that becomes central brings the objects in, and changes nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from radlake.config import Settings
+from radlake.lake import Lake, duck
+from radlake.residency import bring_in, fetch_study, held
+from support import residency
+from support.lakes import picture, states
+from support.residency import harvested, kept_objects, the_hospital, write_archive
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_archive(tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture(scope="module")
+def central(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return picture(harvested(tmp_path_factory.mktemp("central") / "lake", archive, policy="central"))
+
+
+def turned_central(folder: Path, archive: Path) -> Settings:
+    settings = harvested(folder, archive)
+    text = settings.hospitals.read_text()
+    settings.hospitals.write_text(text.replace("storage_policy: index", "storage_policy: central"))
+    return settings
+
+
+def test_the_lake_is_that_of_a_central_hospital_afterwards(
+    archive: Path, central: dict[str, object], tmp_path: Path
+) -> None:
+    settings = turned_central(tmp_path / "lake", archive)
+    before = states(settings)
+    assert [one.outcome for one in bring_in(settings, the_hospital(settings))] == ["fetched", "fetched"]
+    assert picture(settings) == central
+    assert states(settings) == before
+    assert [(item.residency, item.n_objects) for item in held(Lake.from_settings(settings))] == [("central", 2)]
+    assert bring_in(settings, the_hospital(settings)) == []
+    assert not list(Lake.from_settings(settings).cache.root.glob("*/*/*.zip"))
+
+
+@pytest.mark.parametrize("point", ["residency.cached", "object.stored", "batch.staged", "batch.dicom.series"])
+def test_stopped_and_run_again(point: str, archive: Path, central: dict[str, object], tmp_path: Path) -> None:
+    settings = turned_central(tmp_path / "lake", archive)
+    killed = subprocess.run(
+        [sys.executable, residency.__file__, settings.lake, point],
+        env=os.environ | {"PYTHONPATH": str(Path(residency.__file__).parents[1])},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    bring_in(settings, the_hospital(settings))
+    assert picture(settings) == central
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        assert connection.execute("SELECT DISTINCT residency FROM dicom.series").fetchall() == [("central",)]
+
+
+def test_what_cannot_be_brought_stays_where_it_is(archive: Path, tmp_path: Path) -> None:
+    source = write_archive(tmp_path / "source")
+    settings = turned_central(tmp_path / "lake", source)
+    (source / "0" / "0.dcm").unlink()
+    assert sorted(one.outcome for one in bring_in(settings, the_hospital(settings))) == ["fetched", "gone"]
+    (left,) = kept_objects(settings)
+    assert len(left.instances) == 3
+    assert fetch_study(settings, the_hospital(settings), [left])[0].outcome == "gone"
