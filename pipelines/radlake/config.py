@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,6 +47,12 @@ class Settings(BaseSettings):
         Our application entity, and the port of our storage SCP for C-MOVE (0: none, but the demo takes a free one).
     s3_endpoint_url, s3_access_key, s3_secret_key : str
         For an S3 store that is not AWS; the keys are references.
+    s3_session_token : str
+        Reference to the token of keys that end.
+    s3_region, s3_ca_file, s3_addressing : str, Path, str
+        Region of the bucket; PEM file of the authority of the store's certificate; `path` or `virtual`.
+    s3_policy : Path
+        YAML file of encryption, lock and storage class: see docs/how-to/use-s3.md.
     cache : Path
         Local folder for series objects of hospitals that keep their pixels. Default `cache` in the lake's folder, or in
         the restricted zone when the lake is not local.
@@ -72,6 +79,11 @@ class Settings(BaseSettings):
     s3_endpoint_url: str = ""
     s3_access_key: str = ""
     s3_secret_key: str = ""
+    s3_session_token: str = ""
+    s3_region: str = ""
+    s3_ca_file: Path | None = None
+    s3_addressing: Literal["", "path", "virtual"] = ""
+    s3_policy: Path | None = None
     dask: str = ""
     cache: Path | None = None
     cache_bytes: int = Field(default=CACHE_BYTES, ge=0)

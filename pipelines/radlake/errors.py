@@ -5,7 +5,8 @@
     │   ├── NodeUnavailable, NodeAtRest, AssociationRejected, QueryFailed, RetrieveFailed, SlowDown, StoreFull,
     │   │   LedgerBusy, PortBusy, StoreUnavailable, WorkersLost
     ├── PermanentError     it stops, no retry
-    │   ├── ConfigInvalid, ContractBroken, KeyMismatch, KeyMissing, CommitRefused, QueryInvalid, SourceMissing
+    │   ├── ConfigInvalid, ContractBroken, KeyMismatch, KeyMissing, CommitRefused, ObjectLocked, QueryInvalid,
+    │   │   SourceMissing
     ├── QuarantineError    this object is set aside with a reason code, the run goes on
     └── PrivacyError       stop everything
         ├── IdentifierLeak
@@ -30,6 +31,7 @@ __all__ = [
     "LedgerBusy",
     "NodeAtRest",
     "NodeUnavailable",
+    "ObjectLocked",
     "PermanentError",
     "PortBusy",
     "PrivacyError",
@@ -185,6 +187,13 @@ class KeyMismatch(PermanentError):
 
 class CommitRefused(PermanentError):
     sentence = "A commit to {table} was refused ({reason}). Nothing was published; run the same command again."
+
+
+class ObjectLocked(PermanentError):
+    sentence = (
+        "{path} is locked by the store ({mode}) until {until}: it cannot be deleted before. It stays as it is; "
+        "the next `radlake tidy` after that day deletes it."
+    )
 
 
 class QueryInvalid(PermanentError):

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pytest
 
 from radlake.cli._lake import LakeEmpty, filled_lake
+from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.errors import QueryInvalid, SourceMissing, StoreUnavailable
+from radlake.ingest import harvest_folder, replay_quarantine
+from radlake.ingest.build import build_lake
 from radlake.lake import Lake, S3Options, duck
+from radlake.lake.ledger import Ledger
+from radlake.lake.quarantine import Quarantine
 from radlake.lake.store import S3Store
+from radlake.lake.upkeep import tidy
+from radlake.recompress import recompress_hospital
+from radlake.web.app import create_app
+from support.dicom import ct_study, write_all
 from support.rgw import Rgw
 from support.rows import rows
+from support.webserver import running
 from support.writers import MOMENTS, Moment, at_once, commit, killed_at
 
 pytestmark = pytest.mark.rgw
@@ -146,7 +158,7 @@ def test_a_series_object_on_s3(lake: Lake, tmp_path: Path):
 
 def test_the_same_object_is_not_sent_again(lake: Lake, monkeypatch: pytest.MonkeyPatch):
     series = lake.objects.pack_series("h1/1.2/1.2.3", MEMBERS)
-    monkeypatch.delattr(S3Store, "put")
+    monkeypatch.delattr(S3Store, "archive")
     assert lake.objects.pack_series("h1/1.2/1.2.3", MEMBERS) == series
 
 
@@ -160,7 +172,7 @@ def pack(lake: Lake) -> object:
 
 
 def test_a_writer_that_is_killed_in_the_middle_of_an_object_leaves_none(lake: Lake):
-    in_the_middle = Moment("before", "s3fs:S3FileSystem", "_call_s3", first_argument="upload_part", nth=6)
+    in_the_middle = Moment("before", "radlake.lake.store.client:S3Client", "ask", first_argument="PUT", nth=6)
     with killed_at(in_the_middle, pack, lake):
         assert list(lake.objects.list("")) == []
     series = lake.objects.pack_series("h1/1.2/1.2.3", large())
@@ -207,3 +219,49 @@ def test_a_lake_without_a_table_is_told_to_who_reads_it(rgw: Rgw, tmp_path: Path
     settings = Settings(lake=f"{rgw.bucket()}/provinze", restricted=tmp_path, **given)
     with pytest.raises(LakeEmpty, match="check the name and the bucket"):
         filled_lake(settings)
+
+
+def test_the_whole_way_of_a_study_over_tls(rgw: Rgw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Harvest, quarantine and its replay, build, query, page, recompression and upkeep: with an encrypted lake."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(rgw.ca_file))  # how delta-rs learns of an authority
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("encryption: aws:kms\nkms_key_id: lake-key\n")
+    given = {f"s3_{name}": getattr(rgw.tls_options, name) for name in ("endpoint_url", "access_key", "secret_key")}
+    settings = Settings(
+        lake=f"{rgw.bucket()}/lake",
+        restricted=tmp_path / "restricted",
+        workers=0,
+        s3_ca_file=rgw.ca_file,
+        s3_policy=policy,
+        **given,
+    )
+    settings.prepare_restricted()
+    root_key = settings.restricted / "root.key"
+    root_key.touch(mode=0o600)
+    root_key.write_text("5f" * 32)
+    study = ct_study(n=3)
+    del study[2].SOPClassUID
+    write_all(study, tmp_path / "files")
+    hospital = hospital_of_files(settings, "h1")
+    done = harvest_folder(settings, tmp_path / "files", hospital=hospital)
+    assert (done.instances_stored, sum(done.quarantine_by_reason.values())) == (2, 1)
+    again = harvest_folder(settings, tmp_path / "files", hospital=hospital)
+    assert again.instances_stored == 0
+    lake = filled_lake(settings)
+    with closing(Ledger(settings.ledger)) as ledger:
+        held = Quarantine(ledger, lake.quarantine).held()
+    assert replay_quarantine(settings, hospital, held=held).instances_stored == 0
+    assert recompress_hospital(settings, "h1", codec="jpegls").n_objects == 1
+    build_lake(settings, now=datetime.now(UTC))
+    with duck.connect(lake) as connection:
+        assert connection.execute("SELECT count(*) FROM dicom.instance").fetchone() == (2,)
+        [(path, offset, length)] = connection.execute(
+            "SELECT object_path, object_offset, instance_bytes FROM dicom.instance ORDER BY ALL LIMIT 1"
+        ).fetchall()
+    assert lake.objects.read(path, offset, length)[128:132] == b"DICM"
+    with closing(Ledger(settings.ledger)) as ledger:
+        tidy(lake, ledger=ledger, retention=timedelta(0))
+    assert list(lake.objects.list("")) == [path], "the object before recompression is gone"
+    with running(create_app(lambda: duck.connect(lake))) as url:
+        assert httpx.get(f"{url}/healthz").json()["status"] == "ok"
+        assert httpx.get(url, timeout=30).status_code == 200

@@ -16,15 +16,16 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from radlake.lake import Lake, S3Options
 from support import need
+from support.certificates import certificates
 
-__all__ = ["Rgw", "rgw"]
+__all__ = ["Rgw", "rgw", "running_rgw"]
 
 _PROGRAMS = {
     "ceph-mon": "ceph-mon",
@@ -41,6 +42,11 @@ class Rgw:
 
     folder: Path
     endpoint_url: str
+    tls_endpoint_url: str
+
+    @property
+    def ca_file(self) -> Path:
+        return self.folder / "ca.pem"
 
     @property
     def options(self) -> S3Options:
@@ -49,6 +55,10 @@ class Rgw:
             access_key=f"file:{self.folder / 'access_key'}",
             secret_key=f"file:{self.folder / 'secret_key'}",
         )
+
+    @property
+    def tls_options(self) -> S3Options:
+        return replace(self.options, endpoint_url=self.tls_endpoint_url, ca_file=str(self.ca_file))
 
     def bucket(self) -> str:
         """A new, empty bucket: `s3://...`."""
@@ -66,17 +76,25 @@ def rgw() -> Iterator[Rgw]:
     """Ceph RGW on 127.0.0.1."""
     for program, package in _PROGRAMS.items():
         need.program(program, package=package)
+    with running_rgw() as gateway:
+        yield gateway
+
+
+@contextlib.contextmanager
+def running_rgw() -> Iterator[Rgw]:
+    """Ceph RGW with and without TLS, as long as the block lasts."""
     folder = Path(tempfile.mkdtemp(prefix="rgw-"))  # not tmp_path: the path of a Unix socket must stay short
     try:
-        port = need.free_port()
+        made = certificates(folder)
+        made.node.rename(folder / "tls.pem")
+        made.node_key.rename(folder / "tls.key")
+        ports = [need.free_port() for _ in range(3)]
         script = Path(__file__).with_name("rgw_up.sh")
-        started = subprocess.run(
-            [script, folder, str(port), str(need.free_port())], capture_output=True, text=True, timeout=120
-        )
+        started = subprocess.run([script, folder, *map(str, ports)], capture_output=True, text=True, timeout=120)
         assert started.returncode == 0, started.stdout + started.stderr
         (folder / "access_key").write_text("lakekey", encoding="utf-8")
         (folder / "secret_key").write_text("lakesecret", encoding="utf-8")
-        yield Rgw(folder, f"http://127.0.0.1:{port}")
+        yield Rgw(folder, f"http://127.0.0.1:{ports[0]}", f"https://127.0.0.1:{ports[1]}")
     finally:
         _stop(folder)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# One Ceph node with its S3 gateway, for tests: rgw_up.sh DIR S3_PORT MON_PORT
+# One Ceph node with its S3 gateway, for tests: rgw_up.sh DIR S3_PORT TLS_PORT MON_PORT; DIR holds tls.pem and tls.key
 # Everything it writes is in DIR, everything it starts has a pid file in DIR/run. BlueStore, so that it survives a kill.
 set -euo pipefail
-dir=${1:?folder} s3_port=${2:?S3 port} mon_port=${3:?monitor port}
+dir=${1:?folder} s3_port=${2:?S3 port} tls_port=${3:?S3 port with TLS} mon_port=${4:?monitor port}
 mkdir -p "$dir"/{mon,osd,rgw,log,run}
 
 cat >"$dir/ceph.conf" <<CONF
@@ -49,10 +49,11 @@ osd class load list = *
 osd class default list = *
 [client]
 rgw data = $dir/rgw
-rgw frontends = beast endpoint=127.0.0.1:$s3_port
+rgw frontends = beast endpoint=127.0.0.1:$s3_port ssl_endpoint=127.0.0.1:$tls_port ssl_certificate=$dir/tls.pem ssl_private_key=$dir/tls.key
 rgw dns name = localhost
-rgw relaxed region enforcement = true
 rgw crypt require ssl = false
+rgw crypt s3 kms backend = testing
+rgw crypt s3 kms encryption keys = lake-key=$(head -c 32 /dev/zero | tr '\0' k | base64)
 CONF
 export CEPH_CONF=$dir/ceph.conf
 fsid=$(sed -n 's/^fsid = //p' "$CEPH_CONF")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from radlake import log
 from radlake.contracts import Table, load_table
-from radlake.errors import LedgerBusy
+from radlake.errors import LedgerBusy, ObjectLocked
 from radlake.lake import parquet
 from radlake.lake.ledger import Ledger
 from radlake.lake.store import S3Store
@@ -28,7 +28,7 @@ def delete_lost_objects(lake: Lake, ledger: Ledger, *, doomed: Sequence[str]) ->
     """Delete the objects that only `doomed` files of dicom.instance name.
 
     The hospital's lock is held meanwhile: a harvest may be about to name such an object again. Of a hospital that is
-    harvested right now nothing is deleted.
+    harvested right now nothing is deleted. What the store has locked stays until a run after the lock's end.
 
     Parameters
     ----------
@@ -46,10 +46,15 @@ def delete_lost_objects(lake: Lake, ledger: Ledger, *, doomed: Sequence[str]) ->
         try:
             with ledger.lock(hospital_id):
                 staged = _staged(lake, hospital_id)
-                for path in _lost(lake, table, doomed, hospital_id=hospital_id).get(hospital_id, {}):
-                    if path not in staged:
+                for path, named_by in _lost(lake, table, doomed, hospital_id=hospital_id).get(hospital_id, {}).items():
+                    if path in staged:
+                        continue
+                    try:
                         lake.objects.delete(path)
                         n_deleted += 1
+                    except ObjectLocked as exc:
+                        log.get_logger().warning("object_locked", hospital=hospital_id, reason=str(exc.facts["until"]))
+                        spared |= named_by
         except LedgerBusy:
             log.get_logger().info("objects_spared", hospital=hospital_id)
             spared |= set().union(*files.values())

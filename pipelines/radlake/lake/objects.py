@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -50,7 +51,11 @@ class ObjectStore:
         return open_store(self.url, options=self.storage_options)
 
     def pack_series(
-        self, prefix: str, members: Iterable[tuple[str, bytes | Iterable[bytes | memoryview]]]
+        self,
+        prefix: str,
+        members: Iterable[tuple[str, bytes | Iterable[bytes | memoryview]]],
+        *,
+        retain_until: datetime | None = None,
     ) -> PackedSeries:
         """Store one ZIP `<prefix>.<digest>.zip`; whole or not at all, once. Without a member nothing is stored.
 
@@ -61,6 +66,8 @@ class ObjectStore:
         members : iterable of (name, content)
             `<SOP Instance UID>.dcm` and its bytes, or pieces of them, in the order in which they shall lie. A member
             whose pieces raise MemberLost is left out.
+        retain_until : datetime, optional
+            Until when an S3 store with a policy that locks shall refuse to delete it, at least (UTC).
 
         Raises
         ------
@@ -80,7 +87,7 @@ class ObjectStore:
             n_bytes = built.stat().st_size
             if archive.members and self.store.size(path) != n_bytes:
                 reached("object.built")
-                self.store.put({path: built})
+                self.store.archive(path, built, retain_until=retain_until)
                 reached("object.stored")
         finally:
             built.unlink(missing_ok=True)

@@ -34,15 +34,10 @@ class Lake:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Lake:
-        options = S3Options(
-            endpoint_url=settings.s3_endpoint_url,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key,
-        )
         return cls(
             url=settings.lake,
             restricted=settings.restricted,
-            storage_options=None if settings.is_local else options,
+            storage_options=None if settings.is_local else S3Options.from_settings(settings),
             cache_folder=settings.cache,
             cache_bytes=settings.cache_bytes,
         )

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from radlake.lake.store.errors import storage_errors
@@ -44,6 +44,10 @@ class LocalStore:
                 folders.add(target.parent)
             for folder in folders:
                 fsync(folder)
+
+    def archive(self, name: str, source: Path, *, retain_until: datetime | None = None) -> None:  # noqa: ARG002
+        """Move one record to its name. A folder locks nothing: until when it is kept is for the ledger to say."""
+        self.put({name: source})
 
     def _copy_in(self, source: Path, target: Path) -> None:
         part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
