@@ -53,6 +53,10 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "ops.ops.completeness": "The hospital's states are published.",
         "ops.ops.quarantine": "The hospital's quarantine counts are published.",
         "ops.ops.harvest_run": "The run itself is published.",
+        # backfill
+        "backfill.planned": "The ledger knows every listed study, and the plan is kept; its coverage is not published.",
+        "backfill.window_begun": "An attempt at a window is entered, and nothing of it is fetched.",
+        "backfill.window_ended": "A window is entered as done, or as open still.",
         # recompression
         "recompress.proven": "A series object encoded anew is proven, and the rows name the old one.",
         # residency

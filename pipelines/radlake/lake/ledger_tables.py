@@ -10,6 +10,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 __all__ = [
+    "BACKFILL_DAY",
+    "BACKFILL_HOSPITAL",
+    "BACKFILL_HOUR",
+    "BACKFILL_WINDOW",
     "CERTIFICATE",
     "FACT",
     "METADATA",
@@ -170,4 +174,51 @@ VAULT_AUDIT = sa.Table(  # names after FHIR AuditEvent
     sa.Column("purpose", sa.String, nullable=False),
     sa.Column("previous_mac", sa.String, nullable=False),
     sa.Column("mac", sa.String, nullable=False),
+)
+BACKFILL_HOSPITAL = sa.Table(  # what a planner knows of a hospital's archive as a whole
+    "backfill_hospital",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("paused_at", sa.DateTime),
+    sa.Column("listed_at", sa.DateTime),
+    sa.Column("list_limit", sa.Integer),
+    sa.Column("n_undated", sa.Integer),  # None: nobody looked
+    sa.Column("undated_trouble", sa.String, nullable=False, default=""),  # why there may be more
+)
+BACKFILL_DAY = sa.Table(  # study dates that have studies; days without one lie in a window and have no row
+    "backfill_day",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("study_day", sa.Date, primary_key=True),
+    sa.Column("n_studies", sa.Integer, nullable=False),
+    sa.Column("n_instances", sa.BigInteger, nullable=False),
+    sa.Column("n_open", sa.Integer, nullable=False),
+    sa.Column("open_bytes", sa.BigInteger, nullable=False),  # an estimate
+    sa.Column("is_doubtful", sa.Boolean, nullable=False),
+)
+BACKFILL_WINDOW = sa.Table(
+    "backfill_window",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("first_day", sa.Date),  # None: the studies without a date
+    sa.Column("last_day", sa.Date),
+    sa.Column("n_studies", sa.Integer, nullable=False),
+    sa.Column("n_instances", sa.BigInteger, nullable=False),
+    sa.Column("n_open", sa.Integer, nullable=False),  # when it was planned
+    sa.Column("open_bytes", sa.BigInteger, nullable=False),  # an estimate
+    sa.Column("is_doubtful", sa.Boolean, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("begun_at", sa.DateTime),
+    sa.Column("done_at", sa.DateTime),
+    sa.Column("trouble", sa.String, nullable=False, default=""),
+)
+BACKFILL_HOUR = sa.Table(  # what a backfill did in an hour of UTC, to tell its rate
+    "backfill_hour",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("hour", sa.DateTime, primary_key=True),
+    sa.Column("n_studies", sa.Integer, nullable=False),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
 )

@@ -19,7 +19,7 @@ from radlake.vocab.load import UNKNOWN, sct_code, vocabulary
 from radlake.vocab.terms import modality_term
 from radlake.vocab.words import runs_of
 
-__all__ = ["ExamFacts", "classify_exam"]
+__all__ = ["ExamFacts", "classify_exam", "modality_group"]
 
 _PROCEDURE_CODES = ("ProcedureCodeSequence", "RequestedProcedureCodeSequence", "PerformedProtocolCodeSequence")
 _STUDY_TEXTS = ("StudyDescription", "RequestedProcedureDescription", "PerformedProcedureStepDescription")
@@ -82,6 +82,15 @@ def classify_exam(datasets: Sequence[Dataset]) -> ExamFacts:
         laterality_code=_laterality(evidence, parts=parts, said=said),
         has_contrast=_contrast(evidence, said=said),
     )
+
+
+def modality_group(modalities: Iterable[str]) -> str:
+    """Leading modality of a study that is known by its Modalities in Study (0008,0061) only.
+
+    >>> modality_group(["SR", "CT", "PT"]), modality_group(["?"])
+    ('PT', 'UNKNOWN')
+    """
+    return _modality_group(map(modality_term, modalities))
 
 
 def _modality_group(terms: Iterable[str]) -> str:

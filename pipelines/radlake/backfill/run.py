@@ -1,0 +1,239 @@
+"""Working on the plan of a hospital: window by window through the ordinary harvest.
+
+The ledger knows what is here, so whatever ends a run, the next one goes on at the study. A live harvest of the same
+hospital goes first (`radlake.lake.turns`); a pause and an end of the program take effect after the current study.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from time import monotonic
+
+from radlake.backfill.coverage import publish_coverage
+from radlake.backfill.plan_rows import KeptWindow, PlanRows
+from radlake.commit_points import reached
+from radlake.config import Settings
+from radlake.errors import LedgerBusy, NodeAtRest, RadlakeError, TransientError
+from radlake.ingest import Progress, harvest_hospital
+from radlake.lake import Lake
+from radlake.lake.ledger import Claim, Ledger
+from radlake.lake.turns import is_wanted
+from radlake.machine import utc_now
+from radlake.net import ArchiveClient, Hospital, StudyFound, Window, connect
+
+__all__ = ["BackfillBusy", "BackfillResult", "Ending", "run_backfill"]
+
+_POLL_SECONDS = 0.5
+
+
+class BackfillBusy(TransientError):
+    sentence = "Another backfill of {hospital} is running. Wait for it or stop it; it works on the same plan."
+
+
+class Ending(StrEnum):
+    """How a run of a hospital's plan ended."""
+
+    DONE = "done"  # every window was tried; what is still open is told by the status
+    PAUSED = "paused"
+    STOPPED = "stopped"  # the program was told to end
+    AT_REST = "at rest"  # the node may not be asked now, by its calendar or because it failed
+    FAILED = "failed"  # the node or something else; later windows were not tried
+
+
+@dataclass(frozen=True)
+class BackfillResult:
+    """What one run did at one hospital; studies and bytes as they came into the lake."""
+
+    hospital_id: str
+    ending: Ending
+    n_windows: int = 0
+    n_studies: int = 0
+    n_open: int = 0
+    stored_bytes: int = 0
+    error: str = ""
+    error_class: str = ""
+
+    def to_json(self) -> dict[str, str | int]:
+        return {**self.__dict__, "ending": self.ending.value}
+
+
+def _never() -> bool:
+    return False
+
+
+def _silent(_: Progress) -> None:
+    return None
+
+
+def run_backfill(
+    settings: Settings,
+    hospital: Hospital,
+    *,
+    newest_first: bool = True,
+    within: Window | None = None,
+    should_stop: Callable[[], bool] = _never,
+    executor: Executor | None = None,
+    progress: Callable[[Progress], None] = _silent,
+) -> BackfillResult:
+    """Try every open window of a hospital's plan once.
+
+    Parameters
+    ----------
+    newest_first : bool
+        Recent studies are the ones that clinicians and statistics ask for first.
+    within : Window, optional
+        Only windows that lie in it; with it the studies without a date are left out.
+    should_stop : callable
+        Asked after each study.
+
+    Raises
+    ------
+    BackfillBusy
+        If another process works on this plan.
+    """
+    settings.prepare_restricted()
+    with closing(Ledger(settings.ledger)) as ledger, ledger.claim(hospital.hospital_id, Claim.RUNNER) as is_alone:
+        if not is_alone:
+            raise BackfillBusy(hospital=hospital.hospital_id)
+        runner = _Runner(settings, hospital, ledger, should_stop=should_stop, executor=executor, progress=progress)
+        windows = [kept for kept in runner.rows.windows(hospital.hospital_id) if _is_due(kept, within=within)]
+        try:
+            return runner.run(sorted(windows, key=_age, reverse=newest_first))
+        finally:
+            if runner.has_worked:
+                publish_coverage(Lake.from_settings(settings), runner.rows, hospital.hospital_id, now=utc_now())
+
+
+def _is_due(kept: KeptWindow, *, within: Window | None) -> bool:
+    if kept.done_at is not None:
+        return False
+    window = kept.plan.window
+    return within is None or (window is not None and within.start <= window.start and window.end <= within.end)
+
+
+def _age(kept: KeptWindow) -> str:
+    """Windows by date; the one of studies without a date counts as the oldest."""
+    return kept.plan.name if kept.plan.window else ""
+
+
+class _Runner:
+    def __init__(
+        self,
+        settings: Settings,
+        hospital: Hospital,
+        ledger: Ledger,
+        *,
+        should_stop: Callable[[], bool],
+        executor: Executor | None,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self.rows = PlanRows(ledger)
+        self._settings = settings
+        self._hospital = hospital
+        self._hospital_id = hospital.hospital_id
+        self._ledger = ledger
+        self._should_stop = should_stop
+        self._executor = executor
+        self._progress = progress
+        self._n_studies = self._stored_bytes = 0
+        self.has_worked = False
+
+    def run(self, windows: list[KeptWindow]) -> BackfillResult:
+        ending, n_windows, error = Ending.DONE, 0, None
+        # One conversation for all windows: what was learnt of the node's limits stays known.
+        client = connect(self._hospital.node, ae_title=self._settings.ae_title, scp_port=self._settings.scp_port)
+        for kept in windows:
+            try:
+                stopped = self._work_on(kept, client)
+            except RadlakeError as exc:
+                ending, error = Ending.FAILED, exc
+                break
+            if stopped is not None:
+                ending = stopped
+                break
+            n_windows += 1
+        return BackfillResult(
+            self._hospital_id,
+            ending,
+            n_windows=n_windows,
+            n_studies=self._n_studies,
+            n_open=sum(self.rows.n_open(self._hospital_id, kept.plan.window) for kept in windows),
+            stored_bytes=self._stored_bytes,
+            error=str(error) if error else "",
+            error_class=type(error).__name__ if error else "",
+        )
+
+    def _work_on(self, kept: KeptWindow, client: ArchiveClient) -> Ending | None:
+        """Harvest a window to its end; how it was broken off, or None."""
+        name, window = kept.plan.name, kept.plan.window
+        self.rows.begin(self._hospital_id, name, now=utc_now())
+        reached("backfill.window_begun")
+        while True:
+            if (early := self._early()) is not None:
+                return early
+            try:
+                is_whole = self._harvest(window, client)
+            except LedgerBusy:  # a live harvest goes first
+                time.sleep(_POLL_SECONDS)
+                continue
+            except NodeAtRest:
+                return self._early() or Ending.AT_REST
+            except RadlakeError as exc:
+                self.rows.end(self._hospital_id, name, done_at=None, trouble=f"{type(exc).__name__}: {_first(exc)}")
+                raise
+            if is_whole:
+                break
+        n_open = self.rows.n_open(self._hospital_id, window)
+        trouble = f"{n_open} studies are not here in full" if n_open else ""
+        self.rows.end(self._hospital_id, name, done_at=None if n_open else utc_now(), trouble=trouble)
+        reached("backfill.window_ended")
+        return None
+
+    def _early(self) -> Ending | None:
+        if self._should_stop():
+            return Ending.STOPPED
+        return Ending.PAUSED if self.rows.is_paused(self._hospital_id) else None
+
+    def _makes_way(self) -> bool:
+        return self._early() is not None or is_wanted(self._ledger, self._hospital_id)
+
+    def _harvest(self, window: Window | None, client: ArchiveClient) -> bool:
+        """Harvest until the window ends or somebody else goes first; whether it ended."""
+        what = window or [StudyFound(uid, n_instances=n) for uid, n in self.rows.undated(self._hospital_id)]
+        before, began = self.rows.n_open(self._hospital_id, window), monotonic()
+        try:
+            summary = harvest_hospital(
+                self._settings,
+                self._hospital,
+                window=what,
+                makes_way=self._makes_way,
+                should_yield=self._makes_way,
+                client=client,
+                executor=self._executor,
+                progress=self._progress,
+            )
+        except (LedgerBusy, NodeAtRest):
+            raise
+        except RadlakeError:
+            self._count(before, window, stored_bytes=0, seconds=monotonic() - began)
+            raise
+        self._count(before, window, stored_bytes=summary.stored_bytes, seconds=summary.seconds)
+        return summary.studies_left == 0
+
+    def _count(self, before: int, window: Window | None, *, stored_bytes: int, seconds: float) -> None:
+        self.has_worked = True
+        n_studies = max(before - self.rows.n_open(self._hospital_id, window), 0)
+        self._n_studies += n_studies
+        self._stored_bytes += stored_bytes
+        self.rows.count(
+            self._hospital_id, n_studies=n_studies, stored_bytes=stored_bytes, seconds=seconds, now=utc_now()
+        )
+
+
+def _first(exc: RadlakeError) -> str:
+    return str(exc).partition("\n")[0]

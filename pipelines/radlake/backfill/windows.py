@@ -1,0 +1,106 @@
+"""Days of studies and the windows that they are harvested in: pure values, nobody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from radlake.net import Window
+
+__all__ = ["UNDATED", "PlannedDay", "PlannedWindow", "months", "plan_windows", "remainders", "window_of_undated"]
+
+UNDATED = "undated"  # name of the window of studies without a date
+_STUDIES = 500  # what a harvest publishes at once; a window is never less than a day
+_ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedDay:
+    """What a node lists of one study date.
+
+    Attributes
+    ----------
+    n_studies, n_instances : int
+        As listed; instances only of studies whose count the node tells.
+    n_open, open_bytes : int
+        Studies that the lake does not have in full, and an estimate of their bytes.
+    is_doubtful : bool
+        The node may have more studies of this day than it lists.
+    """
+
+    day: date
+    n_studies: int = 0
+    n_instances: int = 0
+    n_open: int = 0
+    open_bytes: int = 0
+    is_doubtful: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedWindow:
+    """Consecutive study dates that are harvested together, or all studies without a date (`window` is None)."""
+
+    name: str
+    window: Window | None
+    n_studies: int = 0
+    n_instances: int = 0
+    n_open: int = 0
+    open_bytes: int = 0
+    is_doubtful: bool = False
+
+
+def months(window: Window) -> Iterator[Window]:
+    """The parts of a window in each calendar month, oldest first."""
+    first = window.start
+    while first <= window.end:
+        following = (first.replace(day=1) + timedelta(days=32)).replace(day=1)
+        yield Window(first, min(window.end, following - _ONE_DAY))
+        first = following
+
+
+def plan_windows(days: Iterable[PlannedDay], *, window: Window) -> list[PlannedWindow]:
+    """Windows that cover every day of `window`, oldest first: at most a month, and few enough studies for one batch."""
+    listed = {day.day: day for day in days}
+    planned: list[PlannedWindow] = []
+    for month in months(window):
+        part: list[PlannedDay] = []
+        for number in range((month.end - month.start).days + 1):
+            here = month.start + timedelta(days=number)
+            day = listed.get(here) or PlannedDay(day=here)
+            if part and sum(one.n_studies for one in part) + day.n_studies > _STUDIES:
+                planned.append(_window_of(part))
+                part = []
+            part.append(day)
+        planned.append(_window_of(part))
+    return planned
+
+
+def window_of_undated(*, n_studies: int, n_instances: int, n_open: int, open_bytes: int) -> PlannedWindow:
+    return PlannedWindow(
+        name=UNDATED, window=None, n_studies=n_studies, n_instances=n_instances, n_open=n_open, open_bytes=open_bytes
+    )
+
+
+def remainders(old: Iterable[Window], *, without: Window) -> list[Window]:
+    """The parts of windows that lie outside another one, oldest first: they stay planned when it is planned anew."""
+    parts = []
+    for window in sorted(old, key=lambda one: one.start):
+        if window.start < without.start:
+            parts.append(Window(window.start, min(window.end, without.start - _ONE_DAY)))
+        if window.end > without.end:
+            parts.append(Window(max(window.start, without.end + _ONE_DAY), window.end))
+    return parts
+
+
+def _window_of(days: Sequence[PlannedDay]) -> PlannedWindow:
+    window = Window(days[0].day, days[-1].day)
+    sums: Mapping[str, int] = {
+        name: sum(getattr(day, name) for day in days) for name in ("n_studies", "n_instances", "n_open", "open_bytes")
+    }
+    return PlannedWindow(
+        name=f"{window.start:%Y%m%d}-{window.end:%Y%m%d}",
+        window=window,
+        is_doubtful=any(day.is_doubtful for day in days),
+        **sums,
+    )

@@ -1,0 +1,343 @@
+"""`radlake backfill`: an archive of years, planned, fetched window by window, paused and watched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from radlake.backfill import (
+    BackfillResult,
+    Ending,
+    HospitalPlan,
+    HospitalStatus,
+    PlanRows,
+    harvest_rates,
+    keep_plan,
+    measured_sizes,
+    plan_hospital,
+    rate_of,
+    run_backfill,
+    status_of,
+)
+from radlake.backfill.coverage import publish_coverage
+from radlake.cli._heatmap import LEGEND, heatmap_of_days, heatmap_of_months
+from radlake.cli._lake import existing_lake
+from radlake.cli._progress import Bars
+from radlake.cli._stop import stopping
+from radlake.cli.hospitals import chosen_hospitals
+from radlake.cli.tables import human_bytes, plain_table, wide_console
+from radlake.config import Settings
+from radlake.errors import RadlakeError
+from radlake.harvest.courtesy.week import Slot, Week, week_of
+from radlake.ingest.workers import workers
+from radlake.lake.ledger import Ledger
+from radlake.machine import utc_now
+from radlake.net import DimseNode, Hospital, WebNode, Window, connect, load_hospitals
+from radlake.vault.lake_key import open_ledger
+
+app = typer.Typer(help="Plan and fetch an archive of years, beside the live harvest.", no_args_is_help=True)
+
+Hospitals = Annotated[list[str] | None, typer.Argument(help="Hospital ids; all registered ones when left out.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+
+_ASKED_AT_ONCE = 8
+_REST_SECONDS = 60.0  # between two looks at a node that is left in peace
+GO_ON = "Nothing is lost; the same command goes on where it stopped."
+
+
+@app.command()
+def plan(
+    ctx: typer.Context,
+    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First study date.")],
+    until: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last study date.")],
+    hospitals: Hospitals = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell; the plan is not kept.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask what the nodes have of a range of study dates, compare with the lake, estimate, and keep the plan.
+
+    Only lists of studies are asked for, nothing is fetched. Planning again replaces the plan of the same dates.
+    """
+    settings: Settings = ctx.obj
+    lake = existing_lake(settings)
+    if until < since:
+        raise typer.BadParameter(f"--from {since.date()} is after --to {until.date()}")
+    window = Window(since.date(), until.date())
+    chosen = _askable(chosen_hospitals(settings, hospitals))
+    sizes, harvests = measured_sizes(lake), harvest_rates(lake)
+    plans: list[HospitalPlan] = []
+    errors: dict[str, RadlakeError] = {}
+    ledger = Ledger(settings.ledger) if dry_run else open_ledger(settings)
+    with closing(ledger), ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
+        rows = PlanRows(ledger)
+
+        def ask(hospital: Hospital) -> HospitalPlan:
+            rate = rate_of(hospital.hospital_id, rows=rows, harvests=harvests, now=utc_now())
+            client = connect(hospital.node, ae_title=settings.ae_title, scp_port=None)
+            return plan_hospital(
+                hospital.hospital_id,
+                client,
+                window=window,
+                rows=rows,
+                sizes=sizes,
+                rate=rate,
+                week=_week(hospital),
+                now=utc_now(),
+            )
+
+        running = {threads.submit(ask, hospital): hospital.hospital_id for hospital in chosen}
+        for future in as_completed(running):
+            try:
+                made = future.result()
+            except RadlakeError as exc:  # the others are planned
+                errors[running[future]] = exc
+                continue
+            plans.append(made)
+            if not dry_run:
+                keep_plan(made, ledger=ledger, now=utc_now())
+                publish_coverage(lake, rows, made.hospital_id, now=utc_now())
+    plans.sort(key=lambda made: made.hospital_id)
+    if as_json:
+        failed = {name: {"error": str(exc), "error_class": type(exc).__name__} for name, exc in errors.items()}
+        document = {"is_kept": not dry_run, "hospitals": [made.to_json() for made in plans], "not_asked": failed}
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    else:
+        _show_plans(plans, is_kept=not dry_run)
+    for name, exc in sorted(errors.items()):
+        typer.echo(f"error: {name} was not planned, which is not the same as no studies: {exc}", err=True)
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    hospitals: Hospitals = None,
+    newest_first: Annotated[
+        bool,
+        typer.Option(
+            "--newest-first/--oldest-first", help="Recent studies are asked for first by clinicians and statistics."
+        ),
+    ] = True,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=64, help="Hospitals at the same time.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch what is planned and missing, window by window; run it again after any end, it goes on at the study.
+
+    A live harvest of the same hospital goes first: the backfill makes way after the current study and goes on later.
+    """
+    settings: Settings = ctx.obj
+    existing_lake(settings)
+    with _ledger(settings) as ledger:
+        planned = set(PlanRows(ledger).planned_hospitals())
+    chosen = [hospital for hospital in chosen_hospitals(settings, hospitals) if hospital.hospital_id in planned]
+    if not chosen:
+        typer.echo("nothing is planned; begin with `radlake backfill plan --from DAY --to DAY`", err=True)
+        raise typer.Exit(1)
+    results: list[BackfillResult] = []
+    with (
+        stopping(GO_ON) as told,
+        Bars(Console(stderr=True)) as bars,
+        workers(settings) as executor,
+        ThreadPoolExecutor(at_once) as threads,
+    ):
+
+        def work(hospital: Hospital) -> BackfillResult:
+            try:
+                while True:
+                    result = run_backfill(
+                        settings,
+                        hospital,
+                        newest_first=newest_first,
+                        should_stop=told.is_set,
+                        executor=executor,
+                        progress=bars,
+                    )
+                    if result.ending is not Ending.AT_REST or told.wait(_REST_SECONDS):
+                        return result
+            except RadlakeError as exc:  # the other hospitals go on
+                name, error = hospital.hospital_id, str(exc)
+                return BackfillResult(name, Ending.FAILED, error=error, error_class=type(exc).__name__)
+
+        results = list(threads.map(work, chosen))
+        _report(results, as_json=as_json)
+    if any(result.ending is Ending.FAILED or (result.ending is Ending.DONE and result.n_open) for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    hospitals: Hospitals = None,
+    days: Annotated[bool, typer.Option("--days", help="Show each day, not each month.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how far the plan is, how long it still takes, what keeps studies from being complete, and the coverage."""
+    settings: Settings = ctx.obj
+    lake = existing_lake(settings)
+    with _ledger(settings) as ledger:
+        names = _planned(settings, PlanRows(ledger), hospitals)
+        harvests = harvest_rates(lake)
+        registered = load_hospitals(settings.hospitals)
+        found = [
+            status_of(name, ledger=ledger, harvests=harvests, week=_week(registered.get(name)), now=utc_now())
+            for name in names
+        ]
+    if as_json:
+        typer.echo(json.dumps({"hospitals": [one.to_json() for one in found]}, ensure_ascii=False, indent=2))
+        return
+    _show_status(found, days=days)
+
+
+@app.command()
+def pause(ctx: typer.Context, hospitals: Hospitals = None) -> None:
+    """Let a backfill rest after its current study, also after a restart, until it is resumed."""
+    _for_each(ctx.obj, hospitals, lambda rows, name: rows.pause(name, now=utc_now()), "paused; `resume` lets it go on")
+
+
+@app.command()
+def resume(ctx: typer.Context, hospitals: Hospitals = None) -> None:
+    """Let a paused backfill go on with the next `radlake backfill run`."""
+    _for_each(ctx.obj, hospitals, lambda rows, name: rows.resume(name), "may go on with `radlake backfill run`")
+
+
+def _for_each(settings: Settings, hospitals: list[str] | None, act: Callable[[PlanRows, str], None], told: str) -> None:
+    existing_lake(settings)
+    with _ledger(settings) as ledger:
+        rows = PlanRows(ledger)
+        for name in _planned(settings, rows, hospitals):
+            act(rows, name)
+            typer.echo(f"{name}: {told}")
+
+
+@contextmanager
+def _ledger(settings: Settings) -> Iterator[Ledger]:
+    settings.prepare_restricted()
+    with closing(Ledger(settings.ledger)) as ledger:
+        yield ledger
+
+
+def _planned(settings: Settings, rows: PlanRows, hospitals: list[str] | None) -> list[str]:
+    """The named hospitals, or all that are planned: also one that is not registered any more."""
+    if hospitals:
+        return [hospital.hospital_id for hospital in chosen_hospitals(settings, hospitals)]
+    if names := rows.planned_hospitals():
+        return names
+    typer.echo("nothing is planned; begin with `radlake backfill plan --from DAY --to DAY`", err=True)
+    raise typer.Exit(1)
+
+
+def _week(hospital: Hospital | None) -> Week:
+    """The calendar of a hospital's node; no limit for one that is not registered any more."""
+    if hospital is not None and isinstance(hospital.node, (DimseNode, WebNode)):
+        return week_of(hospital.node)
+    return Week((Slot(1),) * 168)
+
+
+def _askable(hospitals: Sequence[Hospital]) -> list[Hospital]:
+    askable = [hospital for hospital in hospitals if isinstance(hospital.node, (DimseNode, WebNode))]
+    for hospital in hospitals:
+        if hospital not in askable:
+            typer.echo(f"note: {hospital.hospital_id} is a {hospital.node.kind}: it cannot be asked by date", err=True)
+    return askable
+
+
+def _show_plans(plans: Sequence[HospitalPlan], *, is_kept: bool) -> None:
+    console = wide_console()
+    table = _numbers("hospital", "windows", "studies", "to fetch", "instances", "about", "hours", "without a date")
+    for made in plans:
+        hours = "unknown" if made.seconds is None else f"{made.seconds / 3600:.1f}"
+        bytes_to_fetch = human_bytes(made.total("open_bytes"))
+        counts = (len(made.windows), *map(made.total, ("n_studies", "n_open", "n_instances")))
+        table.add_row(
+            made.hospital_id, *(f"{n:,}" for n in counts), bytes_to_fetch, hours, f"{made.undated.n_studies:,}"
+        )
+    if plans:
+        console.print(table)
+    for made in plans:
+        for line in _notes(made):
+            console.print(f"{made.hospital_id}: {line}", markup=False)
+    console.print("the plan is kept; `radlake backfill run` fetches it" if is_kept else "a dry run: nothing is kept")
+
+
+def _notes(made: HospitalPlan) -> Iterator[str]:
+    if made.total("n_studies") == 0:
+        window = made.window
+        yield f"0 studies: the node lists none between {window.start} and {window.end}, and it is reachable"
+    else:
+        states = ", ".join(f"{n:,} {state}" for state, n in sorted(made.states.items()))
+        yield f"in the ledger: {states}; bytes are estimated by {made.size_source}"
+        yield (
+            f"hours by {made.rate.source}" if made.rate else "hours are unknown: nothing was fetched from any node yet"
+        )
+    if made.n_without_count:
+        yield f"{made.n_without_count:,} studies without a number of instances: the node does not tell it"
+    if made.survey.list_limit:
+        yield f"the node cuts its lists at {made.survey.list_limit:,}; it was asked in parts"
+    for window in made.survey.doubtful:
+        yield f"uncertain: {window.start} to {window.end} may have more studies than the node lists"
+    if made.survey.undated_trouble:
+        yield f"uncertain: there may be more studies without a date: {made.survey.undated_trouble}"
+
+
+def _report(results: Sequence[BackfillResult], *, as_json: bool) -> None:
+    if as_json:
+        document = {"hospitals": [result.to_json() for result in results]}
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        return
+    table = _numbers("hospital", "windows", "studies", "bytes", "still open", "ending")
+    for result in results:
+        counts = (f"{result.n_windows:,}", f"{result.n_studies:,}", human_bytes(result.stored_bytes))
+        table.add_row(result.hospital_id, *counts, f"{result.n_open:,}", result.ending.value)
+    wide_console().print(table)
+    for result in results:
+        if result.error:
+            typer.echo(f"error: {result.hospital_id}: {result.error}", err=True)
+
+
+def _show_status(found: Sequence[HospitalStatus], *, days: bool) -> None:
+    console = wide_console()
+    table = _numbers("hospital", "windows", "studies", "complete", "open", "stored", "to come", "rate", "ends", "state")
+    for one in found:
+        rate = (
+            f"{one.rate.studies_per_second * 3600:,.0f}/h {human_bytes(one.rate.bytes_per_second)}/s"
+            if one.rate
+            else ""
+        )
+        ends = f"{one.eta:%Y-%m-%d %H:%M} UTC" if one.eta else ("" if one.n_open else "done")
+        state = "paused" if one.is_paused else "running" if one.is_running else "at rest"
+        counts = (
+            f"{one.n_windows_done:,}/{one.n_windows:,}",
+            *(f"{n:,}" for n in (one.n_studies, one.n_complete, one.n_open)),
+        )
+        sizes = (human_bytes(one.stored_bytes), human_bytes(one.open_bytes))
+        table.add_row(one.hospital_id, *counts, *sizes, rate, ends, state)
+    console.print(table)
+    problems = plain_table("hospital", "problem", "n", "what to do next")
+    for one in found:
+        for problem in one.problems:
+            problems.add_row(one.hospital_id, problem.reason, f"{problem.n:,}", problem.next_step)
+    if problems.rows:
+        console.print("")
+        console.print(problems)
+    console.print("")
+    coverage = {one.hospital_id: one.coverage for one in found}
+    lines = heatmap_of_days(coverage) if days else heatmap_of_months(coverage, width=console.width)
+    for line in lines:
+        console.print(line, no_wrap=True, crop=False)
+    console.print(LEGEND, style="dim")
+
+
+def _numbers(*columns: str) -> Table:
+    table = plain_table(*columns)
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    return table
