@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.measure import Place
 
-_BENCHMARKS = ("ingest", "receive", "retrieve", "recompress", "query", "throttle", "load")
+_BENCHMARKS = ("ingest", "receive", "retrieve", "recompress", "query", "throttle", "load", "dask")
 _ON_DISK = {"receive"}  # where a sync must cost what it costs
 _ROOM = {"ingest": 6 << 30}  # corpus, what a contestant makes of it, large objects
 _REPETITIONS = {"ingest": 5}

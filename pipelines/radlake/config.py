@@ -61,7 +61,10 @@ class Settings(BaseSettings):
     workers : int
         Processes for de-identification; 0 = in this process.
     dask : str
-        Address of a Dask scheduler (`tcp://host:port`) that does the de-identification instead.
+        Where Dask does the de-identification instead: `local` (a cluster of `workers` processes of this machine) or
+        the address of a scheduler (`tcp://host:port`, `tls://host:port`).
+    worker_memory : str
+        Most memory of a worker of the local cluster, as in `2GiB`; empty: its share of the machine.
     """
 
     model_config = SettingsConfigDict(env_prefix="RADLAKE_", extra="forbid", frozen=True)
@@ -84,7 +87,8 @@ class Settings(BaseSettings):
     s3_ca_file: Path | None = None
     s3_addressing: Literal["", "path", "virtual"] = ""
     s3_policy: Path | None = None
-    dask: str = ""
+    dask: str = Field(default="", pattern=r"^$|^local$|^\w+://.+$")
+    worker_memory: str = Field(default="", pattern=r"^(\d+(\.\d+)?\s*[kMGT]i?B)?$")
     cache: Path | None = None
     cache_bytes: int = Field(default=CACHE_BYTES, ge=0)
     workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=0)

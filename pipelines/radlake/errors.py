@@ -3,7 +3,7 @@
     RadlakeError
     ├── TransientError     the orchestrator retries
     │   ├── NodeUnavailable, NodeAtRest, AssociationRejected, QueryFailed, RetrieveFailed, SlowDown, StoreFull,
-    │   │   LedgerBusy, PortBusy, StoreUnavailable, WorkersLost
+    │   │   LedgerBusy, PortBusy, StoreUnavailable, WorkerKilled, WorkersLost
     ├── PermanentError     it stops, no retry
     │   ├── ConfigInvalid, ContractBroken, KeyMismatch, KeyMissing, CommitRefused, ObjectLocked, QueryInvalid,
     │   │   SourceMissing
@@ -45,6 +45,7 @@ __all__ = [
     "StoreFull",
     "StoreUnavailable",
     "TransientError",
+    "WorkerKilled",
     "WorkersLost",
 ]
 
@@ -144,6 +145,13 @@ class WorkersLost(TransientError):
     sentence = (
         "The workers cannot go on ({reason}). Nothing was lost; run the same command again, "
         "with fewer of them (RADLAKE_WORKERS) when it happens again."
+    )
+
+
+class WorkerKilled(TransientError):
+    sentence = (
+        "A job has cost {n} workers their life; mostly memory ran out. "
+        "Give workers more of it (RADLAKE_WORKER_MEMORY, or `dask worker --memory-limit`), then do it again."
     )
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,29 +24,55 @@ import sqlalchemy as sa
 
 from support import need
 
-__all__ = ["postgres", "postgres_cluster"]
+__all__ = ["PostgresCluster", "new_database", "postgres", "postgres_cluster", "running_postgres"]
 
 
 @pytest.fixture(scope="session")
 def postgres_cluster() -> Iterator[str]:
     """URL of the running cluster, without a database."""
-    with _cluster() as url:
-        yield url
+    with running_postgres() as cluster:
+        yield cluster.url
 
 
 @pytest.fixture
 def postgres(postgres_cluster: str) -> str:
     """SQLAlchemy URL of an empty database."""
+    return new_database(postgres_cluster)
+
+
+def new_database(cluster: str) -> str:
+    """SQLAlchemy URL of an empty database of a cluster."""
     name = f"t{uuid.uuid4().hex}"
-    engine = sa.create_engine(f"{postgres_cluster}/postgres", isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(f"{cluster}/postgres", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     engine.dispose()
-    return f"{postgres_cluster}/{name}"
+    return f"{cluster}/{name}"
+
+
+@dataclass
+class PostgresCluster:
+    """A server that a test may stop and start again: SIGQUIT is `pg_ctl stop -m immediate`, as after a crash."""
+
+    url: str
+    command: list[str]
+    user: str | None
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        nothing = subprocess.DEVNULL
+        self.process = subprocess.Popen(self.command, stdout=nothing, stderr=nothing, user=self.user, cwd="/")
+        _wait(self.url)
+
+    def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
+        assert self.process
+        self.process.send_signal(number)
+        self.process.wait(30)
 
 
 @contextmanager
-def _cluster() -> Iterator[str]:
+def running_postgres() -> Iterator[PostgresCluster]:
+    """A cluster of one's own."""
     folders = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     path = os.pathsep.join([*folders, os.environ.get("PATH", "")])
     initdb, server = (shutil.which(name, path=path) for name in ("initdb", "postgres"))
@@ -58,20 +86,13 @@ def _cluster() -> Iterator[str]:
         command = [initdb, "-D", str(folder / "data"), "-A", "trust", "-U", "radlake", "-E", "UTF8", "--no-sync"]
         subprocess.run([*command, "--locale=C.UTF-8"], check=True, capture_output=True, user=user, cwd="/")
         options = ["-k", str(folder), "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-        process = subprocess.Popen(
-            [server, "-D", str(folder / "data"), *options],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            user=user,
-            cwd="/",
-        )
+        url = f"postgresql+psycopg2://radlake@127.0.0.1:{port}"
+        cluster = PostgresCluster(url, [server, "-D", str(folder / "data"), *options], user)
+        cluster.start()
         try:
-            url = f"postgresql+psycopg2://radlake@127.0.0.1:{port}"
-            _wait(url)
-            yield url
+            yield cluster
         finally:
-            process.terminate()
-            process.wait(30)
+            cluster.stop(signal.SIGTERM)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

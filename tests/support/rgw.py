@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +19,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -65,6 +67,24 @@ class Rgw:
         name = f"test-{uuid.uuid4().hex}"
         self.options.filesystem().mkdir(name)
         return f"s3://{name}"
+
+    def kill_gateway(self) -> None:
+        """The gateway is gone, as after a crash; what it acknowledged is in the OSD."""
+        pid = int((self.folder / "run" / "client.rgw.a.pid").read_text())
+        _kill(pid)
+        while self._is_open():
+            time.sleep(0.02)
+
+    def _is_open(self) -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", urlsplit(self.endpoint_url).port or 0)) == 0
+
+    def start_gateway(self) -> None:
+        """It answers when this returns."""
+        environment = {**os.environ, "CEPH_CONF": str(self.folder / "ceph.conf")}
+        subprocess.run(["radosgw", "--name", "client.rgw.a"], env=environment, check=True, capture_output=True)
+        wait = ["curl", "--silent", "--output", "/dev/null", "--retry", "100", "--retry-connrefused"]
+        subprocess.run([*wait, "--retry-delay", "1", self.endpoint_url], check=True, timeout=120)
 
     def lake(self, restricted: Path) -> Lake:
         """A new lake on S3, with its restricted zone in a local folder."""

@@ -25,6 +25,13 @@ from radlake.net import Window
 app = typer.Typer(help="Fetch studies from a hospital node or a folder into the lake.", no_args_is_help=True)
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the summary to this file as JSON.")]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|ADDRESS",
+        help="De-identify on Dask: a cluster of this machine, or tcp://HOST:PORT of a scheduler (RADLAKE_DASK).",
+    ),
+]
 
 _NAMED = 20
 GO_ON = "Nothing is lost; the same command goes on where it stopped."
@@ -35,10 +42,11 @@ def folder(
     ctx: typer.Context,
     path: Annotated[Path, typer.Argument(help="Folder, ZIP archive, file or mounted CD.")],
     hospital: Annotated[str, typer.Option(help="Id of the hospital that the files come from.")],
+    dask: Dask = None,
     json_file: JsonFile = None,
 ) -> None:
     """Harvest a folder: every DICOM file ends stored, as a resend of a stored one, or in quarantine with a reason."""
-    settings: Settings = ctx.obj
+    settings = _with_dask(ctx.obj, dask)
     existing_lake(settings)
     known = hospital_of_files(settings, hospital)
     if known.region_code == "UNKNOWN":
@@ -66,6 +74,7 @@ def node(
             "--ask-again", help="Also what was set aside and only the hospital can mend: it was mended there."
         ),
     ] = False,
+    dask: Dask = None,
     json_file: JsonFile = None,
 ) -> None:
     """Harvest the studies of a window of study dates from hospital nodes; run it again to fetch what is missing.
@@ -73,7 +82,7 @@ def node(
     What was set aside is not asked for again: its bytes are in quarantine, and `radlake quarantine replay` takes them
     when a rule or the profile was changed. Where the hospital must send something better, it is `--ask-again`.
     """
-    settings: Settings = ctx.obj
+    settings = _with_dask(ctx.obj, dask)
     existing_lake(settings)
     today = date.today()
     first, last = since.date() if since else today - timedelta(days=1), until.date() if until else today
@@ -94,6 +103,11 @@ def node(
     _report(summaries, json_file)
     if failed:
         raise typer.Exit(1)
+
+
+def _with_dask(settings: Settings, dask: str | None) -> Settings:
+    """What the option says overrules the environment."""
+    return settings if dask is None else Settings.model_validate(settings.model_dump() | {"dask": dask})
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -19,15 +19,22 @@ from radlake import log
 from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.deidentify import load_profile
-from radlake.errors import QuarantineError, RadlakeError, SourceMissing, TransientError, WorkersLost
+from radlake.errors import (
+    QuarantineError,
+    RadlakeError,
+    SourceMissing,
+    TransientError,
+    WorkerKilled,
+    WorkersLost,
+)
 from radlake.harvest import spool_folder
 from radlake.ingest.batch import roll_forward
-from radlake.ingest.job import IngestJob, SourceFile, StudyOutcome
+from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome
 from radlake.ingest.ops import publish_ops
 from radlake.ingest.publish import publish
 from radlake.ingest.study import ingest_study
 from radlake.ingest.summary import HarvestSummary
-from radlake.ingest.workers import workers
+from radlake.ingest.workers import most_under_way, workers
 from radlake.lake import Lake
 from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
@@ -58,7 +65,7 @@ class Run:
     summary: HarvestSummary
     key_check: str
     vault_version: int
-    running: dict[Future[StudyOutcome], tuple[SourceFile, ...]] = field(default_factory=dict)
+    running: dict[Future[StudyOutcome], tuple[StudyEntry, tuple[SourceFile, ...]]] = field(default_factory=dict)
     gone: list[SourceFile] = field(default_factory=list)
     outcomes: list[StudyOutcome] = field(default_factory=list)
     troubles: dict[str, str] = field(default_factory=dict)
@@ -100,8 +107,8 @@ class Run:
             key_check=self.key_check,
             residency=self.hospital.storage_policy,
         )
-        self.running[self.executor.submit(ingest_study, job)] = files
-        self._collect(at_most=2 * max(self.settings.workers, 1))
+        self.running[self.executor.submit(ingest_study, job)] = entry, files
+        self._collect(at_most=most_under_way(self.executor, self.settings))
         n_instances = sum(len(outcome.instances) for outcome in self.outcomes)
         if len(self.outcomes) >= _BATCH_STUDIES or n_instances >= _BATCH_INSTANCES:
             self._publish()
@@ -111,14 +118,25 @@ class Run:
         self._collect(at_most=0)
         self._publish()
 
+    def rescue(self) -> None:
+        """After a failure: publish what the workers finish all the same. What fails too is done by the next run."""
+        wait(self.running)
+        for future in list(self.running):
+            if future.exception():
+                del self.running[future]
+        self.flush()
+
     def _collect(self, *, at_most: int) -> None:
         """Take finished studies; wait while more than `at_most` are under way."""
         while self.running:
             room = len(self.running) <= at_most
             done, _ = wait(self.running, timeout=0 if room else None, return_when=FIRST_COMPLETED)
             for future in done:
-                files = self.running.pop(future)
-                outcome = future.result()
+                entry, files = self.running.pop(future)
+                try:
+                    outcome = future.result()
+                except WorkerKilled as exc:
+                    outcome = _killed(entry, files, exc)
                 self.outcomes.append(outcome)
                 if len(outcome.files) < len(files):
                     self.gone += sorted(set(files) - set(outcome.files), key=lambda file: file.origin)
@@ -197,10 +215,11 @@ def running(
                 yield run
             except BrokenExecutor as exc:
                 error = WorkersLost(reason="a worker process was killed; mostly memory ran out")
+                run.rescue()
                 raise error from exc
             except TransientError as exc:
                 error = exc
-                run.flush()
+                run.rescue()
                 raise
             except BaseException as exc:
                 error = exc
@@ -211,3 +230,11 @@ def running(
                 log.get_logger().info("harvest_finished", hospital=hospital.hospital_id, run_id=run_id)
     finally:
         ledger.close()
+
+
+def _killed(entry: StudyEntry, files: tuple[SourceFile, ...], error: WorkerKilled) -> StudyOutcome:
+    """A study that costs one worker after the other its life is set aside; the run goes on without it."""
+    log.get_logger().error("study_killed_workers", hospital=entry.hospital_id, n_failed=error.facts["n"])
+    reason = QuarantineError(reason="worker_killed", detail=f"{error.facts['n']} workers died")
+    refused = tuple(Refused(file, file.sop_uid, reason) for file in files)
+    return StudyOutcome(entry.hospital_id, entry.study_uid, refused=refused, files=files)

@@ -1,4 +1,7 @@
-"""Who does the heavy part: this process, worker processes, or a Dask cluster; all speak `concurrent.futures`."""
+"""Who does the heavy part: this process, worker processes, or a Dask cluster; all speak `concurrent.futures`.
+
+Which is the default on one machine, and why, is in docs/adr/0021-dask-beside-the-process-pool.md.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from radlake.config import Settings
-from radlake.errors import WorkersLost
 
-__all__ = ["workers"]
+__all__ = ["most_under_way", "workers"]
 
 
 class _Here(Executor):
@@ -29,6 +31,11 @@ class _Here(Executor):
         return future
 
 
+def most_under_way(executor: Executor, settings: Settings) -> int:
+    """Jobs to hand out at once: every worker has one more waiting, and no memory fills with what nobody works on."""
+    return 2 * max(getattr(executor, "n_workers", settings.workers), 1)
+
+
 @contextmanager
 def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Executor]:
     """The executor that ingests studies.
@@ -41,15 +48,10 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
     if given is not None:
         yield given
     elif settings.dask:
-        from distributed import Client  # 1 s of import, only on a cluster
+        from radlake.ingest.dask_workers import dask_workers  # 1 s of import, only on a cluster
 
-        try:
-            client = Client(settings.dask)
-        except (OSError, ValueError) as exc:
-            reason = f"no Dask scheduler answers at {settings.dask}"
-            raise WorkersLost(reason=reason) from exc
-        with client:
-            yield client.get_executor(pure=False)
+        with dask_workers(settings) as cluster:
+            yield cluster
     elif settings.workers == 0:
         yield _Here()
     else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radlake.lake.store import fsync
+from radlake.lake.store import fsync, storage_errors
 
 __all__ = ["Head", "HeadFile", "Link", "broken_links", "canonical"]
 
@@ -45,13 +45,20 @@ class HeadFile:
         return None
 
     def write(self, head: Head) -> None:
-        """Keep this end; the file appears whole or not at all."""
+        """Keep this end; the file appears whole or not at all.
+
+        Raises
+        ------
+        StoreFull
+            The file may be behind then: the next one that is kept makes good for it.
+        """
         part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        part.write_text(f"{head[0]} {head[1]}\n", encoding="ascii")
-        part.chmod(0o600)
-        fsync(part)
-        part.replace(self.path)
-        fsync(self.path.parent)
+        with storage_errors(str(self.path.parent)):
+            part.write_text(f"{head[0]} {head[1]}\n", encoding="ascii")
+            part.chmod(0o600)
+            fsync(part)
+            part.replace(self.path)
+            fsync(self.path.parent)
 
 
 def canonical(fields: Mapping[str, Any]) -> str:

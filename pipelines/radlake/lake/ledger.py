@@ -99,8 +99,10 @@ class Ledger:
         self._mac = mac
 
     def close(self) -> None:
-        self._keep_heads()
-        self.engine.dispose()
+        try:
+            self._keep_heads()
+        finally:
+            self.engine.dispose()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from radlake import log
 from radlake.config import Settings
 from radlake.errors import WorkersLost
 from radlake.ingest.batch import roll_forward
-from radlake.ingest.workers import workers
+from radlake.ingest.workers import most_under_way, workers
 from radlake.lake import Lake
 from radlake.machine import utc_now
 from radlake.recompress.catalogue import Candidate, candidates, jobs_of, left_by_row, native_by_modality, sample
@@ -89,7 +89,7 @@ def recompress_hospital(
         for batch in _batches(found, batch_instances):
             swaps: list[SeriesOutcome] = []
             jobs = jobs_of(settings, lake, hospital_id, batch, codec=codec)
-            for outcome in _results(pool, recompress_series, jobs, ahead=2 * max(settings.workers, 1)):
+            for outcome in _results(pool, recompress_series, jobs, ahead=most_under_way(pool, settings)):
                 n_done += 1
                 progress(Progress(hospital_id, n_done, len(found)))
                 if outcome.refused:
@@ -118,7 +118,7 @@ def estimate_hospital(
     summary.left.update(left_by_row(lake, hospital_id))
     with _pool(settings, executor) as pool:
         jobs = sample(settings, lake, hospital_id, codec=codec, size=_SAMPLE)
-        outcomes = list(_results(pool, estimate_series, jobs, ahead=2 * max(settings.workers, 1)))
+        outcomes = list(_results(pool, estimate_series, jobs, ahead=most_under_way(pool, settings)))
     for modality, (n_instances, n_bytes) in native_by_modality(lake, hospital_id).items():
         mine = [outcome for outcome in outcomes if outcome.job.members[0].modality == modality and not outcome.refused]
         sizes = [size for outcome in mine for size in outcome.sizes]

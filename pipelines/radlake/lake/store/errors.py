@@ -13,6 +13,7 @@ from radlake.errors import ConfigInvalid, RadlakeError, SlowDown, SourceMissing,
 __all__ = ["StoreRefused", "storage_errors"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")  # of engines that give no errno
 _FULL_CODES = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "507"}
 _REFUSED_CODES = {
     *("AccessDenied", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "SignatureDoesNotMatch", "403"),
@@ -69,7 +70,8 @@ def storage_errors(path: str, *, let_through: tuple[type[Exception], ...] = ()) 
 def _translated(exc: Exception, path: str) -> RadlakeError | None:
     """Our error for a foreign one; none when it is not the store's."""
     code = _code(exc)
-    if getattr(exc, "errno", None) in _FULL or code in _FULL_CODES or "No space left on device" in str(exc):
+    is_told = any(text in str(exc) for text in _FULL_TEXTS)
+    if getattr(exc, "errno", None) in _FULL or code in _FULL_CODES or is_told:
         return StoreFull(path=path, reason=code or "no space left")
     is_of_store = isinstance(exc, (OSError, StoreRefused)) or type(exc).__module__.partition(".")[0] in _STORE_MODULES
     if not path.startswith("s3://") or not is_of_store:
