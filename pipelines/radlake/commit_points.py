@@ -23,6 +23,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "archive.unpacked": "A member of a ZIP archive lies unpacked in scratch.",
         "spool.emptied": "The received files of a settled study are gone from the spool.",
         # receive
+        "push.ingested": "Studies that were pushed are settled, and their received files still lie in the spool.",
         "push.told": "What a hospital told of a study is kept, and it does not know that yet.",
         # lake: objects and quarantine
         "object.built": "A series object is whole in scratch and not in the store.",

@@ -30,6 +30,7 @@ from radlake.review import decision_from_review
 __all__ = ["Progress", "ReceivedStudy", "harvest_folder", "harvest_hospital", "ingest_received", "replay_quarantine"]
 
 _FAILURES_IN_A_ROW = 3
+_PUSH_PATIENCE_SECONDS = 30.0  # other hospitals push too, and the spool can wait
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,8 @@ def ingest_received(
     TransientError
         If another run has the hospital, or something fails; nothing is lost, all studies may be given again.
     """
-    with running(settings, hospital, kind="push", executor=executor) as run:
+    turn = partial(live_turn, patience=_PUSH_PATIENCE_SECONDS)
+    with running(settings, hospital, kind="push", executor=executor, turn=turn) as run:
         hospital_id, records = hospital.hospital_id, PushRecords(run.ledger)
         for study in studies:
             run.summary.studies_found += 1

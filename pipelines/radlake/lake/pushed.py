@@ -99,11 +99,12 @@ class PushRecords:
         with self._ledger.reading() as connection:
             return unverified_of(connection, hospital_id, study_uid)
 
-    def doubtful(self) -> list[tuple[str, str, datetime]]:
-        """Hospital, study and last activity of every study that nobody vouches for."""
+    def doubtful(self, *, since: datetime) -> list[tuple[str, str, datetime]]:
+        """Hospital, study and last activity of every study that nobody vouches for, oldest first."""
         query = sa.select(PUSH_STUDY.c.hospital_id, PUSH_STUDY.c.study_uid, PUSH_STUDY.c.active_at)
+        query = query.where(PUSH_STUDY.c.unverified != "", PUSH_STUDY.c.active_at >= since)
         with self._ledger.reading() as connection:
-            rows = connection.execute(query.where(PUSH_STUDY.c.unverified != "").order_by(PUSH_STUDY.c.active_at))
+            rows = connection.execute(query.order_by(PUSH_STUDY.c.active_at))
             return [(hospital_id, study_uid, active_at) for hospital_id, study_uid, active_at in rows]
 
 

@@ -16,13 +16,15 @@ from radlake.net.instance_files import Draft, Fragment, InstanceFolder, is_file_
 from radlake.net.message import SUCCESS, Command, status_text
 from radlake.net.signals import OUT_OF_RESOURCES, Signal, SignalKind, Watch, ignore_signal
 
-__all__ = ["Delivery", "write_instance"]
+__all__ = ["Delivery"]
 
 _OUT_OF_RESOURCES = 0xA700
 _CANNOT_UNDERSTAND = 0xC000
 
 
-def write_instance(draft: Draft, command: Command, data: Iterator[Sequence[Fragment]], *, transfer_syntax: str) -> None:
+def _write_instance(
+    draft: Draft, command: Command, data: Iterator[Sequence[Fragment]], *, transfer_syntax: str
+) -> None:
     """The Part-10 file of a C-STORE request, its data set as it comes."""
     header = part10_header(
         sop_class_uid=str(command.get("AffectedSOPClassUID", "")),
@@ -112,7 +114,7 @@ class Delivery:
     def _keep(self, command: Command, data: Iterator[Sequence[Fragment]], uid: str, transfer_syntax: str) -> bool:
         """Make an instance durable; whether it is new, or other bytes under a known UID."""
         with self.folder.draft() as draft:
-            write_instance(draft, command, data, transfer_syntax=transfer_syntax)
+            _write_instance(draft, command, data, transfer_syntax=transfer_syntax)
             return draft.keep_as(uid)
 
     def count(self, uid: str, *, is_new: bool) -> None:
@@ -155,6 +157,12 @@ class Delivery:
             self.reasons.append(status_text(status))
         if status in OUT_OF_RESOURCES:
             self._watch(Signal(SignalKind.REFUSED))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no instance is under way."""
+        with self._changed:
+            return self._n_under_way == 0
 
     def seconds_silent(self) -> float:
         """Since when nothing came; 0 while an instance is under way."""

@@ -63,10 +63,19 @@ class Field(IntEnum):
     C_MOVE_RSP = 0x8021
     C_ECHO_RQ = 0x0030
     C_ECHO_RSP = 0x8030
+    N_EVENT_REPORT_RQ = 0x0100
+    N_EVENT_REPORT_RSP = 0x8100
+    N_SET_RQ = 0x0120
+    N_SET_RSP = 0x8120
+    N_ACTION_RQ = 0x0130
+    N_ACTION_RSP = 0x8130
+    N_CREATE_RQ = 0x0140
+    N_CREATE_RSP = 0x8140
 
 
 _COMMAND = {  # keyword -> tag and VR; group 0000 only (PS3.7 E.1)
     "AffectedSOPClassUID": (0x00000002, "UI"),
+    "RequestedSOPClassUID": (0x00000003, "UI"),
     "CommandField": (0x00000100, "US"),
     "MessageID": (0x00000110, "US"),
     "MessageIDBeingRespondedTo": (0x00000120, "US"),
@@ -75,6 +84,9 @@ _COMMAND = {  # keyword -> tag and VR; group 0000 only (PS3.7 E.1)
     "CommandDataSetType": (0x00000800, "US"),
     "Status": (0x00000900, "US"),
     "AffectedSOPInstanceUID": (0x00001000, "UI"),
+    "RequestedSOPInstanceUID": (0x00001001, "UI"),
+    "EventTypeID": (0x00001002, "US"),
+    "ActionTypeID": (0x00001008, "US"),
     "NumberOfRemainingSuboperations": (0x00001020, "US"),
     "NumberOfCompletedSuboperations": (0x00001021, "US"),
     "NumberOfFailedSuboperations": (0x00001022, "US"),

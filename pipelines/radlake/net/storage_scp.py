@@ -70,7 +70,7 @@ class Sender(Protocol):
 class Host(Protocol):
     """Who decides about the associations at one port; used by many threads."""
 
-    def admit(self, calling: str, address: str, *, is_tls: bool) -> Sender | Rejection: ...
+    def admit(self, calling: str, address: str) -> Sender | Rejection: ...
 
 
 class StorageServer:
@@ -142,7 +142,7 @@ class StorageServer:
             if len(self._sockets) > _MOST_ASSOCIATIONS:
                 return Rejection.LOCAL_LIMIT
             address = str(sock.getpeername()[0]).removeprefix("::ffff:")
-            admitted = self._host.admit(negotiation.calling, address, is_tls=self._tls is not None)
+            admitted = self._host.admit(negotiation.calling, address)
             if isinstance(admitted, Rejection):
                 return admitted
             sender = admitted
@@ -267,7 +267,7 @@ class _Awaited:
     def __init__(self) -> None:
         self.studies: dict[str, Delivery] = {}
 
-    def admit(self, calling: str, address: str, *, is_tls: bool) -> Sender | Rejection:  # noqa: ARG002
+    def admit(self, calling: str, address: str) -> Sender | Rejection:  # noqa: ARG002
         return self
 
     def choose(self, abstract_syntax: str, offered: Sequence[str]) -> str | Refusal:

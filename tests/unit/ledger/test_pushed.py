@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -75,4 +75,5 @@ def test_a_notice_is_kept_in_its_newest_version(ledger: Ledger) -> None:
     assert records.notices("h1", "1.2") == [done, Notice("9.2", "1.2", StepStatus.COMPLETED, None, 7)]
     assert records.notices("h2", "1.2") == []
     assert records.notice("h1", "9.1") == done
-    assert records.doubtful() == [("h1", "1.2", NOW)]
+    assert records.doubtful(since=NOW) == [("h1", "1.2", NOW)]
+    assert records.doubtful(since=NOW + timedelta(seconds=1)) == []
