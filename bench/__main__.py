@@ -10,19 +10,26 @@ from pathlib import Path
 from bench.measure import Place
 
 _BENCHMARKS = ("ingest", "receive", "retrieve", "recompress", "query", "throttle", "load", "dask")
+_LONG = ("province",)  # half an hour: only when it is named
 _ON_DISK = {"receive"}  # where a sync must cost what it costs
-_ROOM = {"ingest": 6 << 30}  # corpus, what a contestant makes of it, large objects
+_ROOM = {"ingest": 6 << 30, "province": 8 << 30}  # corpus, what a contestant makes of it, large objects
 _REPETITIONS = {"ingest": 5}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="CPU time of radlake beside that of others.")
-    parser.add_argument("benchmark", nargs="?", choices=_BENCHMARKS, help="one of them; all when left out")
+    parser.add_argument(
+        "benchmark", nargs="?", choices=(*_BENCHMARKS, *_LONG), help="one of them; all but province when left out"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="amount of data; 1 runs under a minute on two cores")
     parser.add_argument("--repetitions", type=int, help="runs of each contestant, at least 3; 5 of ingest else")
     parser.add_argument(
         "--folder", type=Path, help="where the data lie; else in memory (tmpfs), or on disk where that matters"
     )
+    province = parser.add_argument_group("province")
+    province.add_argument("--hospitals", type=int, default=1578)
+    province.add_argument("--studies", type=int, default=100_000)
+    province.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.repetitions is not None and arguments.repetitions < 3:
         parser.error("3 repetitions are the least")
@@ -32,7 +39,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="radlake-bench-", dir=folder) as scratch:
             place = Place(Path(scratch), arguments.repetitions or _REPETITIONS.get(name, 3))
             print(f"{name}: {place}")
-            importlib.import_module(f"bench.{name}").main(place, scale=arguments.scale)
+            sizes = {"hospitals": arguments.hospitals, "studies": arguments.studies, "seed": arguments.seed}
+            importlib.import_module(f"bench.{name}").main(
+                place, **(sizes if name in _LONG else {"scale": arguments.scale})
+            )
             print()
 
 

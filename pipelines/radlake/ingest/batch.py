@@ -22,11 +22,12 @@ import xxhash
 from radlake import log
 from radlake.commit_points import reached
 from radlake.contracts import Table, load_table
-from radlake.errors import ContractBroken, StoreFull
+from radlake.errors import ContractBroken, LedgerBusy, StoreFull
 from radlake.lake import Lake
 from radlake.lake.evidence import SealedRecord, SetAside, Settlement, StoredInstance
 from radlake.lake.ledger import Ledger
-from radlake.lake.store import fsync
+from radlake.lake.store import fsync, sweep
+from radlake.lake.tables import LONGEST_BATCH
 
 __all__ = [
     "CHILDREN_FIRST",
@@ -41,6 +42,7 @@ __all__ = [
 
 CHILDREN_FIRST = ("dicom.instance", "dicom.series", "dicom.study")
 _MANIFEST = "manifest.json"
+_TOGETHER = "_together"  # no hospital's id begins so
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,17 @@ def batch_id_of(settlements: Sequence[Settlement]) -> str:
 def stage(lake: Lake, *, tables: dict[str, pa.Table], settlements: Sequence[Settlement]) -> StagedBatch:
     """Write a batch that passed the gate to disk; from here on it will be committed whatever happens.
 
+    That of several hospitals lies in a folder of its own, where a later run of each of them finds it.
+
     Parameters
     ----------
     tables : dict
         dicom.instance, dicom.series, dicom.study and ops.quality rows; `replace.<table>` keys of rows to replace.
     """
+    hospitals = {item.hospital_id for item in settlements}
     return stage_rows(
         lake,
-        hospital_id=settlements[0].hospital_id,
+        hospital_id=hospitals.pop() if len(hospitals) == 1 else _TOGETHER,
         batch_id=batch_id_of(settlements),
         tables=tables,
         settlements=settlements,
@@ -158,6 +163,34 @@ def roll_forward(lake: Lake, ledger: Ledger, *, hospital_id: str, now: datetime)
             commit(lake, ledger, StagedBatch(folder.name, folder), now=now)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+    _roll_forward_together(lake, ledger, hospital_id=hospital_id, now=now)
+
+
+def _roll_forward_together(lake: Lake, ledger: Ledger, *, hospital_id: str, now: datetime) -> None:
+    """Finish batches of several hospitals that this one has a part in.
+
+    Who staged them held the harvest of each of their hospitals: we hold one of them, so it is gone.
+    """
+    root = lake.staged / _TOGETHER
+    sweep(root, older_than=LONGEST_BATCH, pattern="*.part")
+    for folder in sorted(root.glob("*")):
+        if not _has_part(folder, hospital_id):
+            continue
+        with ledger.claim(_TOGETHER) as is_mine:
+            if not is_mine:
+                raise LedgerBusy(hospital=hospital_id)  # the run of another hospital does it now
+            if folder.exists():
+                commit(lake, ledger, StagedBatch(folder.name, folder), now=now)
+
+
+def _has_part(folder: Path, hospital_id: str) -> bool:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:  # not staged yet, or just committed
+        return False
+    return not folder.name.endswith(".part") and any(
+        item["hospital_id"] == hospital_id for item in manifest["settlements"]
+    )
 
 
 def _settlement(item: dict[str, Any]) -> Settlement:

@@ -5,6 +5,8 @@ Counts only: the ledger itself, which knows original UIDs, stays in the restrict
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,41 +20,53 @@ from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.net import Hospital
 
-__all__ = ["publish_ops"]
+__all__ = ["Finished", "publish_ops"]
 
 
-def publish_ops(
-    lake: Lake, ledger: Ledger, hospital: Hospital, summary: HarvestSummary, *, started_at: datetime, now: datetime
-) -> None:
-    """Publish one run and the hospital's present state; rows of the hospital are replaced."""
-    hospital_id = hospital.hospital_id
-    completeness = [row | {"updated_at": now} for row in ledger.completeness() if row["hospital_id"] == hospital_id]
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended."""
+
+    hospital: Hospital
+    summary: HarvestSummary
+    started_at: datetime
+
+
+def publish_ops(lake: Lake, ledger: Ledger, finished: Sequence[Finished], *, now: datetime) -> None:
+    """Publish runs, each of another hospital, and the hospitals' present state, whose rows are replaced."""
+    ids = [one.hospital.hospital_id for one in finished]
+    batch_id = finished[0].summary.run_id
+    completeness = [row | {"updated_at": now} for row in ledger.completeness(ids)]
     held = [
         {"hospital_id": hospital_id, "reason": reason, "n_instances": n, "updated_at": now}
-        for held_by, reason, n in ledger.held_by_reason()
-        if held_by == hospital_id
+        for hospital_id, reason, n in ledger.held_by_reason(ids)
     ]
-    registered = {
-        "hospital_id": hospital_id,
+    for name, rows in (
+        ("ref.hospital", [_hospital_row(one.hospital) for one in finished]),
+        ("ops.completeness", completeness),
+        ("ops.quarantine", held),
+    ):
+        _replace(lake, name, rows, hospital_ids=ids, batch_id=batch_id)
+    run = load_table("ops.harvest_run")
+    rows = [_run_row(one.summary, started_at=one.started_at, now=now) for one in finished]
+    lake.tables.commit_batch(run, arrow_rows(run, rows), batch_id=batch_id)
+    reached("ops.ops.harvest_run")
+
+
+def _hospital_row(hospital: Hospital) -> dict[str, Any]:
+    return {
+        "hospital_id": hospital.hospital_id,
         "name_zh": hospital.name_zh,
         "name_en": hospital.name_en,
         "region_code": hospital.region_code,
         "hospital_level": hospital.level,
         "storage_policy": hospital.storage_policy,
     }
-    _replace(lake, "ref.hospital", [registered], hospital_id=hospital_id, batch_id=summary.run_id)
-    _replace(lake, "ops.completeness", completeness, hospital_id=hospital_id, batch_id=summary.run_id)
-    _replace(lake, "ops.quarantine", held, hospital_id=hospital_id, batch_id=summary.run_id)
-    run = load_table("ops.harvest_run")
-    lake.tables.commit_batch(
-        run, arrow_rows(run, [_run_row(summary, started_at=started_at, now=now)]), batch_id=summary.run_id
-    )
-    reached("ops.ops.harvest_run")
 
 
-def _replace(lake: Lake, name: str, rows: list[dict[str, Any]], *, hospital_id: str, batch_id: str) -> None:
+def _replace(lake: Lake, name: str, rows: list[dict[str, Any]], *, hospital_ids: list[str], batch_id: str) -> None:
     table = load_table(name)
-    keys = pa.table({"hospital_id": [hospital_id]})
+    keys = pa.table({"hospital_id": hospital_ids})
     lake.tables.commit_batch(table, arrow_rows(table, rows), batch_id=batch_id, replace=keys)
     reached(f"ops.{name}")
 

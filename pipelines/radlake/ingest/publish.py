@@ -1,5 +1,7 @@
 """From ingested studies to a committed batch: set aside, gate, stage, commit.
 
+A batch is of one hospital, or of several small harvests together: what a batch costs, it costs once.
+
 A study that the lake knows already (a late series, a replay) has its row replaced by the sum of both.
 """
 
@@ -25,14 +27,22 @@ from radlake.lake.quarantine import Quarantine
 from radlake.quality import check_batch
 from radlake.referee import Policy
 
-__all__ = ["Publication", "publish"]
+__all__ = ["Part", "Publication", "publish", "publish_together"]
 
 _GATE = threading.Lock()  # Great Expectations keeps global state
 
 
 @dataclass(frozen=True)
+class Part:
+    """Outcomes of one hospital's studies, and by Study UID why its node did not send everything."""
+
+    outcomes: Sequence[StudyOutcome]
+    troubles: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Publication:
-    """What a batch came to."""
+    """What the outcomes of one hospital came to."""
 
     n_stored: int
     stored_bytes: int
@@ -66,9 +76,69 @@ def publish(
     IdentifierLeak
         If a worker's last look or the referee objects: nothing of the batch is published.
     """
+    (published,) = publish_together(
+        [Part(outcomes, troubles)],
+        lake=lake,
+        ledger=ledger,
+        quarantine=quarantine,
+        now=now,
+        policy=policy,
+        sample=sample,
+    )
+    return published
+
+
+def publish_together(
+    parts: Sequence[Part],
+    *,
+    lake: Lake,
+    ledger: Ledger,
+    quarantine: Quarantine,
+    now: datetime,
+    policy: Policy | None = None,
+    sample: int = 32,
+) -> list[Publication]:
+    """`publish` for several hospitals in one batch; the caller holds the harvest of each of them.
+
+    Where the gate holds something back, every hospital is gated for itself: no one waits for the fault of another.
+    """
+    outcomes = [outcome for part in parts for outcome in part.outcomes]
     stop_at_leaks(outcomes, quarantine=quarantine, now=now)
     check_sample(outcomes, n=sample, policy=policy, lake=lake, quarantine=quarantine, now=now)
-    gated = _gate(outcomes, now=now)
+    gates = [_gate(outcomes, now=now)]
+    if gates[0].blocked and len(parts) > 1:
+        gates = [_gate(part.outcomes, now=now) for part in parts]
+    else:
+        gates *= len(parts)
+    made = [
+        _made(part, gate, lake=lake, ledger=ledger, quarantine=quarantine, now=now)
+        for part, gate in zip(parts, gates, strict=True)
+    ]
+    tables = _joined([one.tables for one in made])
+    tables["ops.quality"] = pa.concat_tables([gate.results for gate in dict.fromkeys(gates)])
+    settlements = [settlement for one in made for settlement in one.settlements]
+    commit(lake, ledger, stage(lake, tables=tables, settlements=settlements), now=now)
+    quarantine.release([name for item in settlements for name in item.resolved], now=now)
+    return [one.publication for one in made]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a part adds to a batch."""
+
+    tables: dict[str, pa.Table]
+    settlements: list[Settlement]
+    publication: Publication
+
+
+def _joined(parts: Sequence[dict[str, pa.Table]]) -> dict[str, pa.Table]:
+    names = dict.fromkeys(name for tables in parts for name in tables)
+    return {name: pa.concat_tables([tables[name] for tables in parts if name in tables]) for name in names}
+
+
+def _made(part: Part, gated: _Gated, *, lake: Lake, ledger: Ledger, quarantine: Quarantine, now: datetime) -> _Made:
+    """Set aside what was refused or blocked, and the rows and settlements of the rest."""
+    outcomes = part.outcomes
     reasons: list[str] = []
     settlements: list[Settlement] = []
     published: list[StudyOutcome] = []
@@ -92,7 +162,7 @@ def publish(
                 stored=kept,
                 set_aside=tuple({aside.quarantine_id: aside for aside in set_aside}.values()),
                 resolved=tuple(sorted((replayed | healed) - held)),
-                trouble=troubles.get(outcome.study_uid, ""),
+                trouble=part.troubles.get(outcome.study_uid, ""),
                 patient_key=study.get("patient_key"),
                 lake_study_uid=study.get("study_instance_uid", ""),
                 lake_month=study.get("study_month"),
@@ -100,15 +170,13 @@ def publish(
             )
         )
     known = {uid: entry for uid, entry in entries.items() if entry.lake_study_uid}
-    tables = _tables(published, known=known, lake=lake) | {"ops.quality": gated.results}
-    settlements = [_keep_place(item, known.get(item.study_uid)) for item in settlements]
-    commit(lake, ledger, stage(lake, tables=tables, settlements=settlements), now=now)
-    quarantine.release([name for item in settlements for name in item.resolved], now=now)
-    return Publication(
+    publication = Publication(
         n_stored=sum(len(outcome.instances) for outcome in published),
         stored_bytes=sum(row["instance_bytes"] for outcome in published for row in outcome.instances),
         reasons=reasons,
     )
+    settlements = [_keep_place(item, known.get(item.study_uid)) for item in settlements]
+    return _Made(_tables(published, known=known, lake=lake), settlements, publication)
 
 
 def _healed(entry: StudyEntry | None, kept: Mapping[str, Any]) -> set[str]:
@@ -120,7 +188,7 @@ def _healed(entry: StudyEntry | None, kept: Mapping[str, Any]) -> set[str]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Gated:
     results: pa.Table
     blocked: Mapping[str, str]

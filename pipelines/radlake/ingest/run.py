@@ -19,6 +19,7 @@ from radlake.harvest.courtesy import NodeGate
 from radlake.ingest.job import SourceFile
 from radlake.ingest.running import Run, running
 from radlake.ingest.summary import HarvestSummary
+from radlake.ingest.together import Together
 from radlake.lake.pushed import PushRecords
 from radlake.lake.reviews import Reviews
 from radlake.lake.turns import backfill_turn, live_turn
@@ -84,6 +85,7 @@ def harvest_hospital(
     executor: Executor | None = None,
     progress: Callable[[Progress], None] = _silent,
     should_yield: Callable[[], bool] = _never,
+    shared: Together | None = None,
 ) -> HarvestSummary:
     """Harvest the studies of a window from a hospital's node into the lake.
 
@@ -102,6 +104,8 @@ def harvest_hospital(
     should_yield : callable
         Asked before each study, from several threads. When it says True no other study begins, what is under way is
         published, and the run ends in order; the summary tells how many studies are left.
+    shared : Together, optional
+        Publish with other hospitals in one batch: the summary is whole when that has ended. Needs an executor.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def harvest_hospital(
     if isinstance(node, FolderNode):
         return harvest_folder(settings, node.path, hospital=hospital, executor=executor, progress=progress)
     turn = live_turn if makes_way is None else backfill_turn
-    with running(settings, hospital, kind=node.retrieve_kind, executor=executor, turn=turn) as run:
+    with running(settings, hospital, kind=node.retrieve_kind, executor=executor, turn=turn, shared=shared) as run:
         gate = NodeGate(hospital.hospital_id, node, ledger=run.ledger)
         gate.begin(is_over=should_yield)
         is_well = False

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from time import monotonic
 
 from radlake import log
@@ -30,10 +29,11 @@ from radlake.errors import (
 from radlake.harvest import spool_folder
 from radlake.ingest.batch import roll_forward
 from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome
-from radlake.ingest.ops import publish_ops
-from radlake.ingest.publish import publish
+from radlake.ingest.ops import Finished, publish_ops
+from radlake.ingest.publish import Publication, publish
 from radlake.ingest.study import ingest_study
 from radlake.ingest.summary import HarvestSummary
+from radlake.ingest.together import Together
 from radlake.ingest.workers import most_under_way, workers
 from radlake.lake import Lake
 from radlake.lake.evidence import StudyEntry, StudyState
@@ -70,6 +70,7 @@ class Run:
     outcomes: list[StudyOutcome] = field(default_factory=list)
     troubles: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
+    is_shared: bool = False  # what comes last is published with other runs
 
     def touch(self, study_uid: str) -> None:
         """Count this study in the summary, whatever becomes of it."""
@@ -108,15 +109,16 @@ class Run:
             residency=self.hospital.storage_policy,
         )
         self.running[self.executor.submit(ingest_study, job)] = entry, files
-        self._collect(at_most=most_under_way(self.executor, self.settings))
+        self.collect(at_most=most_under_way(self.executor, self.settings))
         n_instances = sum(len(outcome.instances) for outcome in self.outcomes)
         if len(self.outcomes) >= _BATCH_STUDIES or n_instances >= _BATCH_INSTANCES:
             self._publish()
 
     def flush(self) -> None:
         """Wait for the workers and publish what is left."""
-        self._collect(at_most=0)
-        self._publish()
+        if not self.is_shared:
+            self.collect(at_most=0)
+            self._publish()
 
     def rescue(self) -> None:
         """After a failure: publish what the workers finish all the same. What fails too is done by the next run."""
@@ -126,7 +128,7 @@ class Run:
                 del self.running[future]
         self.flush()
 
-    def _collect(self, *, at_most: int) -> None:
+    def collect(self, *, at_most: int) -> None:
         """Take finished studies; wait while more than `at_most` are under way."""
         while self.running:
             room = len(self.running) <= at_most
@@ -143,9 +145,14 @@ class Run:
             if room:
                 return
 
-    def _publish(self) -> None:
+    def take_outcomes(self) -> list[StudyOutcome]:
+        """What has come from the workers and is to be published."""
         outcomes = sorted(self.outcomes, key=lambda outcome: outcome.study_uid)
         self.outcomes = []
+        return outcomes
+
+    def _publish(self) -> None:
+        outcomes = self.take_outcomes()
         if not outcomes:
             return
         published = publish(
@@ -158,6 +165,10 @@ class Run:
             policy=Policy.of_profile(load_profile(self.settings.profile)),
             sample=self.settings.verify_sample,
         )
+        self.count(outcomes, published)
+
+    def count(self, outcomes: Sequence[StudyOutcome], published: Publication) -> None:
+        """Sum up outcomes that are published, and empty their spool."""
         if self.hospital.storage_policy == "index":
             for row in (row for outcome in outcomes for row in outcome.series):
                 self.lake.cache.admit(row["object_path"], is_asked_for=False)
@@ -173,8 +184,8 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
             reached("spool.emptied")
 
-    def close(self, *, started_at: datetime, error: BaseException | None) -> None:
-        """Count the states of the studies that were looked at and publish the ops tables."""
+    def summed_up(self, error: BaseException | None) -> HarvestSummary:
+        """The summary, with the states of the studies that were looked at."""
         hospital_id = self.hospital.hospital_id
         states = [entry.state for entry in self.ledger.entries(hospital_id, self.touched)]
         self.summary.studies_complete = states.count(StudyState.COMPLETE)
@@ -185,7 +196,7 @@ class Run:
             if isinstance(error, SourceMissing):  # this is published, and a path may name a patient
                 error = SourceMissing(path="What was to be harvested")
             self.summary.error = str(error) if isinstance(error, RadlakeError) else type(error).__name__
-        publish_ops(self.lake, self.ledger, self.hospital, self.summary, started_at=started_at, now=utc_now())
+        return self.summary
 
 
 @contextmanager
@@ -196,19 +207,27 @@ def running(
     kind: str,
     executor: Executor | None,
     turn: Callable[[Ledger, str], AbstractContextManager[None]] = live_turn,
+    shared: Together | None = None,
 ) -> Iterator[Run]:
     """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens."""
     settings.prepare_restricted()
-    lake, ledger = Lake.from_settings(settings), open_ledger(settings)
+    if shared:
+        if executor is None:
+            raise ValueError("runs that publish together share their workers")
+        lake, ledger = shared.lake, shared.ledger
+    else:
+        lake, ledger = Lake.from_settings(settings), open_ledger(settings)
     started_at, start = utc_now(), monotonic()
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{hospital.hospital_id}-{secrets.token_hex(3)}"
     summary = HarvestSummary(hospital.hospital_id, run_id, kind)
     try:
-        with turn(ledger, hospital.hospital_id), workers(settings, given=executor) as pool:
+        with ExitStack() as held, workers(settings, given=executor) as pool:
+            held.enter_context(turn(ledger, hospital.hospital_id))
             quarantine = Quarantine(ledger, lake.quarantine)
             key_check = claim_key(lake_keys(settings), settings, ledger=ledger)
             version = VaultRows(ledger).version
             run = Run(settings, hospital, lake, ledger, quarantine, pool, summary, key_check, version)
+            run.is_shared = shared is not None
             roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=utc_now())
             error: BaseException | None = None
             try:
@@ -226,10 +245,15 @@ def running(
                 raise
             finally:
                 summary.seconds = round(monotonic() - start, 3)
-                run.close(started_at=started_at, error=error)
+                if shared and (error is None or isinstance(error, TransientError)):
+                    shared.take(run, started_at=started_at, error=error, held=held.pop_all())
+                else:
+                    finished = Finished(hospital, run.summed_up(error), started_at)
+                    publish_ops(lake, ledger, [finished], now=utc_now())
                 log.get_logger().info("harvest_finished", hospital=hospital.hospital_id, run_id=run_id)
     finally:
-        ledger.close()
+        if not shared:
+            ledger.close()
 
 
 def _killed(entry: StudyEntry, files: tuple[SourceFile, ...], error: WorkerKilled) -> StudyOutcome:

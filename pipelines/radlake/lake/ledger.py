@@ -314,8 +314,14 @@ class Ledger:
                     file.write(head)
                     reached("history.kept")
 
-    def completeness(self) -> list[dict[str, Any]]:
-        """Per hospital: studies by state, instances expected, stored and set aside (ops.completeness)."""
+    def completeness(self, hospital_ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Per hospital: studies by state, instances expected, stored and set aside (ops.completeness).
+
+        Parameters
+        ----------
+        hospital_ids : sequence of str, optional
+            Of these only; of all when left out.
+        """
         studies = sa.select(
             STUDY.c.hospital_id,
             sa.func.count().label("n_studies"),
@@ -326,7 +332,9 @@ class Ledger:
             sa.func.sum(sa.func.coalesce(STUDY.c.n_expected, STUDY.c.n_stored)).label("n_instances_expected"),
             sa.func.sum(STUDY.c.n_stored).label("n_instances_stored"),
         ).group_by(STUDY.c.hospital_id)
-        held = self.held_by_reason()
+        if hospital_ids is not None:
+            studies = studies.where(STUDY.c.hospital_id.in_(hospital_ids))
+        held = self.held_by_reason(hospital_ids)
         with self.reading() as connection:
             rows = [
                 {key: value if key == "hospital_id" else int(value) for key, value in row.items()}
@@ -336,7 +344,7 @@ class Ledger:
             row["n_instances_quarantined"] = sum(n for hospital, _, n in held if hospital == row["hospital_id"])
         return rows
 
-    def held_by_reason(self) -> list[tuple[str, str, int]]:
+    def held_by_reason(self, hospital_ids: Sequence[str] | None = None) -> list[tuple[str, str, int]]:
         """(hospital, reason, instances) that lie in quarantine now (ops.quarantine)."""
         query = (
             sa.select(QUARANTINE.c.hospital_id, QUARANTINE.c.reason, sa.func.count())
@@ -344,6 +352,8 @@ class Ledger:
             .group_by(QUARANTINE.c.hospital_id, QUARANTINE.c.reason)
             .order_by(QUARANTINE.c.hospital_id, QUARANTINE.c.reason)
         )
+        if hospital_ids is not None:
+            query = query.where(QUARANTINE.c.hospital_id.in_(hospital_ids))
         with self.reading() as connection:
             return [(hospital, reason, int(n)) for hospital, reason, n in connection.execute(query)]
 

@@ -1,0 +1,391 @@
+"""A province: hospitals with all quirks of the catalogue are harvested into a real lake, and compared with the truth.
+
+    python -m bench province --hospitals 1578 --studies 100000
+
+Most PACS answer in memory, some over real sockets (C-GET, C-MOVE, DICOMweb). What follows is the real thing: spool,
+validation, de-identification, series objects, gate, Parquet, ledger. After a first pass late series arrive and what is
+on tape has been brought; a second pass asks the hospitals again that had something left. Then every instance that a
+PACS holds must be stored, set aside, or named missing because the PACS cannot send it, and nothing may be called
+complete that is not. Beside it stands what a naive harvester makes of the same province: one list, one retrieve per
+study, every status believed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from bench.measure import Place, print_rows
+from radlake import log
+from radlake.config import Settings
+from radlake.errors import TransientError
+from radlake.ingest import HarvestSummary, harvest_hospital
+from radlake.ingest.together import Together, together
+from radlake.ingest.workers import workers
+from radlake.lake import Lake, duck
+from radlake.lake.evidence import StudyEntry, StudyState
+from radlake.lake.ledger import Ledger
+from radlake.net import DimseNode, Hospital, NodeClient, WebNode, Window, connect
+from radlake.synth.behaviour import Behaviour, Offline, TooBroad
+from radlake.synth.dimse_pacs import DimsePacs
+from radlake.synth.holdings import Holdings
+from radlake.synth.virtual import DAYS, START, VirtualArchive, VirtualClient, VirtualHospital, make_virtual_province
+from radlake.synth.web_pacs import WebPacs
+
+__all__ = ["Outcome", "main", "run_province"]
+
+WINDOW = Window(START, START + timedelta(days=DAYS + 1))
+_TRIES = 4  # of a node that cannot be reached
+_OVER_SOCKETS = 12
+_LARGEST_OVER_SOCKETS = 400  # studies
+_UNSETTLED = (StudyState.DISCOVERED, StudyState.RETRIEVING)
+
+
+@dataclass
+class Outcome:
+    """What a province run came to.
+
+    Attributes
+    ----------
+    n_without_state : int
+        Studies at a PACS that the ledger does not know, or leaves open.
+    n_false_complete : int
+        Studies that are called complete and are not.
+    n_lost : int
+        Instances that are neither stored, nor set aside, nor named missing because they cannot be sent.
+    n_rows, n_stored : int
+        Rows of dicom.instance, and instances that the ledger calls stored.
+    naive_false, naive_lost : int
+        Studies that a naive harvester calls complete falsely, and those that it has not at all.
+    """
+
+    n_hospitals: int = 0
+    n_over_sockets: int = 0
+    n_studies: int = 0
+    n_instances: int = 0
+    n_without_state: int = 0
+    n_false_complete: int = 0
+    n_lost: int = 0
+    n_rows: int = 0
+    n_stored: int = 0
+    naive_false: int = 0
+    naive_lost: int = 0
+    states: Counter[tuple[str, str]] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+
+
+@dataclass
+class _Place:
+    """A hospital of the run: its PACS keeps what it was asked, its archive is made anew when it is needed."""
+
+    virtual: VirtualHospital
+    behaviour: Behaviour
+    is_late: bool = False
+    over: str = ""  # get, move or web, for real sockets
+
+    def archive(self) -> VirtualArchive:
+        archive = self.virtual.make()
+        if self.is_late:
+            archive.arrive_late()
+        self.behaviour.holdings = archive.holdings
+        return archive
+
+    def rest(self) -> None:
+        self.behaviour.holdings = Holdings()
+
+
+def main(place: Place, *, hospitals: int, studies: int, seed: int) -> None:
+    """Run a province and print what came of it."""
+    log.configure(level="error")
+    settings = Settings(lake=str(place.folder / "lake"))
+    outcome = run_province(settings, hospitals=hospitals, studies=studies, seed=seed)
+    _print(outcome)
+    _certify(settings)
+    if outcome.n_without_state or outcome.n_false_complete or outcome.n_lost or outcome.n_rows != outcome.n_stored:
+        raise SystemExit("the lake is not what the PACS hold")
+
+
+def run_province(settings: Settings, *, hospitals: int, studies: int, seed: int) -> Outcome:
+    """Harvest a province into a new lake, and compare."""
+    _make_key(settings)
+    province = make_virtual_province(seed=seed, hospitals=hospitals, studies=studies)
+    places = [_Place(one, Behaviour(Holdings(), quirks=one.quirks)) for one in province]
+    outcome = Outcome(n_hospitals=hospitals, n_over_sockets=_choose_sockets(places))
+    with _peak(outcome):
+        begin = time.perf_counter()
+        left = _pass(settings, places, outcome)
+        outcome.seconds["first pass"] = time.perf_counter() - begin
+        for one in left:
+            one.is_late = True
+        begin = time.perf_counter()
+        _pass(settings, left, outcome)
+        outcome.seconds["second pass"] = time.perf_counter() - begin
+    begin = time.perf_counter()
+    _compare(settings, places, outcome)
+    outcome.seconds["comparison"] = time.perf_counter() - begin
+    return outcome
+
+
+def _make_key(settings: Settings) -> None:
+    key = settings.prepare_restricted() / "root.key"
+    key.touch(mode=0o600)
+    key.write_text("5f" * 32, encoding="utf-8")
+
+
+def _choose_sockets(places: Sequence[_Place]) -> int:
+    """Give every so many-th hospital a real protocol, each of the three in turn."""
+    small = [one for one in places if one.virtual.n_studies <= _LARGEST_OVER_SOCKETS]
+    chosen = small[:: max(1, len(small) // _OVER_SOCKETS)][:_OVER_SOCKETS]
+    for number, one in enumerate(chosen):
+        is_of_move = one.virtual.quirks.answer_first or one.virtual.quirks.association_per_image
+        one.over = "move" if is_of_move else ("get", "move", "web")[number % 3]
+    return len(chosen)
+
+
+def _pass(settings: Settings, places: Sequence[_Place], outcome: Outcome) -> list[_Place]:
+    """Harvest each hospital once; those that are to be asked again."""
+    harvested: list[tuple[_Place, HarvestSummary | None, bool]] = []
+    with workers(settings) as executor, together(settings) as shared:
+        for one in places:
+            archive = one.archive()
+            summary = _harvest(settings, one, executor=executor, shared=shared, outcome=outcome)
+            harvested.append((one, summary, bool(archive.late)))
+            one.rest()
+    return [one for one, summary, is_late in harvested if is_late or summary is None or _is_left(summary)]
+
+
+def _is_left(summary: HarvestSummary) -> bool:
+    return bool(summary.error) or summary.studies_complete < summary.studies_found
+
+
+def _harvest(
+    settings: Settings, one: _Place, *, executor: Executor, shared: Together, outcome: Outcome
+) -> HarvestSummary | None:
+    with _asked(settings, one) as (node, client):
+        place = one.virtual.hospital
+        hospital = Hospital(
+            hospital_id=place.hospital_id,
+            name_zh=place.name_zh,
+            name_en=place.name_en,
+            region_code=place.region_code,
+            level=place.level,
+            node=node,
+        )
+        for _ in range(_TRIES):
+            try:
+                return harvest_hospital(
+                    settings, hospital, window=WINDOW, client=client, executor=executor, shared=shared
+                )
+            except TransientError as exc:
+                outcome.errors[type(exc).__name__] += 1
+                shared.publish()  # its turn is given back with the batch
+                shared.wait()
+    return None
+
+
+@contextmanager
+def _asked(settings: Settings, one: _Place) -> Iterator[tuple[DimseNode | WebNode, NodeClient]]:
+    """The node of a hospital and a conversation with it."""
+    place, name = one.virtual.hospital, one.virtual.hospital.hospital_id
+    if not one.over:
+        node = DimseNode(name=name, ae_title=place.ae_title, host="127.0.0.1")
+        yield node, VirtualClient(one.behaviour, name=name)
+        return
+    if one.over == "web":
+        web = WebPacs(one.behaviour, host="127.0.0.1", port=0, token="")
+        try:
+            node = WebNode(name=name, base_url=f"http://127.0.0.1:{web.port}")
+            yield node, connect(node, ae_title=settings.ae_title)
+        finally:
+            web.stop()
+        return
+    scp_port = _free_port()
+    pacs = DimsePacs(
+        one.behaviour,
+        ae_title=place.ae_title,
+        host="127.0.0.1",
+        port=0,
+        destinations={settings.ae_title: ("127.0.0.1", scp_port)},
+    )
+    try:
+        retrieve = "move" if one.over == "move" else "get"
+        node = DimseNode(name=name, ae_title=place.ae_title, host="127.0.0.1", port=pacs.port, retrieve=retrieve)
+        yield node, connect(node, ae_title=settings.ae_title, scp_port=scp_port)
+    finally:
+        pacs.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _compare(settings: Settings, places: Iterable[_Place], outcome: Outcome) -> None:
+    """Hold the ledger and the tables against what the PACS hold."""
+    ledger = Ledger(settings.ledger)
+    try:
+        for one in places:
+            archive = one.archive()
+            entries = {entry.study_uid: entry for entry in ledger.entries(one.virtual.hospital.hospital_id)}
+            for study_uid, held in archive.holdings.root.children.items():
+                uids = [
+                    image.sop_instance_uid for series in held.children.values() for image in series.children.values()
+                ]
+                _judge(entries.get(study_uid), uids, one, outcome)
+            outcome.n_stored += sum(len(entry.stored) for entry in entries.values())
+            _ask_naively(one, outcome)
+            one.rest()
+    finally:
+        ledger.close()
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        ((outcome.n_rows,),) = connection.execute("SELECT count(*) FROM dicom.instance").fetchall()
+
+
+def _judge(entry: StudyEntry | None, uids: list[str], one: _Place, outcome: Outcome) -> None:
+    outcome.n_studies += 1
+    outcome.n_instances += len(uids)
+    if entry is None or entry.state in _UNSETTLED:
+        outcome.n_without_state += 1
+        outcome.n_lost += len(uids)
+        return
+    reason = re.sub(r"\d+", "N", entry.reason)
+    outcome.states[entry.state.value, reason] += 1
+    aside = {item.sop_uid for item in entry.set_aside}
+    has_conflict = one.virtual.quirks.twins in ("other", "series")
+    for uid, n in Counter(uids).items():
+        is_held = uid in entry.stored or uid in aside
+        is_named = uid in (entry.missing or ()) and one.behaviour.cannot_send(one.behaviour.holdings.by_uid[uid])
+        if not is_held and not is_named:
+            outcome.n_lost += n
+        elif n > 1 and has_conflict and is_held and uid not in aside:
+            outcome.n_lost += 1
+    is_whole = set(uids) <= entry.stored.keys() and not (has_conflict and len(set(uids)) < len(uids))
+    outcome.n_false_complete += entry.state is StudyState.COMPLETE and not is_whole
+
+
+def _ask_naively(one: _Place, outcome: Outcome) -> None:
+    """One list, one retrieve per study, what is said is believed; the PACS behaves as if nobody had asked before."""
+    behaviour = Behaviour(one.virtual.make().holdings, quirks=one.virtual.quirks)
+    archive_studies = one.behaviour.holdings.root.children
+    cap = one.virtual.quirks.result_cap
+    try:
+        listed = [answer["StudyInstanceUID"] for answer in behaviour.find("STUDY", {})][: cap or None]
+    except TooBroad:
+        listed = []
+    complete: dict[str, list[str]] = {}
+    for study_uid in listed:
+        if behaviour.refuses():
+            continue
+        try:
+            instances = behaviour.sends({"StudyInstanceUID": study_uid})
+        except Offline:
+            continue
+        is_cut = any(behaviour.is_cut() for _ in instances)
+        lost = [held for held in instances if behaviour.cannot_send(held)]
+        if is_cut or (lost and not one.virtual.quirks.hide_failures):
+            continue
+        complete[study_uid] = [held.sop_instance_uid for held in instances if held not in lost]
+    outcome.naive_lost += len(archive_studies) - len(complete)
+    for study_uid, got in complete.items():
+        uids = [
+            image.sop_instance_uid
+            for series in archive_studies[study_uid].children.values()
+            for image in series.children.values()
+        ]
+        # What comes under one UID lies in one file: the last one.
+        has_conflict = len(set(uids)) < len(uids) and one.virtual.quirks.twins != "same"
+        outcome.naive_false += has_conflict or set(got) != set(uids)
+
+
+def _certify(settings: Settings) -> None:
+    """The certificates of the ledger hold; one altered row is found."""
+    try:
+        from radlake.ledger import certify_and_alter  # pyright: ignore
+    except ImportError:
+        print("certificates: `radlake ledger` is not there yet")
+        return
+    certify_and_alter(settings)
+
+
+@contextmanager
+def _peak(outcome: Outcome) -> Iterator[None]:
+    """Watch the resident memory of this process and its children, all together."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(1.0):
+            outcome.peak_bytes = max(outcome.peak_bytes, _resident_bytes())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        outcome.peak_bytes = max(outcome.peak_bytes, _resident_bytes())
+        is_over.set()
+        thread.join()
+
+
+def _resident_bytes() -> int:
+    """Proportional shares, so that pages of the fork server count once."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    total = 0
+    for pid in ours:
+        try:
+            found = re.search(r"Pss:\s*(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text())
+        except OSError:
+            continue
+        total += 1024 * int(found[1]) if found else 0
+    return total
+
+
+def _print(outcome: Outcome) -> None:
+    seconds = sum(outcome.seconds[name] for name in ("first pass", "second pass"))
+    print_rows(
+        [
+            ["", "ours", "naive"],
+            ["hospitals", f"{outcome.n_hospitals:,}", ""],
+            ["  over real sockets", f"{outcome.n_over_sockets:,}", ""],
+            ["studies", f"{outcome.n_studies:,}", ""],
+            ["instances", f"{outcome.n_instances:,}", ""],
+            ["  stored", f"{outcome.n_stored:,}", ""],
+            ["  rows of dicom.instance", f"{outcome.n_rows:,}", ""],
+            ["studies without a state", f"{outcome.n_without_state:,}", f"{outcome.naive_lost:,}"],
+            ["falsely complete", f"{outcome.n_false_complete:,}", f"{outcome.naive_false:,}"],
+            ["instances lost", f"{outcome.n_lost:,}", ""],
+            ["seconds", f"{seconds:,.0f}", ""],
+            ["studies/s", f"{outcome.n_studies / seconds:,.1f}", ""],
+            ["peak memory of all processes, MB", f"{outcome.peak_bytes / 1e6:,.0f}", ""],
+        ],
+        title="province",
+    )
+    print_rows(
+        [
+            ["state and reason", "studies"],
+            *([f"{state}: {reason}"[:110], f"{n:,}"] for (state, reason), n in outcome.states.most_common()),
+        ],
+        title="states",
+    )
+    print("seconds: " + ", ".join(f"{name} {value:,.1f}" for name, value in outcome.seconds.items()))
+    print("met on the way: " + (", ".join(f"{name} x{n}" for name, n in outcome.errors.items()) or "nothing"))
