@@ -17,6 +17,7 @@ from radlake.net.upper_layer import AssociationRefused
 from support import need
 from support.dicom import ct_study, image_study, write, write_all
 from support.lakes import picture
+from support.pacs import orthanc
 from support.push import (
     TOKEN,
     lake_of,
@@ -159,6 +160,19 @@ def test_a_late_series_opens_a_complete_study_again(tmp_path: Path) -> None:
         notice(receiver.url, study=study_of(CT), series=listing(both))
         until(lambda: study_states(settings) == {study_of(CT): ("complete", "")})
         assert len(picture(settings)["dicom.instance"]) == 4
+
+
+@pytest.mark.orthanc
+def test_the_node_of_the_hospital_vouches_and_tells_what_is_missing(tmp_path: Path) -> None:
+    """Orthanc has all of the CT and one instance more of the MR than it sent."""
+    files = [*write_all(CT, tmp_path / "in"), *write_all(MR, tmp_path / "in")]
+    with orthanc(tmp_path, files=files) as pacs:
+        node = f"node: {{kind: dimse, ae_title: {pacs.ae_title}, host: 127.0.0.1, port: {pacs.dicom_port}}}"
+        settings = lake_of(tmp_path, quiet=QUIET, node=node)
+        with receiving_lake(settings) as receiver:
+            assert storescu(receiver, *files[:-1]) == ""
+            expected = {study_of(CT): ("complete", ""), study_of(MR): ("partial", "missing 1 of 2")}
+            until(lambda: study_states(settings) == expected)
 
 
 @pytest.mark.parametrize(
