@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         Local folder of the restricted zone: spool, quarantine, ledger, key. Default `<lake>/restricted`;
         must be set when the lake is not local.
     ledger : str
-        SQLAlchemy URL. Default: SQLite in the restricted zone.
+        SQLAlchemy URL, or a reference to it. Default: SQLite in the restricted zone.
     hospitals : Path
         YAML file (or folder of them) of hospitals and nodes. Default `<lake>/hospitals.yaml`.
     key : str

@@ -38,6 +38,9 @@ _PROGRAMS = {
 }
 
 
+_SCRIPT = Path(__file__).resolve().parents[2] / "docker/store/rgw_up.sh"
+
+
 @dataclass(frozen=True)
 class Rgw:
     """A running gateway; its keys lie in files."""
@@ -109,8 +112,7 @@ def running_rgw() -> Iterator[Rgw]:
         made.node.rename(folder / "tls.pem")
         made.node_key.rename(folder / "tls.key")
         ports = [need.free_port() for _ in range(3)]
-        script = Path(__file__).with_name("rgw_up.sh")
-        started = subprocess.run([script, folder, *map(str, ports)], capture_output=True, text=True, timeout=120)
+        started = subprocess.run([_SCRIPT, folder, *map(str, ports)], capture_output=True, text=True, timeout=120)
         assert started.returncode == 0, started.stdout + started.stderr
         (folder / "access_key").write_text("lakekey", encoding="utf-8")
         (folder / "secret_key").write_text("lakesecret", encoding="utf-8")

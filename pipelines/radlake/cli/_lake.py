@@ -9,6 +9,7 @@ from pathlib import Path
 from radlake.config import Settings, resolve_secret
 from radlake.errors import PermanentError
 from radlake.lake import Lake
+from radlake.lake.store import S3Store
 
 __all__ = ["existing_lake", "filled_lake", "make_lake"]
 
@@ -27,7 +28,7 @@ class LakeEmpty(PermanentError):
 
 
 def make_lake(settings: Settings) -> None:
-    """Let this be a lake for every other verb; call when its key was made.
+    """Let this be a lake for every other verb, with its bucket if it is to be on S3; call when its key was made.
 
     Raises
     ------
@@ -37,6 +38,8 @@ def make_lake(settings: Settings) -> None:
     resolve_secret(settings.key)
     if settings.is_local:
         (Path(settings.lake) / "tables").mkdir(parents=True, exist_ok=True)
+    elif isinstance(store := Lake.from_settings(settings).objects.store, S3Store):
+        store.make_bucket()
 
 
 def _is_lake(folder: Path) -> bool:

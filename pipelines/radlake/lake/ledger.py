@@ -21,6 +21,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from radlake.commit_points import reached
+from radlake.config import resolve_secret
 from radlake.errors import ConfigInvalid, LedgerBusy, PermanentError, StoreFull, StoreUnavailable
 from radlake.lake.chain import Head, HeadFile
 from radlake.lake.events import EventLog, Mac, lock_chains
@@ -61,7 +62,7 @@ class Ledger:
     Parameters
     ----------
     url : str
-        SQLAlchemy URL.
+        SQLAlchemy URL, or where it is, since it may hold a password: `file:PATH`, `env:NAME`.
     mac : callable, optional
         `KeyRing.ledger_mac`: without it studies can be read, but not changed.
     heads : Path, optional
@@ -69,6 +70,8 @@ class Ledger:
     """
 
     def __init__(self, url: str, *, mac: Mac | None = None, heads: Path | None = None) -> None:
+        if url.startswith(("file:", "env:")):
+            url = resolve_secret(url)
         self._is_sqlite = url.startswith("sqlite")
         self._mac: Mac | None = None
         self._heads_folder = heads

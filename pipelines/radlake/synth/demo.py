@@ -6,8 +6,10 @@ GB18030 and sends by C-MOVE; the third speaks DICOMweb only. Everything of their
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -145,3 +147,17 @@ def _is_odd(path: Path) -> bool:
     except QuarantineError:
         return True
     return str(ds.get("Modality", "OT")) in ("OT", "US", "SC", "XC")
+
+
+def main() -> None:
+    """Make the archives only, for PACS that run elsewhere: `python -m radlake.synth.demo FOLDER --exams N`."""
+    parser = argparse.ArgumentParser(prog="python -m radlake.synth.demo", description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--exams", type=int, default=300)
+    options = parser.parse_args()
+    files = make_archives(demo_province(n_exams=options.exams), options.folder)
+    sys.stdout.write(json.dumps(files) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -75,6 +75,13 @@ class S3Store:
         self._require_encryption()
         _require_conditional_put(self, os.getpid())
 
+    def make_bucket(self) -> None:
+        """Make the bucket, unless it is there."""
+        bucket = self.root.removeprefix("s3://").partition("/")[0]
+        with storage_errors(self.root):
+            if not self.fs.exists(bucket):
+                self.fs.mkdir(bucket)
+
     def put(self, files: Mapping[str, Path]) -> None:
         """Send local files to their names and remove them here."""
         self._require_encryption()

@@ -1,11 +1,34 @@
 #!/usr/bin/env bash
-# One Ceph node with its S3 gateway, for tests: rgw_up.sh DIR S3_PORT TLS_PORT MON_PORT; DIR holds tls.pem and tls.key
+# One Ceph node with its S3 gateway: rgw_up.sh DIR S3_PORT [TLS_PORT] MON_PORT; for TLS, DIR holds tls.pem and tls.key.
+# A DIR that has one is started again.
 # Everything it writes is in DIR, everything it starts has a pid file in DIR/run. BlueStore, so that it survives a kill.
+# RGW_ADDRESS (127.0.0.1), RGW_DNS_NAME (localhost), RGW_ACCESS_KEY (lakekey) and RGW_SECRET_KEY (lakesecret) may be set.
 set -euo pipefail
-dir=${1:?folder} s3_port=${2:?S3 port} tls_port=${3:?S3 port with TLS} mon_port=${4:?monitor port}
-mkdir -p "$dir"/{mon,osd,rgw,log,run}
+dir=${1:?folder} s3_port=${2:?S3 port} mon_port=${4:-${3:?monitor port}}
+tls=${4:+ssl_endpoint=127.0.0.1:$3 ssl_certificate=$dir/tls.pem ssl_private_key=$dir/tls.key}
+export CEPH_CONF=$dir/ceph.conf
 
-cat >"$dir/ceph.conf" <<CONF
+up() {
+  ceph-mon --id a
+  [[ $# -eq 0 ]] || "$@"
+  ceph-osd --id 0
+  radosgw --name client.rgw.a
+  for _ in $(seq 600); do
+    curl --silent --output /dev/null "http://127.0.0.1:$s3_port/" && return
+    sleep 0.1
+  done
+  return 1
+}
+
+if [[ -e $dir/user.json ]]; then
+  rm -f "$dir"/run/*
+  up
+  exit
+fi
+
+rm -rf "$dir"/{mon,osd,rgw,log,run}
+mkdir -p "$dir"/{mon,osd,rgw,log,run}
+cat >"$CEPH_CONF" <<CONF
 [global]
 fsid = $(cat /proc/sys/kernel/random/uuid)
 mon host = [v2:127.0.0.1:$mon_port/0]
@@ -49,13 +72,12 @@ osd class load list = *
 osd class default list = *
 [client]
 rgw data = $dir/rgw
-rgw frontends = beast endpoint=127.0.0.1:$s3_port ssl_endpoint=127.0.0.1:$tls_port ssl_certificate=$dir/tls.pem ssl_private_key=$dir/tls.key
-rgw dns name = localhost
+rgw frontends = beast endpoint=${RGW_ADDRESS:-127.0.0.1}:$s3_port $tls
+rgw dns name = ${RGW_DNS_NAME:-localhost}
 rgw crypt require ssl = false
 rgw crypt s3 kms backend = testing
 rgw crypt s3 kms encryption keys = lake-key=$(head -c 32 /dev/zero | tr '\0' k | base64)
 CONF
-export CEPH_CONF=$dir/ceph.conf
 fsid=$(sed -n 's/^fsid = //p' "$CEPH_CONF")
 
 key() { ceph-authtool "$dir/keyring" --gen-key --name "$@" >/dev/null; }
@@ -67,15 +89,13 @@ key client.rgw.a --cap mon 'allow rw' --cap osd 'allow rwx'
 
 monmaptool --create --clobber --fsid "$fsid" --addv a "[v2:127.0.0.1:$mon_port/0]" "$dir/monmap" >/dev/null
 ceph-mon --id a --mkfs --monmap "$dir/monmap" --keyring "$dir/keyring"
-ceph-mon --id a
-osd_uuid=$(cat /proc/sys/kernel/random/uuid)
-timeout 60 ceph osd new "$osd_uuid" 0 >/dev/null
-ceph-osd --id 0 --mkfs --osd-uuid "$osd_uuid" 2>>"$dir/log/osd-mkfs.log"
-ceph-osd --id 0
-radosgw --name client.rgw.a
 
-for _ in $(seq 600); do
-  curl --silent --output /dev/null "http://127.0.0.1:$s3_port/" && break
-  sleep 0.1
-done
-radosgw-admin user create --uid=lake --display-name=lake --access-key=lakekey --secret-key=lakesecret >"$dir/user.json"
+make_osd() {
+  local uuid
+  uuid=$(cat /proc/sys/kernel/random/uuid)
+  timeout 60 ceph osd new "$uuid" 0 >/dev/null
+  ceph-osd --id 0 --mkfs --osd-uuid "$uuid" 2>>"$dir/log/osd-mkfs.log"
+}
+up make_osd
+radosgw-admin user create --uid=lake --display-name=lake --access-key="${RGW_ACCESS_KEY:-lakekey}" \
+  --secret-key="${RGW_SECRET_KEY:-lakesecret}" >"$dir/user.json"
