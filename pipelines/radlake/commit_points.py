@@ -53,6 +53,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "ops.ref.hospital": "The hospital of a run is published.",
         "ops.ops.completeness": "The hospital's states are published.",
         "ops.ops.quarantine": "The hospital's quarantine counts are published.",
+        "ops.ops.lag": "How far behind hospitals are is published.",
         "ops.ops.harvest_run": "The run itself is published.",
         # backfill
         "backfill.planned": "The ledger knows every listed study, and the plan is kept; its coverage is not published.",

@@ -25,6 +25,7 @@ VERBS = {
     "harvest": "Fetch studies from a hospital node or a folder into the lake",
     "backfill": "Plan and fetch an archive of years, beside the live harvest",
     "receive": "Take what hospitals push, by C-STORE or STOW-RS",
+    "board": "See how far behind each hospital is, and which one fell silent",
     "quarantine": "See what was set aside and why, and replay it",
     "review": "Judge pictures in quarantine: accept, mask or reject",
     "deid": "Judge what was de-identified, by radlake or by any other tool",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,13 +15,18 @@ from rich.console import Console
 from radlake.cli._lake import existing_lake
 from radlake.cli._progress import Bars
 from radlake.cli._stop import stoppable
+from radlake.cli.board import boards_of
 from radlake.cli.hospitals import chosen_hospitals, hospital_of_files
 from radlake.cli.tables import summary_table
 from radlake.config import Settings
 from radlake.dicom.reasons import reasons
 from radlake.errors import RadlakeError
 from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total
+from radlake.ingest.ops import publish_lag
+from radlake.ingest.province import Told, harvest_province
 from radlake.ingest.workers import workers
+from radlake.lake.ledger import Ledger
+from radlake.machine import utc_now
 from radlake.net import Window
 
 app = typer.Typer(help="Fetch studies from a hospital node or a folder into the lake.", no_args_is_help=True)
@@ -34,6 +41,7 @@ Dask = Annotated[
 ]
 
 _NAMED = 20
+_PUBLISH_SECONDS = 60.0
 GO_ON = "Nothing is lost; the same command goes on where it stopped."
 
 
@@ -108,6 +116,56 @@ def node(
 def _with_dask(settings: Settings, dask: str | None) -> Settings:
     """What the option says overrules the environment."""
     return settings if dask is None else Settings.model_validate(settings.model_dump() | {"dask": dask})
+
+
+@app.command()
+def province(
+    ctx: typer.Context,
+    at_once: Annotated[int, typer.Option(min=1, max=256, help="Hospitals at the same time.")] = 8,
+    once: Annotated[bool, typer.Option("--once", help="End when each hospital had its turn.")] = False,
+    look_back_days: Annotated[int, typer.Option(min=0, max=60, help="Days before today that are asked for.")] = 3,
+) -> None:
+    """Harvest all registered hospitals, again and again, whoever is closest to missing the 12-hour rule first.
+
+    Each node is asked as its `courtesy` in the hospitals file and its own speed allow. The board of lag (`radlake
+    board`, ops.lag) is brought up to date as it goes. Ctrl-C ends it in order.
+    """
+    settings: Settings = ctx.obj
+    lake = existing_lake(settings)
+    registered = {hospital.hospital_id: hospital for hospital in chosen_hospitals(settings, None)}
+    failures, published = dict[str, str](), 0.0
+
+    def publish() -> None:
+        with closing(Ledger(settings.ledger)) as ledger:
+            publish_lag(lake, boards_of(ledger, registered, now=utc_now(), days=7), now=utc_now())
+
+    def tell(told: Told) -> None:
+        nonlocal published
+        failures.pop(told.hospital_id, None)
+        if told.summary is not None:
+            s = told.summary
+            line = f"{s.studies_found:,} studies, {s.instances_stored:,} instances stored, {s.studies_left:,} left"
+        else:
+            line = failures[told.hospital_id] = f"error: {told.error}"
+        typer.echo(f"{told.hospital_id}: {line}", err=told.error is not None)
+        if time.monotonic() - published > _PUBLISH_SECONDS:
+            publish()
+            published = time.monotonic()
+
+    with stoppable(GO_ON), workers(settings) as executor:
+        harvest_province(
+            settings,
+            registered,
+            at_once=at_once,
+            look_back_days=look_back_days,
+            executor=executor,
+            is_once=once,
+            tell=tell,
+            progress=lambda _: None,
+        )
+    publish()
+    if failures:
+        raise typer.Exit(1)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sized
-from datetime import date
+from datetime import date, time
 from typing import Any
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-__all__ = ["date_from_text", "first_text", "is_present", "number", "texts"]
+__all__ = ["date_from_text", "first_text", "is_present", "number", "texts", "time_from_text"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")  # PS3.5 6.2, IS
 _DATE = re.compile(r"\s*(\d{4})([.-]?)(\d{2})\2(\d{2})", re.ASCII)
@@ -48,6 +48,21 @@ def date_from_text(text: str) -> date | None:
     found = _DATE.match(text)
     try:
         return date(int(found[1]), int(found[3]), int(found[4])) if found else None
+    except ValueError:
+        return None
+
+
+def time_from_text(text: str) -> time | None:
+    """A time of VR TM, as far as it is given (PS3.5 6.2), or of ACR-NEMA (10:30:00); None when it is none.
+
+    >>> time_from_text("103000.123"), time_from_text("10"), time_from_text("morning")
+    (datetime.time(10, 30), datetime.time(10, 0), None)
+    """
+    digits = text.strip().replace(":", "").partition(".")[0]
+    if len(digits) not in (2, 4, 6) or not digits.isdecimal():
+        return None
+    try:
+        return time(int(digits[:2]), int(digits[2:4] or 0), int(digits[4:6] or 0))
     except ValueError:
         return None
 

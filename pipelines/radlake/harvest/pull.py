@@ -16,6 +16,7 @@ import xxhash
 from radlake.errors import TransientError
 from radlake.lake.evidence import OFFLINE, StudyEntry, StudyState
 from radlake.lake.ledger import Ledger, Listed
+from radlake.lake.study_times import enter_study_times
 from radlake.net import NodeClient, StudyFound, Window
 
 __all__ = ["PulledStudy", "discover_studies", "is_due", "pull_study", "spool_folder"]
@@ -64,6 +65,7 @@ def discover_studies(
     for start in range(0, len(found), _AT_ONCE):
         listed = [Listed(s.study_uid, s.study_date, s.n_instances) for s in found[start : start + _AT_ONCE]]
         ledger.discover_all(hospital_id, listed, now=now)
+    enter_study_times(ledger, hospital_id, {s.study_uid: at for s in found if (at := s.studied_at) is not None})
     return found
 
 

@@ -5,8 +5,8 @@ Counts only: the ledger itself, which knows original UIDs, stays in the restrict
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from radlake.commit_points import reached
 from radlake.contracts import load_table
+from radlake.harvest.board import Board
 from radlake.ingest.batch import arrow_rows
 from radlake.ingest.summary import HarvestSummary
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.net import Hospital
 
-__all__ = ["Finished", "publish_ops"]
+__all__ = ["Finished", "publish_lag", "publish_ops"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ def _hospital_row(hospital: Hospital) -> dict[str, Any]:
         "hospital_level": hospital.level,
         "storage_policy": hospital.storage_policy,
     }
+
+
+def publish_lag(lake: Lake, boards: Iterable[Board], *, now: datetime) -> None:
+    """Publish how far behind hospitals are; their rows are replaced."""
+    rows = [asdict(board) | {"updated_at": now} for board in boards]
+    ids = [row["hospital_id"] for row in rows]
+    _replace(lake, "ops.lag", rows, hospital_ids=ids, batch_id=f"lag-{now:%Y%m%dT%H%M%S%f}")
 
 
 def _replace(lake: Lake, name: str, rows: list[dict[str, Any]], *, hospital_ids: list[str], batch_id: str) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "REVIEW",
     "STUDY",
     "STUDY_EVENT",
+    "STUDY_TIME",
     "VAULT",
     "VAULT_ALIAS",
     "VAULT_AUDIT",
@@ -71,6 +72,13 @@ STUDY_EVENT = sa.Table(  # every change of a row of `study`, in one chain per ho
     sa.Column("previous_mac", sa.LargeBinary, nullable=False),
     sa.Column("mac", sa.LargeBinary, nullable=False),
     sa.Index("ix_study_event_study", "hospital_id", "study_uid", "seq"),
+)
+STUDY_TIME = sa.Table(  # when a study was made, in UTC; beside `study`, as it is no evidence of completeness
+    "study_time",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("study_uid", sa.String, primary_key=True),
+    sa.Column("studied_at", sa.DateTime, nullable=False),
 )
 CERTIFICATE = sa.Table(
     "certificate",

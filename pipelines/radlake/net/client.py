@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +43,8 @@ class StudyFound:
     ----------
     availability : str
         Instance Availability (0008,0056): ONLINE, NEARLINE, OFFLINE, UNAVAILABLE or nothing (PS3.4 C.4.1.1.3).
+    study_time : time, optional
+        By the clock of the hospital.
     """
 
     study_uid: str
@@ -50,6 +52,14 @@ class StudyFound:
     n_instances: int | None = None
     modalities: tuple[str, ...] = ()
     availability: str = ""
+    study_time: time | None = None
+
+    @property
+    def studied_at(self) -> datetime | None:
+        """When it was made, in UTC without a zone; the hospitals' clocks are Shanghai's, without summer time."""
+        if self.study_date is None or self.study_time is None:
+            return None
+        return datetime.combine(self.study_date, self.study_time) - timedelta(hours=8)
 
     @property
     def is_offline(self) -> bool:

@@ -39,7 +39,7 @@ _PAGE = 500
 _CONNECT_RETRIES = 2
 _NO_SUCH_SEARCH = (400, 404, 405, 501)  # what an origin server says that cannot list instances
 
-_STUDY_DATE, _AVAILABILITY, _MODALITIES = "00080020", "00080056", "00080061"
+_STUDY_DATE, _STUDY_TIME, _AVAILABILITY, _MODALITIES = "00080020", "00080030", "00080056", "00080061"
 _STUDY_UID, _SERIES_UID, _SOP_UID = "0020000D", "0020000E", "00080018"
 _N_INSTANCES = "00201208"
 _STUDY_FIELDS = ("InstanceAvailability", "ModalitiesInStudy", "NumberOfStudyRelatedInstances")
@@ -97,6 +97,7 @@ class WebClient(StudyClient):
                 n_instances=_first(row, _N_INSTANCES),
                 modalities=_values(row, _MODALITIES),
                 availability=_first(row, _AVAILABILITY),
+                study_time=_first(row, _STUDY_TIME),
             )
             for row in rows
         ]

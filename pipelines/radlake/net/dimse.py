@@ -116,7 +116,7 @@ class DimseClient(StudyClient):
         self, assoc: Association, span: Span | AnyDate, *, at_most: int | None = None
     ) -> list[StudyFound]:
         fields = ("InstanceAvailability", "ModalitiesInStudy", "StudyInstanceUID", "NumberOfStudyRelatedInstances")
-        keys = {**span.keys(), **dict.fromkeys(fields, "")}
+        keys = {"StudyTime": "", **span.keys(), **dict.fromkeys(fields, "")}
         return [
             study_from_text(
                 answer.get("StudyInstanceUID", ""),
@@ -124,6 +124,7 @@ class DimseClient(StudyClient):
                 n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
                 modalities=answer.get("ModalitiesInStudy", "").split("\\"),
                 availability=answer.get("InstanceAvailability", ""),
+                study_time=answer.get("StudyTime", ""),
             )
             for answer in itertools.islice(self._find(assoc, "STUDY", keys), at_most)
         ]

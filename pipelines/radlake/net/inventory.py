@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from radlake.dicom.values import date_from_text
+from radlake.dicom.values import date_from_text, time_from_text
 from radlake.log import get_logger
 from radlake.net.client import StudyFound, Window
 
@@ -72,7 +72,13 @@ def plan_by_series(study_uid: str, *, inventory: Inventory) -> list[Keys]:
 
 
 def study_from_text(
-    study_uid: str, *, study_date: str, n_instances: str, modalities: Iterable[str], availability: str = ""
+    study_uid: str,
+    *,
+    study_date: str,
+    n_instances: str,
+    modalities: Iterable[str],
+    availability: str = "",
+    study_time: str = "",
 ) -> StudyFound:
     """A study from the texts of an answer; what is missing or no date or number becomes None.
 
@@ -82,7 +88,9 @@ def study_from_text(
     day = date_from_text(study_date)
     n = int_from_text(n_instances, default=-1)
     named = tuple(m.strip() for m in modalities if m.strip())
-    return StudyFound(study_uid.strip(), day, n if n >= 0 else None, named, availability.strip().upper())
+    return StudyFound(
+        study_uid.strip(), day, n if n >= 0 else None, named, availability.strip().upper(), time_from_text(study_time)
+    )
 
 
 def int_from_text(text: str, *, default: int) -> int:

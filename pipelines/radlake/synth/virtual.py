@@ -249,6 +249,7 @@ class VirtualClient(StudyClient):
                 n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
                 modalities=answer["ModalitiesInStudy"].split("\\"),
                 availability=answer.get("InstanceAvailability", ""),
+                study_time=answer.get("StudyTime", ""),
             )
             for answer in (answers[:cap] if cap else answers)
         ]
