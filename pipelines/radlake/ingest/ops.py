@@ -67,9 +67,8 @@ def _hospital_row(hospital: Hospital) -> dict[str, Any]:
 
 def publish_lag(lake: Lake, boards: Iterable[Board], *, now: datetime) -> None:
     """Publish how far behind hospitals are; their rows are replaced."""
-    rows = [asdict(board) | {"updated_at": now} for board in boards]
-    ids = [row["hospital_id"] for row in rows]
-    _replace(lake, "ops.lag", rows, hospital_ids=ids, batch_id=f"lag-{now:%Y%m%dT%H%M%S%f}")
+    rows = {board.hospital_id: asdict(board) | {"updated_at": now} for board in boards}
+    _replace(lake, "ops.lag", [*rows.values()], hospital_ids=[*rows], batch_id=f"lag-{now:%Y%m%dT%H%M%S%f}")
 
 
 def _replace(lake: Lake, name: str, rows: list[dict[str, Any]], *, hospital_ids: list[str], batch_id: str) -> None:
