@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 from radlake.config import Settings
@@ -57,6 +58,7 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
     else:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["radlake.ingest.study"])
+        _start_fork_server()
         pool = ProcessPoolExecutor(settings.workers, mp_context=context, initializer=_as_worker)
         try:
             yield pool
@@ -66,6 +68,16 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _start_fork_server() -> None:
+    """Start it with SIGINT blocked: it ignores Ctrl-C only when its modules are loaded, and would die before that."""
+    resource_tracker.ensure_running()  # starting it later would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _as_worker() -> None:
