@@ -59,6 +59,10 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "backfill.planned": "The ledger knows every listed study, and the plan is kept; its coverage is not published.",
         "backfill.window_begun": "An attempt at a window is entered, and nothing of it is fetched.",
         "backfill.window_ended": "A window is entered as done, or as open still.",
+        # certificates
+        "certificate.entered": "A certificate is in the ledger's database, and has no file.",
+        "certificate.written": "A certificate has its file, and is not published.",
+        "certificate.published": "A certificate is published in ops.certificate.",
         # recompression
         "recompress.proven": "A series object encoded anew is proven, and the rows name the old one.",
         # residency

@@ -26,6 +26,7 @@ VERBS = {
     "backfill": "Plan and fetch an archive of years, beside the live harvest",
     "receive": "Take what hospitals push, by C-STORE or STOW-RS",
     "board": "See how far behind each hospital is, and which one fell silent",
+    "ledger": "Certify what is complete, and verify that nobody changed it",
     "quarantine": "See what was set aside and why, and replay it",
     "review": "Judge pictures in quarantine: accept, mask or reject",
     "deid": "Judge what was de-identified, by radlake or by any other tool",

@@ -26,7 +26,7 @@ from radlake.errors import ConfigInvalid, LedgerBusy, PermanentError, StoreFull,
 from radlake.lake.chain import Head, HeadFile
 from radlake.lake.events import EventLog, Mac, lock_chains
 from radlake.lake.evidence import Settlement, StudyEntry, StudyState
-from radlake.lake.ledger_tables import QUARANTINE, STUDY
+from radlake.lake.ledger_tables import CERTIFICATE, QUARANTINE, STUDY, STUDY_EVENT
 from radlake.lake.migration import adopt_old_rows, create_missing
 from radlake.lake.pushed import unverified_of, vouch_by_list
 from radlake.lake.study_changes import Changes, Listed, begun, discovered, settled
@@ -120,6 +120,14 @@ class Ledger:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Read, with all queries seeing one state; SQLite always does so."""
+        with self.engine.connect() as connection:
+            if not self._is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager
@@ -316,6 +324,12 @@ class Ledger:
                 if head[0] > (file.read() or (0, ""))[0]:  # another process may have gone further
                     file.write(head)
                     reached("history.kept")
+
+    def hospital_ids(self) -> list[str]:
+        """Hospitals that have a study in the ledger, or a history of one."""
+        with self.reading() as connection:
+            columns = (STUDY.c.hospital_id, STUDY_EVENT.c.hospital_id, CERTIFICATE.c.hospital_id)
+            return sorted({name for column in columns for name in connection.scalars(sa.select(column).distinct())})
 
     def completeness(self, hospital_ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Per hospital: studies by state, instances expected, stored and set aside (ops.completeness).

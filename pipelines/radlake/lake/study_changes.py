@@ -52,13 +52,15 @@ def begun(row: Mapping[str, Any], *, listed: frozenset[str] | None, found: froze
 def settled(row: Mapping[str, Any], item: Settlement) -> dict[str, Any]:
     """What a settlement changes in a study's row."""
     before = entry_from_row(row)
+    if item.recoded:
+        changed = {
+            uid: replace(one, recoded=item.recoded.get(one.lake_digest, one.recoded))
+            for uid, one in before.stored.items()
+        }
+        return stored_columns(changed)
     gone = set(item.resolved) | {aside.quarantine_id for aside in item.set_aside}
     kept = [aside for aside in before.set_aside if aside.quarantine_id not in gone]
-    stored = {
-        uid: replace(one, recoded=item.recoded.get(one.lake_digest, one.recoded))
-        for uid, one in {**before.stored, **item.stored}.items()
-    }
-    after = replace(before, stored=stored, set_aside=(*kept, *item.set_aside))
+    after = replace(before, stored={**before.stored, **item.stored}, set_aside=(*kept, *item.set_aside))
     values = {
         **stored_columns(after.stored),
         **set_aside_columns(after.set_aside),

@@ -14,6 +14,7 @@ from radlake.contracts import load_table
 from radlake.errors import SourceMissing
 from radlake.ingest.batch import CHILDREN_FIRST, arrow_rows, commit, stage_rows
 from radlake.lake import Lake
+from radlake.lake.evidence import Settlement
 from radlake.lake.ledger import Ledger
 from radlake.machine import utc_now
 from radlake.recompress.catalogue import instances_by_path, rows_of
@@ -53,6 +54,7 @@ def swap(lake: Lake, ledger: Ledger, hospital_id: str, outcomes: Sequence[Series
     if not swapped:
         return []
     gained: Counter[str] = Counter()
+    recoded: dict[str, dict[str, str]] = {}
     old: dict[str, list[dict[str, Any]]] = {name: [] for name in CHILDREN_FIRST}
     new: dict[str, list[dict[str, Any]]] = {name: [] for name in CHILDREN_FIRST}
     for outcome in swapped:
@@ -62,6 +64,8 @@ def swap(lake: Lake, ledger: Ledger, hospital_id: str, outcomes: Sequence[Series
         n_bytes = sum(member.instance_bytes for member in outcome.members)
         row = series[outcome.job.path]
         gained[row["study_instance_uid"]] += n_bytes - sum(item["instance_bytes"] for item in before)
+        digests = {item["digest"]: member.digest for item, member in zip(before, outcome.members, strict=True)}
+        recoded.setdefault(row["study_instance_uid"], {}).update(digests)
         old["dicom.instance"].append(before[0])
         new["dicom.instance"] += after
         old["dicom.series"].append(row)
@@ -74,9 +78,24 @@ def swap(lake: Lake, ledger: Ledger, hospital_id: str, outcomes: Sequence[Series
     tables = {name: arrow_rows(load_table(name), rows) for name, rows in new.items()}
     tables |= {f"replace.{name}": _keys(name, rows) for name, rows in old.items()}
     tables["ops.quality"] = load_table("ops.quality").arrow_schema().empty_table()
-    batch = stage_rows(lake, hospital_id=hospital_id, batch_id=_batch_id(lake, swapped), tables=tables)
+    batch = stage_rows(
+        lake,
+        hospital_id=hospital_id,
+        batch_id=_batch_id(lake, swapped),
+        tables=tables,
+        settlements=_settlements(ledger, hospital_id, recoded),
+    )
     commit(lake, ledger, batch, now=utc_now())
     return swapped
+
+
+def _settlements(ledger: Ledger, hospital_id: str, recoded: dict[str, dict[str, str]]) -> list[Settlement]:
+    """What the ledger must know of each study: the digests that its instances have in the lake from now on."""
+    return [
+        Settlement(hospital_id, study_uid, stored={}, recoded=digests)
+        for lake_uid, digests in recoded.items()
+        if (study_uid := ledger.study_of(hospital_id, lake_uid))
+    ]
 
 
 def _is_unchanged(outcome: SeriesOutcome, rows: Sequence[dict[str, Any]]) -> bool:
