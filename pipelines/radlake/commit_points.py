@@ -68,6 +68,16 @@ POINTS: Mapping[str, str] = MappingProxyType(
         # residency
         "residency.cached": "A fetched object is proven and in the cache.",
         "residency.reopened": "The ledger knows what a hospital changed or lost.",
+        # expiry
+        "expiry.buried": "An expired study has a tombstone, and everything else of it is still there.",
+        "expiry.withdrawn": "The ledger knows expired studies as withdrawn, and the lake has them.",
+        "expiry.told": "The lake tells of tombstones whose studies it has.",
+        "expiry.dicom.study": "The rows of expired studies are gone from dicom.study.",
+        "expiry.dicom.series": "The rows of expired studies are gone from dicom.series.",
+        "expiry.dicom.instance": "No row names the objects of expired studies.",
+        "expiry.object": "A series object of an expired study is gone, and others are not.",
+        "expiry.objects": "All objects of expired studies are gone, and their tombstones open.",
+        "expiry.finished": "Tombstones are closed, and the vault's records gone.",
         # reviews
         "review.recorded": "A reviewer's decisions are in the ledger.",
         "review.undone": "A reviewer's decisions are undone.",

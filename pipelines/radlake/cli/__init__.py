@@ -38,6 +38,7 @@ VERBS = {
     "vault": "Find out who is behind a pseudonym; every look-up is audited",
     "fetch": "Bring pixels that a hospital keeps, before somebody waits for them",
     "residency": "See who keeps the pixels, and bring them into our store",
+    "retention": "How long studies are kept, what that costs, and removing what has expired",
     "recompress": "Encode stored native pixels anew without loss",
     "tidy": "Make few large files of many small ones, delete what nobody needs",
     "serve": "Show the numbers in a browser",

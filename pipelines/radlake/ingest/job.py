@@ -11,6 +11,7 @@ from radlake.config import Settings
 from radlake.errors import QuarantineError
 from radlake.lake.evidence import SealedRecord, StoredInstance
 from radlake.pixels import PixelDecision
+from radlake.retention.classes import Rule
 
 __all__ = ["IngestJob", "Refused", "SourceFile", "StudyOutcome", "unexpected"]
 
@@ -44,6 +45,8 @@ class IngestJob:
         Check value of the lake's key: a worker on another machine may have been given another one.
     residency : {"central", "index"}
         Whether the series objects stay in our store, or the hospital keeps the pixels.
+    retention_rules : tuple of Rule
+        What headers say of the retention class.
     """
 
     settings: Settings
@@ -56,6 +59,7 @@ class IngestJob:
     vault_version: int = 1
     key_check: str = ""
     residency: str = "central"
+    retention_rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class StudyOutcome:
     refused: tuple[Refused, ...] = ()
     files: tuple[SourceFile, ...] = ()
     sealed: SealedRecord | None = None  # the vault's record of `stored`
+    retention: str = ""  # class that the headers tell
     ways: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -167,6 +167,7 @@ def _made(part: Part, gated: _Gated, *, lake: Lake, ledger: Ledger, quarantine: 
                 lake_study_uid=study.get("study_instance_uid", ""),
                 lake_month=study.get("study_month"),
                 sealed=outcome.sealed if kept else None,
+                retention=outcome.retention if kept else "",
             )
         )
     known = {uid: entry for uid, entry in entries.items() if entry.lake_study_uid}

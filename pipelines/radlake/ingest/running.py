@@ -44,6 +44,7 @@ from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
 from radlake.net import Hospital
 from radlake.referee import Policy
+from radlake.retention.schedule import rules_of
 from radlake.vault.lake_key import claim_key, lake_keys, open_ledger
 
 __all__ = ["Run", "running"]
@@ -107,6 +108,7 @@ class Run:
             vault_version=self.vault_version,
             key_check=self.key_check,
             residency=self.hospital.storage_policy,
+            retention_rules=rules_of(self.hospital),
         )
         self.running[self.executor.submit(ingest_study, job)] = entry, files
         self.collect(at_most=most_under_way(self.executor, self.settings))

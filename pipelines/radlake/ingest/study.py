@@ -23,6 +23,7 @@ from radlake.ingest.packing import Packed, Packing
 from radlake.ingest.reading import Readable, Reading, read_files
 from radlake.lake import Lake, ObjectStore
 from radlake.lake.evidence import SealedRecord, StoredInstance
+from radlake.retention.classes import class_of_headers
 from radlake.vault.record import identity_of, seal
 from radlake.vocab import classify_exam
 
@@ -137,6 +138,7 @@ class _Study:
             instances=tuple(instances),
             stored=self._stored,
             sealed=self._sealed(study),
+            retention=class_of_headers(self._distinct, rules=self._job.retention_rules).value,
             ways=packing.ways,
         )
 

@@ -86,6 +86,11 @@ class ObjectCache:
         with suppress(FileNotFoundError):
             os.utime(self.path(name))
 
+    def paths(self, prefix: str) -> list[str]:
+        """Objects whose name begins with `prefix`, pending ones too."""
+        found = [*LocalStore(self.root).list(prefix), *LocalStore(self.root / _PENDING).list(prefix)]
+        return sorted({name for name in found if not name.startswith(".")})
+
     def n_bytes(self) -> int:
         return sum(n for _, n, _ in self._files())
 

@@ -167,6 +167,7 @@ class Settlement:
     lake_study_uid: str = ""
     lake_month: int | None = None
     sealed: SealedRecord | None = None  # of what is stored by this ingest
+    retention: str = ""  # class that its headers tell
 
 
 OFFLINE = "offline: "  # how the trouble of a study begins whose instances the node has to bring first

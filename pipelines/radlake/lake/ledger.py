@@ -29,6 +29,7 @@ from radlake.lake.evidence import Settlement, StudyEntry, StudyState
 from radlake.lake.ledger_tables import CERTIFICATE, QUARANTINE, STUDY, STUDY_EVENT
 from radlake.lake.migration import adopt_old_rows, create_missing
 from radlake.lake.pushed import unverified_of, vouch_by_list
+from radlake.lake.retention import enter_evidence
 from radlake.lake.study_changes import Changes, Listed, begun, discovered, settled
 from radlake.lake.study_rows import entry_from_row, new_row
 from radlake.lake.vault import enter_sealed
@@ -271,6 +272,7 @@ class Ledger:
                 doubt = {"unverified": unverified_of(changes.connection, item.hospital_id, item.study_uid)}
                 rows[item.study_uid] = changes.put(row, settled(row, item) | doubt, what="settle", now=now)
                 enter_sealed(changes.connection, item, now=now)
+                enter_evidence(changes.connection, item)
                 done.append(entry_from_row(rows[item.study_uid]))
         self._keep_heads()
         return done

@@ -7,6 +7,7 @@ is read by the harvest itself. Secrets are references (`env:NAME`, `file:PATH`),
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydicom.datadict import tag_for_keyword
 
 from radlake.errors import ConfigInvalid, SourceMissing
 from radlake.net.courtesy import Courtesy, Hours
@@ -211,6 +213,27 @@ class PushNode(ConfigModel):
 Node = Annotated[DimseNode | WebNode | FolderNode | PushNode, Field(discriminator="kind")]
 
 
+class RetentionRule(ConfigModel):
+    """What a value of an attribute says at this hospital: outpatient or inpatient.
+
+    `matches` is a regular expression for the whole value, whatever its case.
+    """
+
+    keyword: str
+    matches: str
+    retention_class: Literal["outpatient", "inpatient"] = Field(alias="class")
+
+    @model_validator(mode="after")
+    def _can_be_used(self) -> RetentionRule:
+        if tag_for_keyword(self.keyword) is None:
+            raise ValueError(f"{self.keyword} is no DICOM keyword")
+        try:
+            re.compile(self.matches)
+        except re.error as exc:
+            raise ValueError(f"matches: {exc}") from exc
+        return self
+
+
 class Hospital(ConfigModel):
     """A contributing hospital (OMOP care site, FHIR Organization), its node, and how it pushes.
 
@@ -225,6 +248,8 @@ class Hospital(ConfigModel):
     storage_policy : {"central", "index"}
         central: pixels come into our store; index: metadata and a pointer only, and pixels are fetched from the
         hospital when somebody asks for them (docs/adr/0022-pixels-that-stay-at-the-hospital.md).
+    retention : tuple of RetentionRule
+        What this hospital's headers say of the retention class, beside schemas/retention/schedule.yaml.
     """
 
     hospital_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")
@@ -235,6 +260,7 @@ class Hospital(ConfigModel):
     storage_policy: Literal["central", "index"] = "central"
     node: Node
     push: Push | None = None
+    retention: tuple[RetentionRule, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -250,6 +276,8 @@ class Hospital(ConfigModel):
     def _reachable(self) -> Hospital:
         if self.node.kind == "push" and self.push is None:
             raise ValueError("a hospital without a node pushes to us: say in push: who sends")
+        if self.node.kind == "push" and self.storage_policy == "index":
+            raise ValueError("storage_policy index needs a node that pixels can be fetched from again")
         return self
 
 

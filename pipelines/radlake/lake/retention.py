@@ -1,0 +1,192 @@
+"""Rows about keeping studies: evidence of their class, legal holds, tombstones. In the ledger's database.
+
+What follows from them is decided in `radlake.retention`; removing is done in `radlake.expiry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from radlake.lake.evidence import Settlement, StudyState
+from radlake.lake.ledger_tables import HOLD, RETENTION, STUDY, TOMBSTONE, VAULT
+
+if TYPE_CHECKING:
+    from radlake.lake.ledger import Ledger
+
+__all__ = ["Hold", "KeptStudy", "RetentionRows", "Tombstone", "enter_evidence"]
+
+
+@dataclass(frozen=True)
+class KeptStudy:
+    """A stored study, as far as its retention needs it: its true date, and the evidence of its class."""
+
+    hospital_id: str
+    study_uid: str
+    lake_study_uid: str
+    lake_month: int | None
+    study_date: date | None
+    evidence: tuple[str, ...]
+    is_held: bool
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A legal hold; of one that was released `released_at` is set."""
+
+    hospital_id: str
+    lake_study_uid: str
+    placed_at: datetime
+    placed_by: str
+    why: str
+    released_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """What is left of an expired study.
+
+    Attributes
+    ----------
+    rule : str
+        Class and years that decided it.
+    digest : str
+        XXH3-128 over the SOP Instance UIDs and digests of what was removed.
+    finished_at : datetime or None
+        None while something of it may still be there.
+    """
+
+    hospital_id: str
+    lake_study_uid: str
+    lake_month: int | None
+    begun_at: datetime
+    rule: str
+    why: str
+    n_series: int
+    n_instances: int
+    n_bytes: int
+    digest: str
+    finished_at: datetime | None = None
+
+
+def enter_evidence(connection: sa.Connection, item: Settlement) -> None:
+    """Add what an ingest told of the class to what was known before."""
+    if not item.retention:
+        return
+    where = RETENTION.c.hospital_id == item.hospital_id, RETENTION.c.study_uid == item.study_uid
+    before = connection.execute(sa.select(RETENTION.c.evidence).where(*where)).scalar()
+    words = sorted({*(before or "").split("|"), item.retention} - {""})
+    if before is None:
+        row = {"hospital_id": item.hospital_id, "study_uid": item.study_uid, "evidence": "|".join(words)}
+        connection.execute(RETENTION.insert().values(**row))
+    else:
+        connection.execute(RETENTION.update().where(*where).values(evidence="|".join(words)))
+
+
+class RetentionRows:
+    """The tables `retention`, `hold` and `tombstone`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def kept(self, hospital_id: str | None = None) -> list[KeptStudy]:
+        """Stored studies, those of a hospital or all, in order."""
+        held = sa.exists().where(
+            HOLD.c.hospital_id == STUDY.c.hospital_id,
+            HOLD.c.lake_study_uid == STUDY.c.lake_study_uid,
+            HOLD.c.released_at.is_(None),
+        )
+        same = sa.and_(RETENTION.c.hospital_id == STUDY.c.hospital_id, RETENTION.c.study_uid == STUDY.c.study_uid)
+        query = (
+            sa.select(
+                STUDY.c.hospital_id,
+                STUDY.c.study_uid,
+                STUDY.c.lake_study_uid,
+                STUDY.c.lake_month,
+                STUDY.c.study_date,
+                RETENTION.c.evidence,
+                held.label("is_held"),
+            )
+            .join_from(STUDY, RETENTION, same, isouter=True)
+            .where(STUDY.c.lake_study_uid != "", STUDY.c.state != StudyState.WITHDRAWN)
+            .order_by(STUDY.c.hospital_id, STUDY.c.study_uid)
+        )
+        if hospital_id:
+            query = query.where(STUDY.c.hospital_id == hospital_id)
+        with self._ledger.reading() as connection:
+            return [
+                KeptStudy(**{**row, "evidence": tuple(filter(None, (row["evidence"] or "").split("|")))})
+                for row in connection.execute(query).mappings()
+            ]
+
+    def hold(self, hospital_id: str, lake_study_uid: str, *, by: str, why: str, now: datetime) -> None:
+        """Place a legal hold; several may lie on a study."""
+        row = {"hospital_id": hospital_id, "lake_study_uid": lake_study_uid, "placed_at": now, "placed_by": by}
+        with self._ledger.writing() as connection:
+            connection.execute(HOLD.insert().values(**row, why=why))
+
+    def release(self, hospital_id: str, lake_study_uid: str, *, now: datetime) -> int:
+        """Release every hold of a study; returns how many there were."""
+        with self._ledger.writing() as connection:
+            where = HOLD.c.hospital_id == hospital_id, HOLD.c.lake_study_uid == lake_study_uid
+            return connection.execute(
+                HOLD.update().where(*where, HOLD.c.released_at.is_(None)).values(released_at=now)
+            ).rowcount
+
+    def holds(self) -> list[Hold]:
+        """Holds that are in force, oldest first."""
+        names = [HOLD.c[field.name] for field in fields(Hold)]
+        query = sa.select(*names).where(HOLD.c.released_at.is_(None)).order_by(HOLD.c.hold_id)
+        with self._ledger.reading() as connection:
+            return [Hold(**row) for row in connection.execute(query).mappings()]
+
+    def bury(self, tombstone: Tombstone) -> bool:
+        """Enter a tombstone, unless the study is held: from here on it is removed whatever happens.
+
+        Returns
+        -------
+        bool
+            False when it is held.
+        """
+        with self._ledger.writing() as connection:
+            where = (
+                HOLD.c.hospital_id == tombstone.hospital_id,
+                HOLD.c.lake_study_uid == tombstone.lake_study_uid,
+                HOLD.c.released_at.is_(None),
+            )
+            if connection.execute(sa.select(HOLD.c.hold_id).where(*where)).first():
+                return False
+            same = (
+                TOMBSTONE.c.hospital_id == tombstone.hospital_id,
+                TOMBSTONE.c.lake_study_uid == tombstone.lake_study_uid,
+            )
+            if connection.execute(sa.select(TOMBSTONE.c.rule).where(*same)).first() is None:
+                connection.execute(TOMBSTONE.insert().values(**asdict(tombstone)))
+            return True
+
+    def tombstones(self, hospital_id: str | None = None, *, only_open: bool = False) -> list[Tombstone]:
+        query = sa.select(TOMBSTONE).order_by(TOMBSTONE.c.hospital_id, TOMBSTONE.c.lake_study_uid)
+        if hospital_id:
+            query = query.where(TOMBSTONE.c.hospital_id == hospital_id)
+        if only_open:
+            query = query.where(TOMBSTONE.c.finished_at.is_(None))
+        with self._ledger.reading() as connection:
+            return [Tombstone(**row) for row in connection.execute(query).mappings()]
+
+    def finish(self, done: Sequence[Tombstone], *, now: datetime) -> None:
+        """Nothing of these studies is left: the sealed records that led back to persons go too."""
+        with self._ledger.writing() as connection:
+            for item in done:
+                for table in (VAULT, TOMBSTONE):
+                    where = (
+                        table.c.hospital_id == item.hospital_id,
+                        table.c.lake_study_uid == item.lake_study_uid,
+                    )
+                    if table is VAULT:
+                        connection.execute(VAULT.delete().where(*where))
+                    else:
+                        connection.execute(TOMBSTONE.update().where(*where).values(finished_at=now))
