@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.measure import Place
 
-_BENCHMARKS = ("ingest", "receive", "retrieve", "recompress", "query", "throttle", "load", "dask")
+_BENCHMARKS = ("ingest", "receive", "retrieve", "recompress", "query", "put", "throttle", "load", "dask")
 _LONG = ("province",)  # half an hour: only when it is named
 _ON_DISK = {"receive"}  # where a sync must cost what it costs
 _ROOM = {"ingest": 6 << 30, "province": 8 << 30}  # corpus, what a contestant makes of it, large objects
