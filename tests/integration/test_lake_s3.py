@@ -262,6 +262,7 @@ def test_the_whole_way_of_a_study_over_tls(rgw: Rgw, tmp_path: Path, monkeypatch
     with closing(Ledger(settings.ledger)) as ledger:
         tidy(lake, ledger=ledger, retention=timedelta(0))
     assert list(lake.objects.list("")) == [path], "the object before recompression is gone"
-    with running(create_app(lambda: duck.connect(lake))) as url:
-        assert httpx.get(f"{url}/healthz").json()["status"] == "ok"
-        assert httpx.get(url, timeout=30).status_code == 200
+    app = create_app(lambda: duck.connect(lake))
+    with running(app) as url, httpx.Client(base_url=url, timeout=120) as client:
+        assert client.get("/healthz").json()["status"] == "ok"
+        assert client.get("/").status_code == 200
