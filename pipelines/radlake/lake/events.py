@@ -27,6 +27,12 @@ ALTERED = "altered"  # what an event tells of a row that somebody else changed
 
 _PACKED = ("expected", "stored", "set_aside")
 _PLAIN = tuple(column.name for column in STUDY.c if column.name not in (*_PACKED, "updated_at"))
+_HEAD = (
+    sa.select(STUDY_EVENT.c.seq, STUDY_EVENT.c.mac)
+    .where(STUDY_EVENT.c.hospital_id == sa.bindparam("hospital"))
+    .order_by(STUDY_EVENT.c.seq.desc())
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -133,9 +139,7 @@ class EventLog:
 
 def head_of(connection: sa.Connection, hospital_id: str) -> Head | None:
     """Number and keyed digest of the last event of a hospital."""
-    columns = STUDY_EVENT.c.seq, STUDY_EVENT.c.mac
-    query = sa.select(*columns).where(STUDY_EVENT.c.hospital_id == hospital_id).order_by(STUDY_EVENT.c.seq.desc())
-    row = connection.execute(query.limit(1)).first()
+    row = connection.execute(_HEAD, {"hospital": hospital_id}).first()
     return (row[0], row[1].hex()) if row else None
 
 

@@ -17,6 +17,14 @@ from radlake.lake.study_rows import decided, entry_from_row, expected_column, se
 __all__ = ["Changes", "Listed", "begun", "discovered", "settled"]
 
 _AT_ONCE = 500  # parameters of one statement
+# Built once: making a statement of 27 columns takes SQLAlchemy longer than running it.
+_ROWS = sa.select(STUDY, last_evidence()).where(
+    STUDY.c.hospital_id == sa.bindparam("hospital"), STUDY.c.study_uid.in_(sa.bindparam("uids", expanding=True))
+)
+_INSERT = STUDY.insert()
+_UPDATE = STUDY.update().where(
+    STUDY.c.hospital_id == sa.bindparam("of_hospital"), STUDY.c.study_uid == sa.bindparam("of_study")
+)
 
 
 class Listed(NamedTuple):
@@ -83,10 +91,9 @@ class Changes:
     def rows(self, hospital_id: str, study_uids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Rows of the studies that are known, by UID."""
         wanted, found = sorted(set(study_uids)), {}
-        query = sa.select(STUDY, last_evidence()).where(STUDY.c.hospital_id == hospital_id)
         for start in range(0, len(wanted), _AT_ONCE):
-            part = query.where(STUDY.c.study_uid.in_(wanted[start : start + _AT_ONCE]))
-            for row in map(dict, self.connection.execute(part).mappings()):
+            which = {"hospital": hospital_id, "uids": wanted[start : start + _AT_ONCE]}
+            for row in map(dict, self.connection.execute(_ROWS, which).mappings()):
                 evidence = row.pop("evidence")
                 self._evidence[hospital_id, row["study_uid"]] = evidence.hex() if evidence else ""
                 found[row["study_uid"]] = row
@@ -110,10 +117,9 @@ class Changes:
         after["updated_at"] = now
         if is_known:
             changed = {name: value for name, value in after.items() if value != row[name]}
-            where = STUDY.c.hospital_id == key[0], STUDY.c.study_uid == key[1]
-            self.connection.execute(STUDY.update().where(*where).values(**changed))
+            self.connection.execute(_UPDATE, changed | {"of_hospital": key[0], "of_study": key[1]})
         else:
-            self.connection.execute(STUDY.insert().values(**after))
+            self.connection.execute(_INSERT, after)
         self.events.append(after, what=what, at=now)
         self._evidence[key] = evidence
         return after
