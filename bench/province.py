@@ -34,13 +34,13 @@ from radlake.ingest.together import Together, together
 from radlake.ingest.workers import workers
 from radlake.lake import Lake, duck
 from radlake.lake.evidence import StudyEntry, StudyState
-from radlake.lake.ledger import Ledger
 from radlake.net import DimseNode, Hospital, NodeClient, WebNode, Window, connect
 from radlake.synth.behaviour import Behaviour, Offline, TooBroad
 from radlake.synth.dimse_pacs import DimsePacs
 from radlake.synth.holdings import Holdings
 from radlake.synth.virtual import DAYS, START, VirtualArchive, VirtualClient, VirtualHospital, make_virtual_province
 from radlake.synth.web_pacs import WebPacs
+from radlake.vault.lake_key import open_ledger
 
 __all__ = ["Outcome", "main", "run_province"]
 
@@ -173,17 +173,17 @@ def _is_left(summary: HarvestSummary) -> bool:
 def _harvest(
     settings: Settings, one: _Place, *, executor: Executor, shared: Together, outcome: Outcome
 ) -> HarvestSummary | None:
-    with _asked(settings, one) as (node, client):
-        place = one.virtual.hospital
-        hospital = Hospital(
-            hospital_id=place.hospital_id,
-            name_zh=place.name_zh,
-            name_en=place.name_en,
-            region_code=place.region_code,
-            level=place.level,
-            node=node,
-        )
-        for _ in range(_TRIES):
+    place = one.virtual.hospital
+    for _ in range(_TRIES):
+        with _asked(settings, one) as (node, client):
+            hospital = Hospital(
+                hospital_id=place.hospital_id,
+                name_zh=place.name_zh,
+                name_en=place.name_en,
+                region_code=place.region_code,
+                level=place.level,
+                node=node,
+            )
             try:
                 return harvest_hospital(
                     settings, hospital, window=WINDOW, client=client, executor=executor, shared=shared
@@ -235,7 +235,7 @@ def _free_port() -> int:
 
 def _compare(settings: Settings, places: Iterable[_Place], outcome: Outcome) -> None:
     """Hold the ledger and the tables against what the PACS hold."""
-    ledger = Ledger(settings.ledger)
+    ledger = open_ledger(settings)
     try:
         for one in places:
             archive = one.archive()

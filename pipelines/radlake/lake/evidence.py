@@ -201,4 +201,6 @@ def state_from_evidence(entry: StudyEntry) -> tuple[StudyState, str]:
         return StudyState.COMPLETE, ""
     if entry.n_missing == 0 and not entry.stored:
         return StudyState.QUARANTINED, "; ".join(reasons)
+    if entry.n_missing != 0 and entry.trouble.startswith(OFFLINE):
+        return StudyState.OFFLINE, "; ".join(reasons)
     return StudyState.PARTIAL, "; ".join(reasons)

@@ -100,6 +100,7 @@ _IDENTIFIER = {  # keyword -> tag and VR of the query keys that we use (PS3.4 C.
     "StudyDate": (0x00080020, "DA"),
     "StudyTime": (0x00080030, "TM"),
     "QueryRetrieveLevel": (0x00080052, "CS"),
+    "InstanceAvailability": (0x00080056, "CS"),
     "Modality": (0x00080060, "CS"),
     "ModalitiesInStudy": (0x00080061, "CS"),
     "PatientID": (0x00100020, "LO"),

@@ -140,7 +140,8 @@ class DimsePacs:
         yield from self._sub_operations(event, instances)
 
     def _on_move(self, event: evt.Event) -> Iterator[Any]:
-        destination = self._destinations.get(cast(str, event.move_destination))
+        called = cast(str, event.move_destination)
+        destination = self._destinations.get(called)
         if destination is None:
             yield None, None
             return
@@ -157,15 +158,15 @@ class DimsePacs:
             yield 1
             yield _OFFLINE, None
         elif self._quirks.answer_first and instances:
-            threading.Thread(target=self._send_late, args=(destination, contexts, instances), daemon=True).start()
+            threading.Thread(target=self._send_late, args=(called, contexts, instances), daemon=True).start()
             yield 0
         else:
             yield from self._sub_operations(event, instances)
 
-    def _send_late(self, destination: tuple[str, int], contexts: list[Any], instances: list[Held]) -> None:
+    def _send_late(self, called: str, contexts: list[Any], instances: list[Held]) -> None:
         """After the answer to a C-MOVE, as archives do that put it into a queue."""
         time.sleep(_LATE_SECONDS)
-        assoc = self._ae.associate(*destination, contexts=contexts)
+        assoc = self._ae.associate(*self._destinations[called], contexts=contexts, ae_title=called)
         for number, held in enumerate(instances, start=1):
             if assoc.is_established:
                 assoc.send_c_store(_pointer(held), msg_id=number)

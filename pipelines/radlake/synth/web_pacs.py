@@ -98,7 +98,7 @@ def make_app(behaviour: Behaviour, *, token: str) -> FastAPI:
         try:
             found = behaviour.sends(_uids(request))
         except Offline as exc:
-            raise HTTPException(503, headers={"Retry-After": "600"}) from exc
+            raise HTTPException(504) from exc  # it waited for the tape in vain; it is not busy
         if not found:
             raise HTTPException(404)
         boundary = secrets.token_hex(16)
