@@ -1,11 +1,7 @@
-"""A harvest killed at any commit point and run again leaves the lake that an uninterrupted one leaves."""
+"""A harvest that is run again changes nothing. What a killed one leaves is in `test_kill_matrix`."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +9,8 @@ import pytest
 from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.ingest import HarvestSummary, harvest_folder
-from support import killed_harvest
 from support.dicom import ct_study, image_study, write
-from support.lakes import leads_back, picture, settings_of, states
+from support.lakes import picture, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -37,36 +32,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def harvest(settings: Settings, archive: Path) -> HarvestSummary:
     return harvest_folder(settings, archive, hospital=hospital_of_files(settings, "h1"))
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    settings = settings_of(tmp_path_factory.mktemp("whole") / "lake")
-    harvest(settings, archive)
-    return settings
-
-
-def test_the_archive_is_a_fair_test(uninterrupted: Settings) -> None:
-    kinds = sorted(state for state, _ in states(uninterrupted).values())
-    assert kinds == ["complete", "complete", "partial"]
-
-
-@pytest.mark.parametrize("point", killed_harvest.POINTS)
-def test_killed_and_run_again(point: str, archive: Path, uninterrupted: Settings, tmp_path: Path) -> None:
-    settings = settings_of(tmp_path / "lake")
-    killed = subprocess.run(
-        [sys.executable, killed_harvest.__file__, point, settings.lake, str(archive)],
-        env=os.environ | {"RADLAKE_WORKERS": "0"},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    harvest(settings, archive)
-    assert picture(settings) == picture(uninterrupted)
-    assert states(settings) == states(uninterrupted)
-    assert leads_back(settings) == leads_back(uninterrupted)
-    assert not list((settings.restricted / "staged").rglob("*.parquet"))
 
 
 def test_running_again_changes_nothing(archive: Path, tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_killed_and_run_again(point: str, settings: Settings, uninterrupted: Set
     assert not list((settings.restricted / "staged").rglob("*.parquet"))
 
 
-@pytest.mark.parametrize("point", ["staged", "dicom.instance"])
+@pytest.mark.parametrize("point", ["batch.staged", "batch.dicom.instance"])
 def test_a_harvest_finishes_what_a_killed_recompression_began(
     point: str, settings: Settings, uninterrupted: Settings, archive: Path
 ):

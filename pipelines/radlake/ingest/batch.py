@@ -1,8 +1,9 @@
 """A batch of ingested studies: gated, staged, committed exactly once, entered in the ledger.
 
 Order of the commit points (`batch.*`): staged folder (atomic rename) -> dicom.instance -> dicom.series -> dicom.study
--> ops.quality -> ledger -> staged folder removed. A crash between any two is healed by `roll_forward`, which every run
-calls first: table commits skip a batch that is already in, settling twice changes nothing.
+-> ops.quality -> ledger -> quarantine -> spool -> staged folder removed. A crash between any two is healed by
+`roll_forward`, which every run calls first: table commits skip a batch that is already in, settling twice changes
+nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from radlake import log
 from radlake.commit_points import reached
 from radlake.contracts import Table, load_table
 from radlake.errors import ContractBroken, LedgerBusy, StoreFull
+from radlake.harvest import spool_folder
 from radlake.lake import Lake
 from radlake.lake.evidence import SealedRecord, SetAside, Settlement, StoredInstance
 from radlake.lake.ledger import Ledger
+from radlake.lake.quarantine import Quarantine
 from radlake.lake.store import fsync, sweep
 from radlake.lake.tables import LONGEST_BATCH
 
@@ -141,7 +144,11 @@ def stage_rows(
 
 
 def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> None:
-    """Publish a staged batch: children before parents, then the ledger. Safe to repeat."""
+    """Publish a staged batch: children before parents, then the ledger. Safe to repeat.
+
+    The staged folder goes last: while it is there, the next run does again what a crash left undone. Nobody else would
+    ever look at received files that stayed in the spool.
+    """
     for name in (*CHILDREN_FIRST, "ops.quality"):
         data = batch.table(name)
         if data.num_rows:
@@ -150,6 +157,11 @@ def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> 
             reached(f"batch.{name}")
     settled = ledger.settle(batch.settlements, now=now)
     reached("batch.settled")
+    Quarantine(ledger, lake.quarantine).release([name for item in batch.settlements for name in item.resolved], now=now)
+    for item in batch.settlements:
+        spooled = spool_folder(lake.spool, hospital_id=item.hospital_id, study_uid=item.study_uid)
+        shutil.rmtree(spooled, ignore_errors=True)
+        reached("spool.emptied")
     shutil.rmtree(batch.folder)
     reached("batch.unstaged")
     log.get_logger().info("batch_committed", batch_id=batch.batch_id, n_studies=len(settled))

@@ -118,7 +118,6 @@ def publish_together(
     tables["ops.quality"] = pa.concat_tables([gate.results for gate in dict.fromkeys(gates)])
     settlements = [settlement for one in made for settlement in one.settlements]
     commit(lake, ledger, stage(lake, tables=tables, settlements=settlements), now=now)
-    quarantine.release([name for item in settlements for name in item.resolved], now=now)
     return [one.publication for one in made]
 
 

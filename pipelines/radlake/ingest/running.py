@@ -7,7 +7,6 @@ in ops.harvest_run. Retrieval goes on while the workers de-identify; the number 
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -15,7 +14,6 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from radlake import log
-from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.deidentify import load_profile
 from radlake.errors import (
@@ -26,7 +24,6 @@ from radlake.errors import (
     WorkerKilled,
     WorkersLost,
 )
-from radlake.harvest import spool_folder
 from radlake.ingest.batch import roll_forward
 from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome
 from radlake.ingest.ops import Finished, publish_ops
@@ -170,7 +167,7 @@ class Run:
         self.count(outcomes, published)
 
     def count(self, outcomes: Sequence[StudyOutcome], published: Publication) -> None:
-        """Sum up outcomes that are published, and empty their spool."""
+        """Sum up outcomes that are published."""
         if self.hospital.storage_policy == "index":
             for row in (row for outcome in outcomes for row in outcome.series):
                 self.lake.cache.admit(row["object_path"], is_asked_for=False)
@@ -182,9 +179,6 @@ class Run:
         self.summary.quarantine_by_reason.update(published.reasons)
         for outcome in outcomes:
             self.summary.deidentified_by.update(outcome.ways)
-            folder = spool_folder(self.lake.spool, hospital_id=outcome.hospital_id, study_uid=outcome.study_uid)
-            shutil.rmtree(folder, ignore_errors=True)
-            reached("spool.emptied")
 
     def summed_up(self, error: BaseException | None) -> HarvestSummary:
         """The summary, with the states of the studies that were looked at."""
