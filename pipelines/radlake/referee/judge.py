@@ -14,7 +14,7 @@ from radlake.referee.codestream import text_segments
 from radlake.referee.finding import Finding
 from radlake.referee.instance import BULK_VRS, Instance, Value, keyword_of, native_bytes, quiet, tag_path
 from radlake.referee.search import Searcher, telltales_in
-from radlake.referee.standard import Policy, table_row
+from radlake.referee.standard import Policy, codes_of_dicom, table_row
 
 __all__ = ["claimed_codes", "find_identifiers", "judge_alone", "policy_for"]
 
@@ -23,6 +23,7 @@ _PATIENT_NAME, _PATIENT_ID = 0x00100010, 0x00100020
 _PSEUDONYM = re.compile(r"[0-9a-f]{16}")
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _TEMPORAL = {"retain_full_dates": "UNMODIFIED", "retain_modified_dates": "MODIFIED"}
+_CODE_VALUE = 0x00080100
 _CLEAN_PIXELS, _CLEAN_PIXELS_OPTION = "113101", "clean_pixel_data"
 _OLDEST = 90
 _NO_NAME = re.compile(r"(REMOVED|ANONYM\w*|NONE|UNKNOWN)?", re.IGNORECASE)
@@ -41,7 +42,7 @@ def policy_for(instance: Instance, policy: Policy | None) -> Policy:
 def find_identifiers(instance: Instance, searcher: Searcher, *, owner: str) -> Iterator[Finding]:
     """Identifiers of the originals in any byte of an object that is no image data."""
     for value in instance.values:
-        if value.data:
+        if value.data and not _is_code_of_dicom(value):
             rule = "identifier-in-bulk" if value.vr in BULK_VRS else "identifier-in-element"
             for hit in searcher.hits(value.data, vr=value.vr, owner=owner):
                 yield Finding(rule, "", value.path, hit.kind, hit.encoding)
@@ -49,6 +50,15 @@ def find_identifiers(instance: Instance, searcher: Searcher, *, owner: str) -> I
         rule = "identifier-in-codestream" if "frame" in path else "identifier-in-bulk"
         for hit in searcher.hits(data, vr="bulk", owner=owner):
             yield Finding(rule, "", path, hit.kind, hit.encoding)
+
+
+def _is_code_of_dicom(value: Value) -> bool:
+    """Whether a Code Value is one that DICOM defines: six digits may be a time of day, or a number, by chance."""
+    return (
+        value.tag == _CODE_VALUE
+        and str(value.item.get("CodingSchemeDesignator", "")) == "DCM"
+        and value.text in codes_of_dicom()
+    )
 
 
 def _hidden_places(instance: Instance) -> Iterator[tuple[str, bytes]]:

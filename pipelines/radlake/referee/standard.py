@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from radlake.resources import schemas_root
 
-__all__ = ["OPTION_OF_CODE", "Outcome", "Policy", "Row", "rows", "table_row"]
+__all__ = ["OPTION_OF_CODE", "Outcome", "Policy", "Row", "codes_of_dicom", "rows", "table_row"]
 
 # CID 7050 (PS3.16) to the column of the table.
 OPTION_OF_CODE = {
@@ -53,6 +53,14 @@ class Row:
     def is_identifier(self) -> bool:
         """Whether no option but those for devices, institutions and UIDs ever keeps the value."""
         return not self.options.keys() - {"retain_device_identity", "retain_institution_identity", "retain_uids"}
+
+
+@cache
+def codes_of_dicom() -> frozenset[str]:
+    """Code values of the DICOM Controlled Terminology (PS3.16 Annex D), as pydicom ships them."""
+    from pydicom.sr._concepts_dict import concepts  # 0.4 s
+
+    return frozenset(code for entries in concepts["DCM"].values() for code in entries)
 
 
 @cache

@@ -313,3 +313,19 @@ def test_an_object_is_judged_by_what_it_claims_when_nobody_tells_the_profile() -
     found = check_written(original(), out.getvalue())
     assert "must-be-removed" in rules(found)  # the Basic Profile keeps no descriptions
     assert uid("x") not in repr(found)
+
+
+def test_a_code_of_the_standard_is_no_leak_whatever_time_or_number_equals_it():
+    """113107 says that dates were modified, and is seven minutes past half past eleven."""
+    study = dicom_bytes(ct_study(n=1, StudyTime="113107", patient_id="113105", accession="121322")[0])
+    assert findings(deidentified_bytes(study), of=study) == []
+
+
+def test_a_number_under_the_name_of_the_standard_is_a_leak():
+    study = dicom_bytes(ct_study(n=1, patient_id="7713107")[0])
+
+    def hide(ds: Dataset) -> None:
+        ds.DeidentificationMethodCodeSequence[0].CodeValue = "7713107"
+
+    found = findings(changed(hide, deidentified_bytes(study)), of=study)
+    assert "identifier-in-element" in {finding.rule for finding in found}
