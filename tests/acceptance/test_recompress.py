@@ -23,6 +23,7 @@ from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.errors import LedgerBusy
 from radlake.ingest import HarvestSummary, harvest_folder
+from radlake.ingest.certify import verify
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
 from radlake.lake.upkeep import tidy
@@ -124,6 +125,7 @@ def test_fewer_bytes_and_nothing_else(native: Settings, settings: Settings):
     done = recompress_hospital(settings, "h1")
     assert (done.whole.n_instances, done.n_objects, dict(done.left), dict(done.refused)) == (8, 4, {}, {})
     assert facts(settings) == facts(native)
+    assert list(verify(settings)) == []  # the ledger knows the new digests
     before, after = instances(native), instances(settings)
     assert {uid: np.array_equal(pixels(after[uid]), pixels(before[uid])) for uid in before} == dict.fromkeys(
         after, True

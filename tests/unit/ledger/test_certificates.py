@@ -25,6 +25,9 @@ from radlake.lake.certificate_store import CertificateRefused
 from radlake.lake.ledger import Ledger
 from support.dicom import ct_study, mr_study, write_all
 from support.lakes import settings_of
+from support.postgres import postgres, postgres_cluster
+
+__all__ = ["postgres", "postgres_cluster"]
 
 NOW = datetime(2026, 3, 1, 17, 0)  # 01:00 of the 2nd in Shanghai
 DAY = date(2026, 3, 2)
@@ -192,6 +195,17 @@ def test_harm_is_found_and_its_hospital_named(
     problems = told(lake)
     assert {hospital for hospital, _, _ in problems} == {"h1"}
     assert found in "\n".join(text for _, place, text in problems if place == where)
+
+
+@pytest.mark.postgres
+def test_the_same_with_postgresql(postgres: str, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "lake", ledger=postgres)
+    write_all(ct_study(n=2), tmp_path / "files")
+    harvest_folder(settings, tmp_path / "files", hospital=hospital_of_files(settings, "h1"))
+    (one,) = certify(settings, (), DAY, NOW)
+    assert (one.certificate.stored, one.certificate.catalogued, told(settings)) == (2, 2, [])
+    without_row(settings, "study_instance_uid", lake_uids(settings)["CT"])
+    assert [where for _, where, _ in told(settings)] == ["catalogue"]
 
 
 def run(settings: Settings, *words: str, monkeypatch: pytest.MonkeyPatch) -> int:
