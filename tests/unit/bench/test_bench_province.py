@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench.province import run_province
+from bench.province import prove_and_alter, run_province
 
 from radlake.config import Settings
 from radlake.synth.quirks import CATALOGUE
@@ -33,9 +33,13 @@ def test_another_seed_gives_another() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # PACS that hang up
 def test_nothing_of_a_province_is_lost(tmp_path: Path) -> None:
-    outcome = run_province(Settings(lake=str(tmp_path / "lake"), workers=0), hospitals=30, studies=90, seed=1)
+    settings = Settings(lake=str(tmp_path / "lake"), workers=0)
+    outcome = run_province(settings, hospitals=30, studies=90, seed=1)
     assert (outcome.n_without_state, outcome.n_false_complete, outcome.n_lost) == (0, 0, 0)
     assert outcome.n_rows == outcome.n_stored
     assert outcome.n_studies == 90
     assert outcome.naive_false > 0
     assert outcome.naive_lost > 0
+    n_certificates, n_before, after = prove_and_alter(settings)
+    assert (n_certificates, n_before) == (30, 0)
+    assert after
