@@ -65,6 +65,8 @@ class Settings(BaseSettings):
         the address of a scheduler (`tcp://host:port`, `tls://host:port`).
     worker_memory : str
         Most memory of a worker of the local cluster, as in `2GiB`; empty: its share of the machine.
+    log_format : {"text", "json"}
+        Lines for people, or a JSON object a line for what collects the logs of servers.
     """
 
     model_config = SettingsConfigDict(env_prefix="RADLAKE_", extra="forbid", frozen=True)
@@ -89,6 +91,7 @@ class Settings(BaseSettings):
     s3_policy: Path | None = None
     dask: str = Field(default="", pattern=r"^$|^local$|^\w+://.+$")
     worker_memory: str = Field(default="", pattern=r"^(\d+(\.\d+)?\s*[kMGT]i?B)?$")
+    log_format: Literal["text", "json"] = "text"
     cache: Path | None = None
     cache_bytes: int = Field(default=CACHE_BYTES, ge=0)
     workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=0)

@@ -69,10 +69,10 @@ def _root(
     _: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell it.")] = False,
 ) -> None:
     """radlake: hospital images harvested, de-identified, stored, counted."""
-    log.configure(level=("warning", "info", "debug")[min(verbose, 2)])
     _refuse_misspelt(os.environ)
     given = {"lake": lake, "hospitals": hospitals}
     ctx.obj = Settings(**{key: value for key, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
+    log.configure(level=("warning", "info", "debug")[min(verbose, 2)], as_json=ctx.obj.log_format == "json")
 
 
 def _refuse_misspelt(environ: Iterable[str]) -> None:

@@ -7,17 +7,20 @@ told as `trouble`. De-identification and storing are not done here.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 
 import xxhash
 
+from radlake import telemetry
 from radlake.errors import TransientError
 from radlake.lake.evidence import OFFLINE, StudyEntry, StudyState
 from radlake.lake.ledger import Ledger, Listed
 from radlake.lake.study_times import enter_study_times
 from radlake.net import NodeClient, StudyFound, Window
+from radlake.telemetry import Span
 
 __all__ = ["PulledStudy", "discover_studies", "is_due", "pull_study", "spool_folder"]
 
@@ -38,12 +41,15 @@ class PulledStudy:
         Why the node did not send everything; empty when it did.
     is_offline : bool
         The node said beforehand that it has to bring them first: nothing is wrong with it.
+    span : Span
+        Of the study, for who goes on with it and ends it.
     """
 
     entry: StudyEntry
     files: tuple[Path, ...]
     trouble: str
     is_offline: bool = False
+    span: Span = field(default_factory=Span, compare=False)
 
     @property
     def has_failed(self) -> bool:
@@ -90,11 +96,42 @@ def pull_study(
     spool: Path,
     clock: Callable[[], datetime],
     again: Collection[str] = (),
+    parent: Span | None = None,
 ) -> PulledStudy | None:
     """Bring the missing instances of a study that `is_due` into the spool; None when nothing is missing after all.
 
     A failure of the node is not raised: it becomes the study's `trouble`, and what arrived is kept.
     """
+    span, begin = telemetry.start("study", parent=parent, hospital=hospital_id), monotonic()
+    pulled: PulledStudy | None = None
+    error_class = ""
+    try:
+        with telemetry.started(span):
+            pulled = _pulled(
+                client, study, hospital_id=hospital_id, ledger=ledger, spool=spool, clock=clock, again=again
+            )
+    except BaseException as exc:
+        error_class = type(exc).__name__
+        raise
+    finally:
+        if pulled is None:
+            span.end(error_class)
+    if pulled is not None:
+        status = "failed" if pulled.has_failed else "came"
+        telemetry.record("radlake.retrieve.duration", monotonic() - begin, hospital=hospital_id, status=status)
+    return pulled and replace(pulled, span=span)
+
+
+def _pulled(
+    client: NodeClient,
+    study: StudyFound,
+    *,
+    hospital_id: str,
+    ledger: Ledger,
+    spool: Path,
+    clock: Callable[[], datetime],
+    again: Collection[str],
+) -> PulledStudy | None:
     entry = ledger.entry(hospital_id, study.study_uid)
     if entry is None or entry.state is StudyState.WITHDRAWN:
         return None
@@ -102,7 +139,8 @@ def pull_study(
     listed: frozenset[str] | None = None
     trouble = ""
     try:
-        listed = client.find_instances(study.study_uid)
+        with telemetry.span("find_instances", hospital=hospital_id):
+            listed = client.find_instances(study.study_uid)
     except TransientError as exc:
         trouble = f"{type(exc).__name__}: its instances could not be listed"
     opened = ledger.begin(hospital_id, study.study_uid, listed=listed, now=clock())
@@ -111,7 +149,8 @@ def pull_study(
         folder.mkdir(parents=True, exist_ok=True)
         try:
             wanted = None if opened.missing is None else opened.missing | once_more
-            result = client.retrieve(study.study_uid, into=folder, wanted=wanted)
+            with telemetry.span("retrieve", hospital=hospital_id):
+                result = client.retrieve(study.study_uid, into=folder, wanted=wanted)
             trouble = result.reason or trouble
         except TransientError as exc:
             trouble = f"{type(exc).__name__}: {exc.facts.get('reason', '')}".rstrip(": ")

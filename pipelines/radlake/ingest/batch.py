@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from radlake import log
+from radlake import log, telemetry
 from radlake.commit_points import reached
 from radlake.contracts import Table, load_table
 from radlake.errors import ContractBroken, LedgerBusy, StoreFull
@@ -164,6 +165,8 @@ def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> 
         reached("spool.emptied")
     shutil.rmtree(batch.folder)
     reached("batch.unstaged")
+    for (hospital_id, state), n in Counter((entry.hospital_id, entry.state.value) for entry in settled).items():
+        telemetry.add("radlake.studies", n, hospital=hospital_id, state=state)
     log.get_logger().info("batch_committed", batch_id=batch.batch_id, n_studies=len(settled))
 
 

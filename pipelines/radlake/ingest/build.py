@@ -8,6 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
+from radlake import telemetry
 from radlake.config import Settings
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
@@ -42,4 +43,5 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     lake = Lake.from_settings(settings)
     load_defaults(lake, batch_id=f"defaults-{run_id}")
-    return build(lake, date_offsets=date_offsets, mask=mask, run_id=run_id, now=now, layers=layers)
+    with telemetry.span("build", run_id=run_id):
+        return build(lake, date_offsets=date_offsets, mask=mask, run_id=run_id, now=now, layers=layers)

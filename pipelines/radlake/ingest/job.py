@@ -12,6 +12,7 @@ from radlake.errors import QuarantineError
 from radlake.lake.evidence import SealedRecord, StoredInstance
 from radlake.pixels import PixelDecision
 from radlake.retention.classes import Rule
+from radlake.telemetry import Work
 
 __all__ = ["IngestJob", "Refused", "SourceFile", "StudyOutcome", "unexpected"]
 
@@ -79,6 +80,8 @@ class StudyOutcome:
     ----------
     ways : mapping of str to int
         How many instances were de-identified by template, and why the others were not.
+    work : Work, optional
+        When and where a worker did it.
     """
 
     hospital_id: str
@@ -93,6 +96,7 @@ class StudyOutcome:
     sealed: SealedRecord | None = None  # the vault's record of `stored`
     retention: str = ""  # class that the headers tell
     ways: Mapping[str, int] = field(default_factory=dict)
+    work: Work | None = field(default=None, compare=False)
 
 
 def unexpected(exc: Exception) -> QuarantineError:

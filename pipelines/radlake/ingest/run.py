@@ -140,6 +140,7 @@ def harvest_hospital(
                 spool=run.lake.spool,
                 clock=utc_now,
                 again=again,
+                parent=run.span,
             )
             due = partial(is_due, hospital_id=hospital.hospital_id, ledger=run.ledger, again=again)
             with pulling(found, is_due=due, pull=pull, gate=gate, client=client, should_yield=should_yield) as arrivals:
@@ -186,7 +187,7 @@ def _take(
         run.touch(study.study_uid)
         if pulled:
             files = tuple(SourceFile(path, node, sop_uid=uid_of_file(path)) for path in pulled.files)
-            run.feed(pulled.entry, files, trouble=pulled.trouble)
+            run.feed(pulled.entry, files, trouble=pulled.trouble, span=pulled.span)
             n_failed = n_failed + 1 if pulled.has_failed else 0
             broken = pulled.trouble if n_failed >= _FAILURES_IN_A_ROW else broken
         run.summary.studies_left = n_found - n_done

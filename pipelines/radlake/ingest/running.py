@@ -7,13 +7,15 @@ in ops.harvest_run. Retrieval goes on while the workers de-identify; the number 
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
-from radlake import log
+from radlake import log, telemetry
 from radlake.config import Settings
 from radlake.deidentify import load_profile
 from radlake.errors import (
@@ -42,12 +44,19 @@ from radlake.machine import utc_now
 from radlake.net import Hospital
 from radlake.referee import Policy
 from radlake.retention.schedule import rules_of
+from radlake.telemetry import Span
 from radlake.vault.lake_key import claim_key, lake_keys, open_ledger
 
 __all__ = ["Run", "running"]
 
 _BATCH_INSTANCES = 20_000
 _BATCH_STUDIES = 500
+
+
+class _UnderWay(NamedTuple):
+    entry: StudyEntry
+    files: tuple[SourceFile, ...]
+    span: Span
 
 
 @dataclass
@@ -63,11 +72,12 @@ class Run:
     summary: HarvestSummary
     key_check: str
     vault_version: int
-    running: dict[Future[StudyOutcome], tuple[StudyEntry, tuple[SourceFile, ...]]] = field(default_factory=dict)
+    running: dict[Future[StudyOutcome], _UnderWay] = field(default_factory=dict)
     gone: list[SourceFile] = field(default_factory=list)
     outcomes: list[StudyOutcome] = field(default_factory=list)
     troubles: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
+    span: Span = field(default_factory=Span)
     is_shared: bool = False  # what comes last is published with other runs
 
     def touch(self, study_uid: str) -> None:
@@ -81,6 +91,7 @@ class Run:
         )
         self.summary.instances_quarantined += 1
         self.summary.quarantine_by_reason[error.reason] += 1
+        telemetry.add("radlake.quarantine", hospital=self.hospital.hospital_id, reason=error.reason)
 
     def tell_unreadable(self, closed: Iterable[str]) -> None:
         """Name the files whose bytes could not be had, at the end of a harvest that stored the others."""
@@ -89,9 +100,14 @@ class Run:
             error = SourceMissing(path=f"All the rest is harvested, but of its files {n}")
             self.summary.error_class, self.summary.error = type(error).__name__, str(error)
 
-    def feed(self, entry: StudyEntry, files: tuple[SourceFile, ...], *, trouble: str = "") -> None:
+    def feed(
+        self, entry: StudyEntry, files: tuple[SourceFile, ...], *, trouble: str = "", span: Span | None = None
+    ) -> None:
         """Hand a study to the workers, unless it was withdrawn; publish when enough has come back."""
+        span = span or telemetry.start("study", parent=self.span, hospital=entry.hospital_id)
+        span.set(n_files=len(files), n_expected=entry.n_expected or 0)
         if entry.state is StudyState.WITHDRAWN:
+            span.end()
             return
         self.troubles[entry.study_uid] = trouble
         job = IngestJob(
@@ -107,7 +123,8 @@ class Run:
             residency=self.hospital.storage_policy,
             retention_rules=rules_of(self.hospital),
         )
-        self.running[self.executor.submit(ingest_study, job)] = entry, files
+        self.running[self.executor.submit(ingest_study, job)] = _UnderWay(entry, files, span)
+        telemetry.add("radlake.studies.under_way", 1, hospital=entry.hospital_id)
         self.collect(at_most=most_under_way(self.executor, self.settings))
         n_instances = sum(len(outcome.instances) for outcome in self.outcomes)
         if len(self.outcomes) >= _BATCH_STUDIES or n_instances >= _BATCH_INSTANCES:
@@ -123,8 +140,8 @@ class Run:
         """After a failure: publish what the workers finish all the same. What fails too is done by the next run."""
         wait(self.running)
         for future in list(self.running):
-            if future.exception():
-                del self.running[future]
+            if error := future.exception():
+                self._forget(future).span.end(type(error).__name__)
         self.flush()
 
     def collect(self, *, at_most: int) -> None:
@@ -133,16 +150,25 @@ class Run:
             room = len(self.running) <= at_most
             done, _ = wait(self.running, timeout=0 if room else None, return_when=FIRST_COMPLETED)
             for future in done:
-                entry, files = self.running.pop(future)
+                entry, files, span = self._forget(future)
                 try:
                     outcome = future.result()
                 except WorkerKilled as exc:
                     outcome = _killed(entry, files, exc)
+                except BaseException as exc:
+                    span.end(type(exc).__name__)
+                    raise
+                _tell_work(outcome, span)
                 self.outcomes.append(outcome)
                 if len(outcome.files) < len(files):
                     self.gone += sorted(set(files) - set(outcome.files), key=lambda file: file.origin)
             if room:
                 return
+
+    def _forget(self, future: Future[StudyOutcome]) -> _UnderWay:
+        was = self.running.pop(future)
+        telemetry.add("radlake.studies.under_way", -1, hospital=was.entry.hospital_id)
+        return was
 
     def take_outcomes(self) -> list[StudyOutcome]:
         """What has come from the workers and is to be published."""
@@ -154,16 +180,17 @@ class Run:
         outcomes = self.take_outcomes()
         if not outcomes:
             return
-        published = publish(
-            outcomes,
-            troubles=self.troubles,
-            lake=self.lake,
-            ledger=self.ledger,
-            quarantine=self.quarantine,
-            now=utc_now(),
-            policy=Policy.of_profile(load_profile(self.settings.profile)),
-            sample=self.settings.verify_sample,
-        )
+        with telemetry.span("publish", duration="radlake.publish.duration", n_studies=len(outcomes)):
+            published = publish(
+                outcomes,
+                troubles=self.troubles,
+                lake=self.lake,
+                ledger=self.ledger,
+                quarantine=self.quarantine,
+                now=utc_now(),
+                policy=Policy.of_profile(load_profile(self.settings.profile)),
+                sample=self.settings.verify_sample,
+            )
         self.count(outcomes, published)
 
     def count(self, outcomes: Sequence[StudyOutcome], published: Publication) -> None:
@@ -177,6 +204,11 @@ class Run:
         self.summary.instances_duplicate += sum(len(outcome.resends) for outcome in outcomes)
         self.summary.instances_quarantined += len(published.reasons)
         self.summary.quarantine_by_reason.update(published.reasons)
+        hospital_id = self.hospital.hospital_id
+        telemetry.add("radlake.stored", published.stored_bytes, hospital=hospital_id)
+        telemetry.add("radlake.instances", published.n_stored, hospital=hospital_id, status="stored")
+        for reason, n in Counter(published.reasons).items():
+            telemetry.add("radlake.quarantine", n, hospital=hospital_id, reason=reason)
         for outcome in outcomes:
             self.summary.deidentified_by.update(outcome.ways)
 
@@ -192,6 +224,15 @@ class Run:
             if isinstance(error, SourceMissing):  # this is published, and a path may name a patient
                 error = SourceMissing(path="What was to be harvested")
             self.summary.error = str(error) if isinstance(error, RadlakeError) else type(error).__name__
+        telemetry.add("radlake.runs", hospital=hospital_id, error_class=self.summary.error_class or "none")
+        self.span.set(
+            n_studies=self.summary.studies_found,
+            n_stored=self.summary.instances_stored,
+            n_quarantined=self.summary.instances_quarantined,
+            n_duplicate=self.summary.instances_duplicate,
+            bytes=self.summary.stored_bytes,
+        )
+        self.span.end(self.summary.error_class)
         return self.summary
 
 
@@ -224,10 +265,12 @@ def running(
             version = VaultRows(ledger).version
             run = Run(settings, hospital, lake, ledger, quarantine, pool, summary, key_check, version)
             run.is_shared = shared is not None
+            run.span = telemetry.start("harvest", hospital=hospital.hospital_id, run_id=run_id, verb=kind)
             roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=utc_now())
             error: BaseException | None = None
             try:
-                yield run
+                with telemetry.started(run.span):
+                    yield run
             except BrokenExecutor as exc:
                 error = WorkersLost(reason="a worker process was killed; mostly memory ran out")
                 run.rescue()
@@ -250,6 +293,21 @@ def running(
     finally:
         if not shared:
             ledger.close()
+
+
+def _tell_work(outcome: StudyOutcome, span: Span) -> None:
+    """A worker exports nothing: what it did is told here."""
+    facts = {
+        "hospital": outcome.hospital_id,
+        "n_instances": len(outcome.instances),
+        "n_quarantined": len(outcome.refused),
+        "n_duplicate": len(outcome.resends),
+    }
+    if outcome.work is not None:
+        telemetry.worked("ingest", outcome.work, parent=span, **facts)
+        telemetry.record("radlake.ingest.duration", outcome.work.seconds, hospital=outcome.hospital_id)
+    telemetry.add("radlake.instances", len(outcome.resends), hospital=outcome.hospital_id, status="duplicate")
+    span.end()
 
 
 def _killed(entry: StudyEntry, files: tuple[SourceFile, ...], error: WorkerKilled) -> StudyOutcome:

@@ -6,7 +6,8 @@ and touches neither ledger nor tables. What it could not take comes back with a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from radlake.ingest.reading import Readable, Reading, read_files
 from radlake.lake import Lake, ObjectStore
 from radlake.lake.evidence import SealedRecord, StoredInstance
 from radlake.retention.classes import class_of_headers
+from radlake.telemetry import Work
 from radlake.vault.record import identity_of, seal
 from radlake.vocab import classify_exam
 
@@ -61,6 +63,12 @@ def ingest_study(job: IngestJob, *, use_templates: bool = True) -> StudyOutcome:
     TransientError, PrivacyError, PermanentError
         When the store is full, an identifier would leak or the settings are wrong. Everything else ends in `refused`.
     """
+    began_ns = time.time_ns()
+    outcome = _ingested(job, use_templates=use_templates)
+    return replace(outcome, work=Work.since(began_ns))
+
+
+def _ingested(job: IngestJob, *, use_templates: bool) -> StudyOutcome:
     shop = _workshop(job.settings)  # pyright: ignore[reportArgumentType]
     if job.key_check and shop.keys.check_value() != job.key_check:
         given, place = shop.keys.check_value()[:8], "the harvest that this worker belongs to"

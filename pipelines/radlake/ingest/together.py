@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from radlake import telemetry
 from radlake.config import Settings
 from radlake.deidentify import load_profile
 from radlake.ingest.ops import Finished, publish_ops
@@ -101,15 +102,17 @@ class Together:
             given = [(one.run, one.run.take_outcomes()) for one in waiting]
             given = [(run, outcomes) for run, outcomes in given if outcomes]
             if given:
-                published = publish_together(
-                    [Part(outcomes, run.troubles) for run, outcomes in given],
-                    lake=self.lake,
-                    ledger=self.ledger,
-                    quarantine=given[0][0].quarantine,
-                    now=utc_now(),
-                    policy=Policy.of_profile(load_profile(self._settings.profile)),
-                    sample=self._settings.verify_sample,
-                )
+                n_studies = sum(len(outcomes) for _, outcomes in given)
+                with telemetry.span("publish", duration="radlake.publish.duration", n_studies=n_studies):
+                    published = publish_together(
+                        [Part(outcomes, run.troubles) for run, outcomes in given],
+                        lake=self.lake,
+                        ledger=self.ledger,
+                        quarantine=given[0][0].quarantine,
+                        now=utc_now(),
+                        policy=Policy.of_profile(load_profile(self._settings.profile)),
+                        sample=self._settings.verify_sample,
+                    )
                 for (run, outcomes), publication in zip(given, published, strict=True):
                     run.count(outcomes, publication)
             finished = [Finished(one.run.hospital, one.run.summed_up(one.error), one.started_at) for one in waiting]

@@ -94,4 +94,4 @@ def test_the_examples_are_valid_as_soon_as_they_are_uncommented(run: Run, tmp_pa
     file = tmp_path / "province" / "hospitals.yaml"
     text = file.read_text(encoding="utf-8")
     file.write_text(re.sub("^#  ", "  ", text, flags=re.MULTILINE), encoding="utf-8")
-    assert [hospital.node.kind for hospital in load_hospitals(file).values()] == ["dimse", "dicomweb", "folder"]
+    assert [hospital.node.kind for hospital in load_hospitals(file).values()] == ["dimse", "dicomweb", "folder", "push"]

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from radlake import telemetry
 from radlake.errors import NodeAtRest
+from radlake.harvest.courtesy.breaker import Phase
 from radlake.harvest.courtesy.state import Allowed, NodeState, allowed, state_from_json
 from radlake.harvest.courtesy.week import Week, week_of
 from radlake.lake.ledger import Ledger
@@ -24,6 +26,7 @@ __all__ = ["NodeGate", "load_states"]
 
 _SHORT_REST = 60.0  # seconds that a run sits out; a longer rest ends it
 _SAVE_EVERY = 30.0
+_BREAKER = {Phase.CLOSED: 0, Phase.HALF_OPEN: 1, Phase.OPEN: 2}  # as the metric tells it
 _TICK = 1.0  # seconds after which a waiting thread looks whether it is still wanted
 
 
@@ -140,6 +143,8 @@ class NodeGate:
         """Remember it for the next process."""
         with self._changed:
             text, self._saved_at = self._state.to_json(), self._clock()
+            phase = self._state.breaker.phase(self._saved_at)
+        telemetry.record("radlake.breaker", _BREAKER[phase], hospital=self._hospital_id)
         values = {"state": text, "updated_at": datetime.fromtimestamp(self._saved_at, UTC).replace(tzinfo=None)}
         where = NODE_STATE.c.hospital_id == self._hospital_id
         with self._ledger.writing() as connection:
