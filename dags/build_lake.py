@@ -6,7 +6,7 @@ restricted zone, masked ones to the lake.
 
 **Triage**
 
-- `build` is *up for retry*: the store does not answer. Wait, it is tried five times in about an hour.
+- `build` is *up for retry*: the store does not answer. Wait, it is tried five times in about two hours.
 - It failed with `ContractBroken` or a check: the log names table, check and rows; the tables stay as they were.
   Repair the cause, clear the task.
 - It failed with an unmapped code: a vocabulary has no line for a code that a hospital sent. Add it, clear the task.
@@ -29,7 +29,7 @@ from radlake_airflow.retry import RETRIES
     catchup=False,
     max_active_runs=1,
     default_args=RETRIES,
-    tags=["radlake", "build"],
+    tags=["radlake", "build 统计"],
     doc_md=__doc__,
 )
 def build_lake():

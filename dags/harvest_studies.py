@@ -10,7 +10,9 @@ asks: the ledger holds a lock. How many associations a node bears is `max_associ
 **Triage**
 
 - A hospital is *up for retry*: its node is away, or someone else is harvesting it. Wait, it is tried five times in
-  about an hour. `radlake node echo HOSPITAL` tells more.
+  about two hours. `radlake node echo HOSPITAL` tells more.
+- A hospital is *deferred*: its node rests by its calendar, or brings studies from tape. It holds no slot and goes on by
+  itself; its log says when.
 - A hospital *failed*, the others are green: the last line of its log says what a person must change. Change it,
   then clear that one task.
 - It failed with `PrivacyError`: an identifier was about to leave, nothing was published. Do not clear it; tell the
@@ -29,6 +31,7 @@ from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
 
 from radlake_airflow.assets import DICOM
 from radlake_airflow.retry import RETRIES
+from radlake_airflow.waiting import ASK_AGAIN_MINUTES, patient_task
 
 
 @dag(
@@ -36,9 +39,14 @@ from radlake_airflow.retry import RETRIES
     start_date=datetime(2026, 1, 1, tzinfo=ZoneInfo("Asia/Shanghai")),
     catchup=False,
     max_active_runs=1,
-    params={"look_back_days": Param(3, type="integer", minimum=0, description="Days before the day of the run.")},
+    params={
+        "look_back_days": Param(3, type="integer", minimum=0, description="Days before the day of the run."),
+        "ask_again_minutes": Param(
+            ASK_AGAIN_MINUTES, type="number", description="Then a node is asked again for tape."
+        ),
+    },
     default_args=RETRIES,
-    tags=["radlake", "harvest"],
+    tags=["radlake", "harvest 采集"],
     doc_md=__doc__,
 )
 def harvest_studies():
@@ -48,7 +56,7 @@ def harvest_studies():
 
         return tasks.hospital_ids()
 
-    @task(outlets=[DICOM], max_active_tis_per_dag=4, map_index_template="{{ task.op_kwargs['hospital_id'] }}")
+    @patient_task(outlets=[DICOM], max_active_tis_per_dag=4, map_index_template="{{ task.op_kwargs['hospital_id'] }}")
     def harvest(hospital_id: str, **context):
         from radlake_airflow import tasks
 

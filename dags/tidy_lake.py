@@ -6,7 +6,7 @@ deletes files that were replaced more than seven days ago, never those of a curr
 **Triage**
 
 - `tidy` is *up for retry*: the store does not answer, or somebody committed to the same table. Wait, it is tried
-  five times in about an hour.
+  five times in about two hours.
 - It *failed*: the last line of its log says what a person must change. Nothing was lost; clear the task. A night
   without it costs speed and disk, no data.
 - It is green and the disk is full all the same: pins keep files (docs/how-to/tidy-the-lake.md), and so does the
@@ -31,7 +31,7 @@ from radlake_airflow.retry import RETRIES
     catchup=False,
     max_active_runs=1,
     default_args=RETRIES,
-    tags=["radlake", "tidy"],
+    tags=["radlake", "tidy 整理"],
     doc_md=__doc__,
 )
 def tidy_lake():

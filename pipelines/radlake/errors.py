@@ -113,6 +113,8 @@ class RetrieveFailed(TransientError):
 
 
 class NodeAtRest(TransientError):
+    """The fact `until_at` is the instant (aware) from which it may be asked again."""
+
     sentence = (
         "{node} is left in peace until {until} ({reason}). Nothing is lost; run the same command again after that. "
         "Its calendar is `courtesy` in the hospitals file, see docs/how-to/register-a-node.md."

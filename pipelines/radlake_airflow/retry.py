@@ -11,11 +11,11 @@ from radlake.errors import PermanentError, PrivacyError, TransientError
 
 __all__ = ["RETRIES"]
 
-# Default arguments of every task: five retries within about an hour (2, 4, 8, 16, 32 minutes apart).
-# An error that is not ours is retried too: nothing is known about it.
+# Default arguments of every task: five retries, each after twice the time. The first time is Airflow's own setting
+# `[core] default_task_retry_delay` (300 s): about two hours in all.
+# An error that is not ours is retried too: nothing is known about it, and so is a task that was killed.
 RETRIES: Final[dict[str, Any]] = {
     "retries": 5,
-    "retry_delay": timedelta(minutes=2),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(hours=1),
     "retry_policy": ExceptionRetryPolicy(

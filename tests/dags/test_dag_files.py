@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,18 +21,26 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def decorated(tree: ast.AST, name: str) -> list[ast.FunctionDef]:
-    """Functions whose decorator is `@name` or `@name(...)`."""
+def decorated(tree: ast.AST, *names: str) -> list[ast.FunctionDef]:
+    """Functions whose decorator is one of `@name` or `@name(...)`."""
     return [
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)
-        and any(getattr(getattr(d, "func", d), "id", None) == name for d in node.decorator_list)
+        and any(getattr(getattr(d, "func", d), "id", None) in names for d in node.decorator_list)
     ]
 
 
 def test_there_are_dags() -> None:
-    assert [path.stem for path in FILES] == ["build_lake", "harvest_studies", "tidy_lake"]
+    assert [path.stem for path in FILES] == [
+        "backfill_studies",
+        "build_lake",
+        "certify_lake",
+        "check_quality",
+        "harvest_studies",
+        "retain_studies",
+        "tidy_lake",
+    ]
 
 
 @of_each_file
@@ -51,7 +60,7 @@ def test_its_docstring_tells_what_to_do_when_it_fails(path: Path) -> None:
 
 @of_each_file
 def test_a_task_is_imports_and_one_call(path: Path) -> None:
-    tasks = decorated(parsed(path), "task")
+    tasks = decorated(parsed(path), "task", "patient_task")
     assert tasks
     for task in tasks:
         *before, last = task.body
@@ -59,3 +68,17 @@ def test_a_task_is_imports_and_one_call(path: Path) -> None:
         assert isinstance(last.value, ast.Call), task.name
         assert not [node for node in ast.walk(task) if isinstance(node, (ast.If, ast.For, ast.While, ast.Try))]
         assert all(isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign)) for node in before), task.name
+
+
+@of_each_file
+def test_it_imports_only_the_sdk_our_adapter_and_the_standard_library(path: Path) -> None:
+    modules = [node.module for node in parsed(path).body if isinstance(node, ast.ImportFrom) and node.module]
+    assert not [node for node in parsed(path).body if isinstance(node, ast.Import)]
+    assert {module.partition(".")[0] for module in modules} <= {
+        "__future__",
+        "airflow",
+        "radlake_airflow",
+        *sys.stdlib_module_names,
+    }
+    assert {module for module in modules if module.startswith("airflow")} == {"airflow.sdk"}
+    assert "radlake_airflow.tasks" not in modules

@@ -1,4 +1,4 @@
-"""Both DAGs, run by Airflow itself over hospitals that are folders."""
+"""The DAGs of a night, run by Airflow itself over hospitals that are folders."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def test_tasks_hand_on_counts_only(runs: dict[str, Any]) -> None:
         "stored_bytes": returned["h1"]["stored_bytes"],
         "quarantine_by_reason": {},
         "deidentified_by": {"by template": 2, "read in full": 1},
+        "studies_offline": 0,
     }
     assert set(returned) == {"h1", "h2"}
 
@@ -81,6 +82,24 @@ def test_the_build_counts_the_exams(runs: dict[str, Any], settings: Settings) ->
     assert runs["build_lake"]["xcoms"]["build[-1]"]["core.exam"] == 2
     with duck.connect(Lake.from_settings(settings)) as connection:
         assert connection.execute("SELECT count(*) FROM core.exam").fetchall() == [(2,)]
+
+
+def test_the_checks_of_the_night_are_green(runs: dict[str, Any]) -> None:
+    assert runs["check_quality"]["state"] == "success"
+    checked = runs["check_quality"]["xcoms"]["check[-1]"]
+    assert checked["n_checked"] > 0
+    assert checked["n_hospitals"] == 3, "the one that could not be read is among them"
+    assert runs["certify_lake"]["state"] == "success"
+    certified = runs["certify_lake"]["xcoms"]["certify[-1]"]
+    assert certified == {
+        "n_hospitals": 2,
+        "n_studies": 2,
+        "n_complete": 2,
+        "n_instances_expected": 4,
+        "n_instances_stored": 4,
+        "n_instances_catalogued": 4,
+    }
+    assert runs["retain_studies"]["xcoms"]["retain[-1]"] == {"n_due": 0, "n_held": 0, "n_removed": 0}
 
 
 def test_the_night_ends_with_a_tidy_lake(runs: dict[str, Any]) -> None:

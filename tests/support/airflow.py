@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -25,6 +25,7 @@ from support.dicom import ct_study, image_study, write_all
 from support.lakes import settings_of
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
+SETTINGS = {"AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1"}  # a test need not wait for minutes
 SECRETS = ("李雷", "Meimei", "SECRET-1", "SECRET-2", "SECRET-3")
 
 
@@ -60,17 +61,20 @@ def province(folder: Path, **given: Any) -> Settings:
     return settings
 
 
-def register(settings: Settings, folders: dict[str, Path]) -> None:
-    """Write hospitals.yaml: one hospital per folder."""
+def register(
+    settings: Settings, folders: dict[str, Path], *, nodes: Mapping[str, dict[str, Any]] | None = None
+) -> None:
+    """Write hospitals.yaml: one hospital per folder, and one per node."""
+    kept = {name: {"kind": "folder", "path": str(path)} for name, path in folders.items()} | dict(nodes or {})
     hospitals = [
         {
             "hospital_id": name,
             "name_zh": f"样例{name}医院",
             "name_en": f"Sample hospital {name}",
             "region_code": "320500",
-            "node": {"kind": "folder", "path": str(path)},
+            "node": node,
         }
-        for name, path in folders.items()
+        for name, node in kept.items()
     ]
     settings.hospitals.write_text(yaml.safe_dump({"hospitals": hospitals}, allow_unicode=True), encoding="utf-8")
 
@@ -97,7 +101,7 @@ def running(settings: Settings, *, home: Path) -> Iterator[Page]:
     ]
     process = subprocess.Popen(
         command,
-        env=os.environ | {"RADLAKE_WORKERS": str(settings.workers)},
+        env=os.environ | {"RADLAKE_WORKERS": str(settings.workers), **SETTINGS},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,6 +1,6 @@
 """Airflow in a process of its own, since it changes logging for good: `python airflow_probe.py parse|run FILE`.
 
-`parse` writes to FILE what the DAG files are; `run` also runs both with `dag.test()` and writes what became of
+`parse` writes to FILE what the DAG files are; `run` also runs them with `dag.test()` and writes what became of
 each task. There is one retry, and it follows at once, so that a test need not wait for minutes. The environment
 says which DAGs.
 """
@@ -24,13 +24,16 @@ def parse() -> tuple[dict[str, Any], dict[str, Any]]:
     bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
     facts = {
         "seconds": time.process_time() - start,
+        "files": {Path(stat.file).name: stat.duration.total_seconds() for stat in bag.dagbag_stats},
         "errors": bag.import_errors,
         "imported": sorted({name.partition(".")[0] for name in set(sys.modules) - before}),
         "dags": {
             dag_id: {
                 "doc": dag.doc_md,
                 "tags": sorted(dag.tags),
-                "schedule": str(getattr(dag.timetable, "expression", "")) or [asset.uri for asset in dag.schedule],
+                "schedule": getattr(getattr(dag.timetable, "timetable", dag.timetable), "expression", None),
+                "assets": [asset.uri for asset in getattr(dag.timetable.asset_condition, "objects", ())],
+                "params": dict(dag.params),
                 "timezone": str(dag.timezone),
                 "max_active_runs": dag.max_active_runs,
                 "catchup": dag.catchup,
@@ -78,6 +81,9 @@ def main(verb: str, target: str) -> None:
         facts["runs"] = {
             "harvest_studies": run(dags["harvest_studies"], logical_date=night),
             "build_lake": run(dags["build_lake"], logical_date=None),
+            "check_quality": run(dags["check_quality"], logical_date=None),
+            "certify_lake": run(dags["certify_lake"], logical_date=night),
+            "retain_studies": run(dags["retain_studies"], logical_date=night),
             "tidy_lake": run(dags["tidy_lake"], logical_date=night),
         }
     Path(target).write_text(json.dumps(facts, default=str), encoding="utf-8")

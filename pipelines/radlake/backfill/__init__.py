@@ -18,6 +18,7 @@ from radlake.config import Settings
 from radlake.errors import ConfigInvalid, TransientError
 from radlake.harvest.courtesy.week import week_of
 from radlake.lake import Lake
+from radlake.lake.ledger import Ledger
 from radlake.machine import utc_now
 from radlake.net import DimseNode, WebNode, Window, connect, load_hospitals
 from radlake.vault.lake_key import open_ledger
@@ -54,14 +55,15 @@ class BackfillUnfinished(TransientError):
 def backfill_hospital(settings: Settings, hospital_id: str, window: Window) -> dict[str, str | int]:
     """Plan a range of study dates at one hospital and fetch what is missing; the counts of what was done.
 
-    It may be called again after any end, and goes on at the study.
+    It may be called again after any end, and goes on at the study. Studies that the node has to bring from tape first
+    (`n_offline`) are no error: call again when they may be there.
 
     Raises
     ------
     BackfillPaused, BackfillUnfinished, BackfillBusy
         Transient: call again later.
-    TransientError
-        If the node cannot be asked.
+    NodeAtRest, TransientError
+        If the node cannot be asked, or not now.
     ConfigInvalid
         If it is a folder, or pushes.
     """
@@ -86,6 +88,10 @@ def backfill_hospital(settings: Settings, hospital_id: str, window: Window) -> d
     result = run_backfill(settings, hospital, within=window)
     if result.ending is Ending.PAUSED:
         raise BackfillPaused(hospital=hospital_id)
-    if result.ending is not Ending.DONE or result.n_open:
-        raise BackfillUnfinished(hospital=hospital_id, reason=result.error or f"{result.n_open} studies are open")
-    return result.to_json()
+    if result.cause is not None:
+        raise result.cause
+    with closing(Ledger(settings.ledger)) as ledger:
+        n_offline = PlanRows(ledger).n_offline(hospital_id, window)
+    if result.n_open > n_offline:
+        raise BackfillUnfinished(hospital=hospital_id, reason=f"{result.n_open} studies are open")
+    return result.to_json() | {"n_offline": n_offline}

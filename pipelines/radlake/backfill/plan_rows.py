@@ -102,6 +102,11 @@ class PlanRows:
         with self._ledger.reading() as connection:
             return _n_open(connection, hospital_id, window)
 
+    def n_offline(self, hospital_id: str, window: Window) -> int:
+        """Studies of a window that the node has to bring from tape first."""
+        days = (one for one in self.days(hospital_id) if one.day and window.start <= one.day <= window.end)
+        return sum(one.states.get(StudyState.OFFLINE, 0) for one in days)
+
     def undated(self, hospital_id: str) -> list[tuple[str, int | None]]:
         """UID and expected instances of the studies without a date."""
         query = sa.select(STUDY.c.study_uid, STUDY.c.n_expected).where(STUDY.c.hospital_id == hospital_id, _dated(None))

@@ -57,9 +57,10 @@ class BackfillResult:
     stored_bytes: int = 0
     error: str = ""
     error_class: str = ""
+    cause: RadlakeError | None = None  # of an end that is FAILED or AT_REST, for who raises it again
 
     def to_json(self) -> dict[str, str | int]:
-        return {**self.__dict__, "ending": self.ending.value}
+        return {name: value for name, value in self.__dict__.items() if name != "cause"} | {"ending": self.ending.value}
 
 
 def _never() -> bool:
@@ -147,9 +148,12 @@ class _Runner:
         ending, n_windows, error = Ending.DONE, 0, None
         # One conversation for all windows: what was learnt of the node's limits stays known.
         client = connect(self._hospital.node, ae_title=self._settings.ae_title, scp_port=self._settings.scp_port)
+        at_rest: NodeAtRest | None = None
         for kept in windows:
             try:
                 stopped = self._work_on(kept, client)
+            except NodeAtRest as exc:
+                stopped, at_rest = Ending.AT_REST, exc
             except RadlakeError as exc:
                 ending, error = Ending.FAILED, exc
                 break
@@ -166,10 +170,11 @@ class _Runner:
             stored_bytes=self._stored_bytes,
             error=str(error) if error else "",
             error_class=type(error).__name__ if error else "",
+            cause=error or at_rest,
         )
 
     def _work_on(self, kept: KeptWindow, client: ArchiveClient) -> Ending | None:
-        """Harvest a window to its end; how it was broken off, or None."""
+        """Harvest a window to its end; how it was broken off, or None. A node at rest is told by its error."""
         name, window = kept.plan.name, kept.plan.window
         self.rows.begin(self._hospital_id, name, now=utc_now())
         reached("backfill.window_begun")
@@ -182,7 +187,9 @@ class _Runner:
                 time.sleep(_POLL_SECONDS)
                 continue
             except NodeAtRest:
-                return self._early() or Ending.AT_REST
+                if (early := self._early()) is not None:
+                    return early
+                raise
             except RadlakeError as exc:
                 self.rows.end(self._hospital_id, name, done_at=None, trouble=f"{type(exc).__name__}: {_first(exc)}")
                 raise

@@ -31,9 +31,10 @@ from radlake.resources import data_root
 app = typer.Typer()
 
 USERS = {"admin": "admin", "analyst": "viewer"}
-# No triggerer: no task waits outside a worker. No log server: the page reads the log files itself.
+# No log servers: the page reads the log files itself.
 SERVICES = {
     "scheduler": ["scheduler", "--skip-serve-logs"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "api-server": ["api-server"],
 }
@@ -165,7 +166,8 @@ def _is_healthy(port: int) -> bool:
             parts = json.load(answer)
     except (OSError, ValueError):
         return False
-    return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
+    services = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+    return all(parts[name]["status"] == "healthy" for name in services)
 
 
 def _tell(*, port: int, home: Path, passwords: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from radlake.errors import LedgerBusy
 from radlake.lake.evidence import (
+    OFFLINE,
     SetAside,
     Settlement,
     StoredInstance,
@@ -58,6 +60,16 @@ def entry(*, expected: str | None = None, count: int | None = None, stored: str 
         pytest.param(entry(count=2, stored="ab"), StudyState.COMPLETE, id="count reached"),
         pytest.param(entry(count=3, stored="ab"), StudyState.PARTIAL, id="count not reached"),
         pytest.param(entry(stored="ab"), StudyState.PARTIAL, id="neither list nor count"),
+        pytest.param(
+            replace(entry(expected="abc", stored="a"), trouble=f"{OFFLINE}RetrieveFailed"),
+            StudyState.OFFLINE,
+            id="the rest is on tape",
+        ),
+        pytest.param(
+            replace(entry(expected="a", stored="a"), trouble=f"{OFFLINE}RetrieveFailed"),
+            StudyState.COMPLETE,
+            id="it was on tape, and is here",
+        ),
         pytest.param(
             entry(expected="ab", count=3, stored="ab"), StudyState.PARTIAL, id="folder holds less than the node said"
         ),

@@ -97,12 +97,14 @@ def test_an_identifier_as_pydicom_reads_it() -> None:
             "StudyInstanceUID": "1.2",
             "SOPInstanceUID": ["1.2.3", "1.2.34"],
             "StudyDate": "",
+            "InstanceAvailability": "",
         }
     )
     ds = read_dataset(BytesIO(raw), is_implicit_VR=True, is_little_endian=True)
     assert {element.keyword: element.value for element in ds} == {
         "SOPInstanceUID": ["1.2.3", "1.2.34"],
         "StudyDate": "",
+        "InstanceAvailability": "",
         "QueryRetrieveLevel": "IMAGE",
         "StudyInstanceUID": "1.2",
     }
@@ -115,12 +117,14 @@ def test_an_answer_with_a_name_in_another_character_set_than_it_says() -> None:
     ds.StudyInstanceUID = "1.2.3"
     ds.StudyDate = "20260301"
     ds.ModalitiesInStudy = ["CT", "SR"]
+    ds.InstanceAvailability = "NEARLINE"
     ds.ReferencedStudySequence = Sequence([Dataset()])
     ds.ReferencedStudySequence[0].StudyInstanceUID = "9.9.9"
     assert decode_identifier(encoded(ds)) == {
         "StudyInstanceUID": "1.2.3",
         "StudyDate": "20260301",
         "ModalitiesInStudy": "CT\\SR",
+        "InstanceAvailability": "NEARLINE",
     }
 
 

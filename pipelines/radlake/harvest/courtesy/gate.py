@@ -153,7 +153,7 @@ class NodeGate:
 
     def at_rest(self, may: Allowed) -> NodeAtRest:
         until = datetime.fromtimestamp(may.from_, UTC)
-        return NodeAtRest(node=self._node, until=f"{until:%Y-%m-%d %H:%M} UTC", reason=may.why)
+        return NodeAtRest(node=self._node, until=f"{until:%Y-%m-%d %H:%M} UTC", reason=may.why, until_at=until)
 
 
 def load_states(ledger: Ledger, hospital_id: str | None = None) -> dict[str, NodeState]:
