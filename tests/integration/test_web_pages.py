@@ -285,13 +285,32 @@ def test_new_version_of_the_lake_is_shown_without_a_restart(tmp_path: Path) -> N
     assert before["snapshot"] != after["snapshot"]
 
 
+def test_pages_of_an_old_snapshot_are_alive_and_not_ready(tmp_path: Path) -> None:
+    lake, is_down = Lake.from_settings(Settings(lake=str(tmp_path))), []
+
+    def version() -> int:
+        if is_down:
+            raise OSError("the store does not answer")
+        return 1
+
+    app = create_app(lambda: duck.connect(lake), version=version, check_seconds=0)
+    with running(app) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/readyz").json()["status"] == "ok"
+        is_down.append(True)
+        assert client.get("/healthz").status_code == 200
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["reasons"]) == (503, ["old snapshot"])
+        is_down.clear()
+        assert client.get("/readyz").status_code == 200
+
+
 def test_unreadable_lake_is_told(tmp_path: Path) -> None:
     def open_lake() -> None:
         raise OSError("the store does not answer")
 
     with running(create_app(open_lake)) as url, httpx.Client(base_url=url) as client:  # pyright: ignore[reportArgumentType]
         answer = client.get("/?lang=en")
-        assert client.get("/healthz").status_code == 503
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 503
     assert answer.status_code == 503
     assert "The lake cannot be read" in answer.text
     assert "does not answer" not in answer.text.replace("The store does not answer", "")

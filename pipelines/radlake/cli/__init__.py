@@ -25,6 +25,7 @@ VERBS = {
     "harvest": "Fetch studies from a hospital node or a folder into the lake",
     "backfill": "Plan and fetch an archive of years, beside the live harvest",
     "receive": "Take what hospitals push, by C-STORE or STOW-RS",
+    "status": "See how the harvest of all hospitals is, in one screen",
     "board": "See how far behind each hospital is, and which one fell silent",
     "ledger": "Certify what is complete, and verify that nobody changed it",
     "quarantine": "See what was set aside and why, and replay it",

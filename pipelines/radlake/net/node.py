@@ -336,7 +336,7 @@ def _hospital_ids(content: Any) -> Iterator[tuple[int, str]]:
             yield n, hospital_id
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.CSafeLoader):  # in Python it takes seconds for a province
     """Refuses a key that is written twice: the last one would win in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

@@ -84,6 +84,16 @@ def create_app(
             return JSONResponse({"status": "lake unreadable"}, status_code=503)
         return JSONResponse({"status": "ok", "snapshot": snapshot.id, "data_to": snapshot.data_to})
 
+    @app.api_route("/readyz", methods=["GET", "HEAD"])
+    def readyz() -> Response:
+        try:
+            snapshot = reader.snapshot()
+        except LakeUnreadable:
+            return JSONResponse({"status": "not ready", "reasons": ["lake unreadable"]}, status_code=503)
+        if not reader.is_current:  # pages show an old copy: another instance may have a newer one
+            return JSONResponse({"status": "not ready", "reasons": ["old snapshot"]}, status_code=503)
+        return JSONResponse({"status": "ok", "reasons": [], "snapshot": snapshot.id})
+
     @app.exception_handler(ViewInvalid)
     def view_invalid(request: Request, exc: ViewInvalid) -> Response:
         return show.error(request, 400, "view", parameter=exc.parameter, value=exc.value)

@@ -199,6 +199,7 @@ class LakeReader:
         self._lock = threading.Lock()
         self._held: tuple[Hashable, Snapshot] | None = None
         self._checked_at = float("-inf")
+        self.is_current = False  # the last look at the lake succeeded
 
     def snapshot(self) -> Snapshot:
         held = self._held
@@ -218,7 +219,9 @@ class LakeReader:
                 with self._open_lake() as source:
                     self._held = (version, take_snapshot(source, version=version))
                 get_logger().info("snapshot_taken", version=self._held[1].id)
+            self.is_current = True
         except (RadlakeError, duckdb.Error, OSError) as exc:
+            self.is_current = False
             get_logger().error("lake_read_failed", error_class=type(exc).__name__, reason=str(exc))
             if self._held is None:
                 raise LakeUnreadable from exc

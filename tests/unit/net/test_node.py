@@ -140,7 +140,7 @@ def test_every_problem_of_every_file_at_once(tmp_path: Path) -> None:
         "a.yaml: hospitals[0].node.aetitle: unknown key; did you mean ae_title?",
         "b.yaml: hospitals[0].hospital_id: h1 is taken by a.yaml: hospitals[0].hospital_id; choose another",
         "b.yaml: hospitals[0].node.base_url: must begin with https:// or http://",
-        "c.yaml: line 1: expected the node content, but found '<stream end>'",
+        "c.yaml: line 2: did not find expected node content",
     ]
 
 
