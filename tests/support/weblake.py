@@ -155,7 +155,7 @@ def fill_operations(lake: Lake, *, scale: int, batch_id: str) -> None:
                 "started_at": end - timedelta(minutes=23), "finished_at": end, "n_studies_found": n // 300,
                 "n_studies_complete": 0 if error else n // 310, "n_studies_partial": 0, "n_instances_stored": n // 2,
                 "n_instances_quarantined": i, "n_instances_duplicate": i * 3, "stored_bytes": n * 65_000_000,
-                "error_class": error,
+                "deidentified_by": "{}", "error_class": error,
             })  # fmt: skip
     _write(lake, "ops.completeness", completeness, batch_id)
     _write(lake, "ops.harvest_run", runs, batch_id)

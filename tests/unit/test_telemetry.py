@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from radlake import log, telemetry
 from radlake.errors import ConfigInvalid
 from radlake.ingest import harvest_hospital
+from radlake.lake import Lake, duck
 from radlake.machine import utc_now
 from radlake.net import DimseNode, Hospital, Window
 from radlake.synth.pacs import PacsProcess
@@ -133,6 +135,15 @@ def test_metrics_count_what_the_summary_counts(hospital: Hospital, tmp_path: Pat
     assert [point.value for point in collected.points("radlake.studies.under_way")] == [0]
     assert [point.count for point in collected.points("radlake.retrieve.duration")] == [N_STUDIES]
     assert [point.value for point in collected.points("radlake.breaker")] == [0]
+
+
+def test_how_instances_were_deidentified_is_published(hospital: Hospital, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "lake")
+    summary = harvest_hospital(settings, hospital, window=everything())
+    with duck.connect(Lake.from_settings(settings), layers={"ops"}) as connection:
+        [(ways,)] = connection.execute("SELECT deidentified_by FROM ops.harvest_run").fetchall()
+    assert json.loads(ways) == summary.deidentified_by
+    assert sum(json.loads(ways).values()) == 2 * N_STUDIES
 
 
 def test_nothing_of_a_patient_leaves(hospital: Hospital, uids, tmp_path: Path, monkeypatch) -> None:

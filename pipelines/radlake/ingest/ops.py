@@ -5,6 +5,7 @@ Counts only: the ledger itself, which knows original UIDs, stays in the restrict
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -92,6 +93,7 @@ def _run_row(summary: HarvestSummary, *, started_at: datetime, now: datetime) ->
         "n_instances_quarantined": summary.instances_quarantined,
         "n_instances_duplicate": summary.instances_duplicate,
         "stored_bytes": summary.stored_bytes,
+        "deidentified_by": json.dumps(dict(sorted(summary.deidentified_by.items()))),
         "error_class": summary.error_class or None,
         "error_text": summary.error or None,
     }

@@ -47,7 +47,8 @@ def run_row(hospital_id: str, *, minutes_ago: int, error: str | None = None) -> 
     counts = ("n_studies_found", "n_studies_complete", "n_studies_partial", "n_instances_stored",
               "n_instances_quarantined", "n_instances_duplicate", "stored_bytes")  # fmt: skip
     return {"run_id": f"{hospital_id}-{minutes_ago}", "hospital_id": hospital_id, "retrieve_kind": "c-get",
-            "started_at": end, "finished_at": end, "error_class": error, **dict.fromkeys(counts, 7)}  # fmt: skip
+            "started_at": end, "finished_at": end, "error_class": error,
+            "deidentified_by": "{}", **dict.fromkeys(counts, 7)}  # fmt: skip
 
 
 def lag_row(hospital_id: str, *, p95: float, n_late: int, is_dark: bool = False) -> dict:

@@ -48,7 +48,7 @@ SMALL = take_snapshot(
             "run_id": "r", "hospital_id": "h1", "retrieve_kind": "c-get", "started_at": datetime(2026, 3, 30),
             "finished_at": datetime(2026, 3, 31, 15, 59), "n_studies_found": 1, "n_studies_complete": 1,
             "n_studies_partial": 0, "n_instances_stored": 1, "n_instances_quarantined": 0, "n_instances_duplicate": 0,
-            "stored_bytes": 1, "error_class": None,
+            "stored_bytes": 1, "deidentified_by": "{}", "error_class": None,
         }],
     )
 )  # fmt: skip
