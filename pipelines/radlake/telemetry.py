@@ -24,6 +24,7 @@ from radlake.errors import ConfigInvalid
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.view import View
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span as SdkSpan
 
@@ -68,6 +69,7 @@ _SIGNALS = ("TRACES", "METRICS")
 _CODE = re.compile(r"[A-Za-z0-9][\w.:+-]{0,79}")  # letters of no alphabet but ours, no blank, no slash
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SECONDS = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_MOST_SERIES = 50_000
 _PER_OBJECT = ("instance.", "object.", "archive.", "quarantine.", "spool.")  # thousands in a study
 
 
@@ -264,7 +266,14 @@ def _opened(environ: Mapping[str, str]) -> _Exporting | None:
     if asked["TRACES"]:
         tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     readers = [PeriodicExportingMetricReader(OTLPMetricExporter())] if asked["METRICS"] else []
-    return _Exporting(tracers, MeterProvider(readers, resource=resource))
+    return _Exporting(tracers, MeterProvider(readers, resource=resource, views=views()))
+
+
+def views() -> list[View]:
+    """Room for every hospital of a province times every state; the SDK's 2,000 series would hide the rest."""
+    from opentelemetry.sdk.metrics.view import View
+
+    return [View(instrument_name="radlake.*", aggregation_cardinality_limit=_MOST_SERIES)]
 
 
 def _is_asked(signal: str, environ: Mapping[str, str]) -> bool:

@@ -57,7 +57,7 @@ class Collected:
         self.reader = InMemoryMetricReader()
         self.tracers = TracerProvider()
         self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.meters = MeterProvider([self.reader])
+        self.meters = MeterProvider([self.reader], views=telemetry.views())
 
     @property
     def spans(self):
@@ -202,6 +202,15 @@ def test_a_key_outside_of_the_list_does_not_leave(collected: Collected) -> None:
     finally:
         log.configure(strict=True)
     assert dict(collected.spans[0].attributes) == {}
+
+
+def test_every_hospital_of_a_province_is_counted_for_itself(collected: Collected) -> None:
+    for n in range(1578):
+        for state in ("complete", "partial", "quarantined"):
+            telemetry.add("radlake.studies", hospital=f"h{n}", state=state)
+    points = collected.points("radlake.studies")
+    assert len(points) == 3 * 1578
+    assert {point.value for point in points} == {1}
 
 
 def test_an_error_is_told_by_its_class(collected: Collected) -> None:
