@@ -29,7 +29,16 @@ from support.warm import Warm
 SEED = int(os.environ.get("RADLAKE_TEST_SEED", "1"))
 AT_ONCE = 2
 HARVESTS = ("folder", "node")
-NOT_KILLED_YET = {"push.told", "push.ingested", "ops.ops.lag", "backfill.planned", "residency.reopened"}  # by nobody
+NOT_KILLED_YET = {  # add a scenario, or a test that names the point, and take it out here
+    "backfill.planned",
+    "certificate.entered",
+    "certificate.published",
+    "certificate.written",
+    "ops.ops.lag",
+    "push.ingested",
+    "push.told",
+    "residency.reopened",
+}
 
 
 @dataclass(frozen=True)
