@@ -227,8 +227,10 @@ def test_no_file(tmp_path: Path) -> None:
         load_hospitals(tmp_path / "none.yaml")
 
 
-def test_the_example_of_the_guide_is_valid(tmp_path: Path) -> None:
+def test_the_examples_of_the_guide_are_valid(tmp_path: Path) -> None:
     guide = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "register-a-node.md"
-    (example,) = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), flags=re.DOTALL)
-    hospitals = load_hospitals(written(tmp_path, example))
-    assert [hospital.node.retrieve_kind for hospital in hospitals.values()] == ["c-get", "c-move", "wado-rs", "folder"]
+    examples = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), flags=re.DOTALL)
+    every_kind, courteous = (load_hospitals(written(tmp_path, example)) for example in examples)
+    kinds = [hospital.node.retrieve_kind for hospital in every_kind.values()]
+    assert kinds == ["c-get", "c-move", "wado-rs", "folder"]
+    assert [hospital.node.courtesy.calendar != () for hospital in courteous.values()] == [True]
