@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Together", "together"]
 
-_STUDIES = 500
+_STUDIES = 2_000
+_STUDIES_A_SAMPLE = 500  # the referee sees as large a share as of one hospital's full batch
 _HOSPITALS = 100
 _HOSPITALS_POSTGRES = 4  # each holds a connection of the pool
 
@@ -84,7 +85,8 @@ class Together:
         except BaseException:
             _give_back(waiting)
             raise
-        self._publishing = self._publisher.submit(self._publish, waiting)
+        if waiting:
+            self._publishing = self._publisher.submit(self._publish, waiting)
 
     def wait(self) -> None:
         """Until the last batch is published."""
@@ -111,7 +113,7 @@ class Together:
                         quarantine=given[0][0].quarantine,
                         now=utc_now(),
                         policy=Policy.of_profile(load_profile(self._settings.profile)),
-                        sample=self._settings.verify_sample,
+                        sample=self._settings.verify_sample * -(-n_studies // _STUDIES_A_SAMPLE),
                     )
                 for (run, outcomes), publication in zip(given, published, strict=True):
                     run.count(outcomes, publication)
