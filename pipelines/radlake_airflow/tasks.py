@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
+from radlake import log
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, LedgerBusy, PermanentError, SourceMissing
 from radlake.machine import utc_now
@@ -227,8 +228,9 @@ def _settings() -> Settings:
     """Settings of a task: it does its work itself, or on the Dask cluster of RADLAKE_DASK.
 
     A worker process would import the program of its parent again, which is Airflow's, and a task's Airflow may not
-    see the database. Several hospitals at once are several tasks.
+    see the database. Several hospitals at once are several tasks. Its log is the task's: it tells what was done.
     """
+    log.configure(level="info")
     return Settings(workers=0)
 
 

@@ -84,11 +84,13 @@ def test_the_build_counts_the_exams(runs: dict[str, Any], settings: Settings) ->
         assert connection.execute("SELECT count(*) FROM core.exam").fetchall() == [(2,)]
 
 
-def test_the_checks_of_the_night_are_green(runs: dict[str, Any]) -> None:
-    assert runs["check_quality"]["state"] == "success"
-    checked = runs["check_quality"]["xcoms"]["check[-1]"]
-    assert checked["n_checked"] > 0
-    assert checked["n_hospitals"] == 3, "the one that could not be read is among them"
+def test_what_a_check_warns_of_is_red(runs: dict[str, Any], home: Path) -> None:
+    assert runs["check_quality"]["state"] == "failed"
+    told = (home / "probe.log").read_text(encoding="utf-8").partition("QualityLow: ")[2]
+    assert told.startswith("Somebody must look at 1 problems:\n  - stats.exam_rate_v1 warned: a region and year")
+
+
+def test_the_night_is_certified_and_nothing_has_expired(runs: dict[str, Any]) -> None:
     assert runs["certify_lake"]["state"] == "success"
     certified = runs["certify_lake"]["xcoms"]["certify[-1]"]
     assert certified == {

@@ -25,7 +25,7 @@ def test_every_reason_says_what_it_is_and_what_to_do() -> None:
     for code, reason in reasons().items():
         assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", code)
         assert reason.code == code
-        assert reason.stage in ("read", "validate", "deidentify", "verify", "gate")
+        assert reason.stage in ("read", "validate", "deidentify", "verify", "gate", "fetch")
         for text in (reason.meaning_zh, reason.remedy_zh):
             assert re.fullmatch(r"[^,;()]*[\u4e00-\u9fff][^,;()]*。", text), text
         for text in (reason.meaning_en, reason.remedy_en):

@@ -12,9 +12,15 @@ from radlake.net import Hospital
 from radlake.receive.senders import Senders
 
 
-def hospital(name: str, storage_policy: str = "central", **push: Any) -> Hospital:
-    given = {"hospital_id": name, "name_zh": name, "name_en": name, "storage_policy": storage_policy, "push": push}
-    return Hospital.model_validate(given)
+def hospital(name: str, **push: Any) -> Hospital:
+    return Hospital.model_validate({"hospital_id": name, "name_zh": name, "name_en": name, "push": push})
+
+
+def at_the_hospital(name: str, **push: Any) -> Hospital:
+    """One that keeps its pixels, and has a node that they can be fetched from."""
+    node = {"kind": "dicomweb", "base_url": "http://10.3.0.1"}
+    given = {"hospital_id": name, "name_zh": name, "name_en": name, "storage_policy": "index", "node": node}
+    return Hospital.model_validate(given | {"push": push})
 
 
 def senders(*hospitals: Hospital) -> Senders:
@@ -62,7 +68,7 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path: Path) -> None:
         senders(
             hospital("h1", ae_titles=["CT01"], hosts=["10.1.0.0/16"], token=token),
             hospital("h2", ae_titles=["CT01"], hosts=["10.1.7.0/24"]),
-            hospital("h3", storage_policy="index", token=token),
+            at_the_hospital("h3", token=token),
         )
     assert [problem.partition(";")[0] for problem in caught.value.facts["problems"]] == [
         "push: h1 and h2 have AE title CT01 at the same addresses",
