@@ -8,9 +8,10 @@ import pytest
 
 from radlake import log
 from support import need
+from support.docker import docker
 from support.rgw import rgw
 
-__all__ = ["rgw"]
+__all__ = ["docker", "rgw"]
 
 
 @pytest.fixture(scope="session", autouse=True)
