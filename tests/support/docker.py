@@ -34,8 +34,11 @@ class Docker:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = {**env, "DOCKER_BUILDKIT": "1", "COMPOSE_DOCKER_CLI_BUILD": "1", "COMPOSE_HTTP_TIMEOUT": "600"}
-        # The client of Debian's package knows BuildKit; another one may lack its plugin.
-        self.program = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
+        # The client of Debian's package knows BuildKit; another one, before it on the path, may lack its plugin.
+        self.program = "docker"
+        if Path("/usr/bin/docker").exists():
+            self.program = "/usr/bin/docker"
+            self.env["PATH"] = f"/usr/bin:{self.env['PATH']}"
 
     def __call__(self, *arguments: str, seconds: float = 600, check: bool = True, stdin: str = "") -> str:
         return self._run([self.program, *arguments], seconds=seconds, check=check, stdin=stdin)
@@ -100,7 +103,7 @@ def _make_base(own: Docker, folder: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-2000:]
     shutil.copyfile(_CERTIFICATES, files / _CERTIFICATES.relative_to("/"))
-    packed = subprocess.Popen(["tar", "-C", str(files), "-c", "."], stdout=subprocess.PIPE)
-    subprocess.run([own.program, "import", "-", _BASE], stdin=packed.stdout, env=own.env, check=True, timeout=300)
-    assert packed.wait() == 0
+    with subprocess.Popen(["tar", "-C", str(files), "-c", "."], stdout=subprocess.PIPE) as packed:
+        subprocess.run([own.program, "import", "-", _BASE], stdin=packed.stdout, env=own.env, check=True, timeout=300)
+    assert packed.returncode == 0
     shutil.rmtree(files)
