@@ -67,7 +67,7 @@ class PostgresCluster:
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         assert self.process
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(120)  # a busy disk
 
 
 @contextmanager
