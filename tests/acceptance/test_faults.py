@@ -205,6 +205,6 @@ def test_a_ledger_that_restarts_in_mid_run(
     harvest(settings, archive)
     print(told or "ridden out")
     must_be_equal(settings, whole)
-    with sa.create_engine(settings.ledger).connect() as connection:
+    with sa.create_engine(settings.ledger, poolclass=sa.NullPool).connect() as connection:
         locks = connection.execute(sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")).scalar()
     assert locks == 0

@@ -132,7 +132,7 @@ def test_nobody_is_root_and_no_secret_is_in_the_environment(system: Docker) -> N
 
 def test_the_web_sees_neither_the_restricted_zone_nor_the_key(system: Docker) -> None:
     web = containers(system)[container("web")]
-    assert [mount["Destination"] for mount in web["Mounts"]] == [
+    assert {mount["Destination"] for mount in web["Mounts"]} == {
         "/run/secrets/s3_access_key",
         "/run/secrets/s3_secret_key",
-    ]
+    }

@@ -67,7 +67,7 @@ class PostgresCluster:
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         assert self.process
         self.process.send_signal(number)
-        self.process.wait(120)  # a busy disk
+        self.process.wait(60)
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def running_postgres() -> Iterator[PostgresCluster]:
         try:
             yield cluster
         finally:
-            cluster.stop(signal.SIGTERM)
+            cluster.stop(signal.SIGINT)  # SIGTERM would wait for a client that still holds a connection
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
