@@ -33,13 +33,13 @@ from radlake import log
 from radlake.config import Settings
 from radlake.errors import TransientError
 from radlake.ingest import HarvestSummary, harvest_hospital
-from radlake.ingest.certify import certify, shanghai_day, verify
+from radlake.ingest.certify import certify, verify
 from radlake.ingest.together import Together, together
 from radlake.ingest.workers import workers
 from radlake.lake import Lake, duck
 from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger_tables import STUDY
-from radlake.machine import utc_now
+from radlake.machine import shanghai_day, utc_now
 from radlake.net import DimseNode, Hospital, NodeClient, WebNode, Window, connect
 from radlake.synth.behaviour import Behaviour, Offline, TooBroad
 from radlake.synth.dimse_pacs import DimsePacs

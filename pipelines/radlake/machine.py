@@ -7,16 +7,37 @@ import resource
 import signal
 import socket
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
-__all__ = ["die_with_parent", "free_port", "is_free", "leave_no_core_dump", "utc_now"]
+__all__ = [
+    "SHANGHAI",
+    "die_with_parent",
+    "free_port",
+    "is_free",
+    "leave_no_core_dump",
+    "shanghai_day",
+    "utc_now",
+    "utc_of_shanghai",
+]
 
+SHANGHAI = ZoneInfo("Asia/Shanghai")  # the hospitals' clocks
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # prctl(2)
 
 
 def utc_now() -> datetime:
     """This instant in UTC, without a time zone, as the tables keep it."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def shanghai_day(now: datetime) -> date:
+    """Day in Asia/Shanghai of an instant in UTC without a time zone."""
+    return now.replace(tzinfo=UTC).astimezone(SHANGHAI).date()
+
+
+def utc_of_shanghai(local: datetime) -> datetime:
+    """UTC without a time zone of what a clock in Shanghai shows."""
+    return local.replace(tzinfo=SHANGHAI).astimezone(UTC).replace(tzinfo=None)
 
 
 def free_port() -> int:

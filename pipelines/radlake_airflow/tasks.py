@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, Protocol
-from zoneinfo import ZoneInfo
+from datetime import date, datetime, timedelta
+from typing import Any, Protocol
 
 from radlake import log
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, LedgerBusy, PermanentError, SourceMissing
-from radlake.machine import utc_now
+from radlake.machine import SHANGHAI, shanghai_day, utc_now
 from radlake.net import DimseNode, WebNode, Window, load_hospitals
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "window_from_run",
 ]
 
-SHANGHAI: Final = ZoneInfo("Asia/Shanghai")
 _TOLD = 50  # problems in a log
 
 
@@ -121,7 +119,7 @@ def quality(params: Mapping[str, Any]) -> dict[str, int]:
     from radlake.lake import Lake
     from radlake.quality.report import judge, report
 
-    since = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=params["hours"])
+    since = utc_now() - timedelta(hours=params["hours"])
     return judge(report(Lake.from_settings(Settings()), since=since), min_complete_share=params["min_complete_share"])
 
 
@@ -134,7 +132,7 @@ def certify() -> dict[str, int]:
     """
     from itertools import islice
 
-    from radlake.ingest.certify import certify, shanghai_day, verify
+    from radlake.ingest.certify import certify, verify
 
     settings, now = Settings(), utc_now()
     issued = [one.certificate for one in certify(settings, (), shanghai_day(now), now)]

@@ -19,10 +19,11 @@ from radlake.backfill.plan_rows import KeptWindow, PlanRows
 from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.errors import LedgerBusy, NodeAtRest, RadlakeError, TransientError
-from radlake.ingest import Progress, harvest_hospital
+from radlake.ingest import harvest_hospital
+from radlake.ingest.progress import Progress, silent
 from radlake.lake import Lake
 from radlake.lake.ledger import Claim, Ledger
-from radlake.lake.turns import is_wanted
+from radlake.lake.turns import backfill_turn, is_wanted
 from radlake.machine import utc_now
 from radlake.net import ArchiveClient, Hospital, StudyFound, Window, connect
 
@@ -67,10 +68,6 @@ def _never() -> bool:
     return False
 
 
-def _silent(_: Progress) -> None:
-    return None
-
-
 def run_backfill(
     settings: Settings,
     hospital: Hospital,
@@ -79,7 +76,7 @@ def run_backfill(
     within: Window | None = None,
     should_stop: Callable[[], bool] = _never,
     executor: Executor | None = None,
-    progress: Callable[[Progress], None] = _silent,
+    progress: Callable[[Progress], None] = silent,
 ) -> BackfillResult:
     """Try every open window of a hospital's plan once.
 
@@ -218,7 +215,7 @@ class _Runner:
                 self._settings,
                 self._hospital,
                 window=what,
-                makes_way=self._makes_way,
+                turn=backfill_turn,
                 should_yield=self._makes_way,
                 client=client,
                 executor=self._executor,

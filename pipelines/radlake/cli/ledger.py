@@ -13,10 +13,10 @@ import typer
 from radlake.cli import _answers
 from radlake.cli._lake import existing_lake
 from radlake.config import Settings
-from radlake.ingest.certify import certify, shanghai_day, verify
+from radlake.ingest.certify import certify, verify
 from radlake.lake.certificate_history import certificate_of, changed_studies, history_of
 from radlake.lake.ledger import Ledger
-from radlake.machine import utc_now
+from radlake.machine import shanghai_day, utc_now
 
 app = typer.Typer(
     no_args_is_help=True, help="Certify what is complete, verify that nobody changed it, see what happened."

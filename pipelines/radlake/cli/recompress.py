@@ -15,6 +15,7 @@ from radlake.cli._answers import show_table
 from radlake.cli._lake import existing_lake
 from radlake.config import Settings
 from radlake.errors import LedgerBusy
+from radlake.ingest.progress import Progress as Step
 from radlake.recompress import (
     YEARS,
     Recompressed,
@@ -26,7 +27,6 @@ from radlake.recompress import (
     storage_price,
     total,
 )
-from radlake.recompress import Progress as Step
 
 app = typer.Typer()
 

@@ -11,15 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 
 from radlake.lake.study_times import StudyTimes
+from radlake.machine import shanghai_day, utc_of_shanghai
 
 __all__ = ["HISTORY_DAYS", "Board", "board_of", "poisson_tail"]
 
 HISTORY_DAYS = 63  # nine weeks: eight of history beside the one that is looked at
 _DUE_HOURS = 12.0
-_SHANGHAI = timedelta(hours=8)
 _SKEW = timedelta(minutes=5)  # clocks of modalities are that far apart
 _DARK = 0.001  # so improbable is a silence that is told
 _LEAST_WEEKS = 3
@@ -119,7 +119,7 @@ def _volume(studies: Iterable[StudyTimes], *, now: datetime) -> tuple[float | No
     A day before the first study of the hospital is no history; a week without any study is one with 0.
     """
     by_day = Counter(day for study in studies if (day := _day(study)) is not None)
-    yesterday = (now + _SHANGHAI).date() - timedelta(days=1)
+    yesterday = shanghai_day(now) - timedelta(days=1)
     seen = by_day[yesterday]
     first = min(by_day, default=yesterday)
     weeks = [by_day[day] for n in range(1, 9) if (day := yesterday - timedelta(weeks=n)) >= first]
@@ -127,7 +127,7 @@ def _volume(studies: Iterable[StudyTimes], *, now: datetime) -> tuple[float | No
 
 
 def _day(study: StudyTimes) -> date | None:
-    return study.study_date or (None if study.studied_at is None else (study.studied_at + _SHANGHAI).date())
+    return study.study_date or (None if study.studied_at is None else shanghai_day(study.studied_at))
 
 
 def _made_at(study: StudyTimes) -> datetime:
@@ -135,7 +135,7 @@ def _made_at(study: StudyTimes) -> datetime:
     if study.studied_at is not None:
         return min(study.studied_at, study.discovered_at)
     if study.study_date is not None:  # of the day of the exam we know only that it had ended by the next midnight
-        midnight = datetime(study.study_date.year, study.study_date.month, study.study_date.day) - _SHANGHAI
+        midnight = utc_of_shanghai(datetime.combine(study.study_date, time()))
         return min(midnight + timedelta(days=1), study.discovered_at)
     return study.discovered_at
 

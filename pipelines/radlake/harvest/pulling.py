@@ -62,6 +62,7 @@ class Arrivals:
 
     @property
     def is_stopped(self) -> bool:
+        """Whether no other study begins, by `stop` or because it was time to yield."""
         return self._is_stopped.is_set()
 
     def stop(self) -> None:
@@ -78,7 +79,9 @@ class Arrivals:
                 continue
 
     def _is_over(self) -> bool:
-        return self._is_stopped.is_set() or self._should_yield()
+        if self._should_yield():
+            self.stop()
+        return self.is_stopped
 
     def _work(self) -> None:
         try:
@@ -125,7 +128,7 @@ def pulling(
     is_due, pull : callable
         Called from several threads at once, `pull` only with a place at the gate.
     should_yield : callable
-        True lets no other study begin; the iteration ends when what is under way has arrived.
+        Once it is True no other study begins; the iteration ends when what is under way has arrived.
     """
     arrivals = Arrivals(found, is_due=is_due, pull=pull, gate=gate, should_yield=should_yield)
     try:

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from radlake.ingest.progress import Progress
     from radlake.ingest.run import (
-        Progress,
         ReceivedStudy,
         harvest_folder,
         harvest_hospital,
@@ -31,7 +31,7 @@ __all__ = [
     "total",
 ]
 
-_MODULES = {"HarvestSummary": "summary", "total": "summary"}
+_MODULES = {"HarvestSummary": "summary", "Progress": "progress", "total": "summary"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
+from datetime import date, datetime
 
 from radlake.commit_points import reached
 from radlake.config import Settings
@@ -26,11 +25,10 @@ from radlake.lake.certificate_survey import Survey, Uid, catalogue, difference, 
 from radlake.lake.events import head_of
 from radlake.lake.ledger import Ledger, head_file
 from radlake.lake.turns import backfill_turn
+from radlake.machine import shanghai_day
 from radlake.vault.lake_key import lake_keys, open_ledger
 
-__all__ = ["Certified", "HospitalUnknown", "certify", "shanghai_day", "verify"]
-
-_SHANGHAI = ZoneInfo("Asia/Shanghai")
+__all__ = ["Certified", "HospitalUnknown", "certify", "verify"]
 
 
 class HospitalUnknown(PermanentError):
@@ -43,11 +41,6 @@ class Certified:
 
     certificate: Certificate
     problems: tuple[Problem, ...] = ()
-
-
-def shanghai_day(now: datetime) -> date:
-    """Day in Asia/Shanghai of an instant in UTC."""
-    return now.replace(tzinfo=UTC).astimezone(_SHANGHAI).date()
 
 
 def certify(settings: Settings, hospital_ids: Collection[str], day: date, now: datetime) -> list[Certified]:

@@ -23,14 +23,15 @@ from radlake.ingest.run import Progress, harvest_hospital
 from radlake.ingest.summary import HarvestSummary
 from radlake.lake.ledger import Ledger
 from radlake.lake.study_times import StudyTimes, study_times
+from radlake.machine import shanghai_day, utc_now
 from radlake.net import DimseNode, Hospital, PushNode, WebNode, Window
 
 __all__ = ["Told", "harvest_province", "turn_of"]
 
 SLICE_SECONDS = 900.0
 _LOOK_SECONDS = 600.0  # from one look at a node to the next
+_GLANCE_SECONDS = 5.0  # from one look at the ledger to the next while nothing ends
 _TICK = 1.0
-_SHANGHAI = timedelta(hours=8)
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,25 @@ def harvest_province(
     failed_at: dict[str, float] = {}
     running: dict[Future[Told], str] = {}
     is_over = threading.Event()
-    with ThreadPoolExecutor(at_once, thread_name_prefix="hospital") as threads:
+    look_at = 0.0
+    with (
+        closing(Ledger(settings.ledger)) as ledger,
+        ThreadPoolExecutor(at_once, thread_name_prefix="hospital") as threads,
+    ):
         try:
             while True:
-                now = time.time()
-                free = {name: hospital for name, hospital in asked.items() if name not in running.values()}
-                if is_once:
-                    free = {name: hospital for name, hospital in free.items() if name not in done}
-                    done |= _at_rest(settings, free, now=now)
-                    if not running and not free.keys() - done:
-                        return
-                room = at_once - len(running)
-                for turn in _next(settings, free, failed_at=failed_at, now=now)[:room] if room and free else ():
+                now, room = time.time(), at_once - len(running)
+                turns: list[Turn] = []
+                if room and now >= look_at:
+                    look_at, states = now + _GLANCE_SECONDS, load_states(ledger)
+                    free = {name: hospital for name, hospital in asked.items() if name not in running.values()}
+                    if is_once:
+                        free = {name: hospital for name, hospital in free.items() if name not in done}
+                        done |= _at_rest(states, free, now=now)
+                        if not running and not free.keys() - done:
+                            return
+                    turns = _next(ledger, states, free, failed_at=failed_at, now=now)[:room]
+                for turn in turns:
                     until = time.monotonic() + SLICE_SECONDS
 
                     def should_yield(until: float = until) -> bool:
@@ -96,6 +104,7 @@ def harvest_province(
                     running[run] = turn.hospital_id
                 finished, _ = wait(running, timeout=_TICK, return_when=FIRST_COMPLETED)
                 for future in finished:
+                    look_at = 0.0
                     name, told = running.pop(future), future.result()
                     if told.error is not None:
                         failed_at[name] = time.time()
@@ -130,11 +139,15 @@ def turn_of(
 
 
 def _next(
-    settings: Settings, hospitals: Mapping[str, Hospital], *, failed_at: Mapping[str, float], now: float
+    ledger: Ledger,
+    states: Mapping[str, NodeState],
+    hospitals: Mapping[str, Hospital],
+    *,
+    failed_at: Mapping[str, float],
+    now: float,
 ) -> list[Turn]:
     since = datetime.fromtimestamp(now, UTC).replace(tzinfo=None)
-    with closing(Ledger(settings.ledger)) as ledger:
-        states, known = load_states(ledger), study_times(ledger, since=since)
+    known = study_times(ledger, since=since)
     recent = since - timedelta(days=HISTORY_DAYS)
     turns = []
     for name, hospital in hospitals.items():
@@ -147,10 +160,8 @@ def _next(
     return ordered(turns, now=now)
 
 
-def _at_rest(settings: Settings, hospitals: Mapping[str, Hospital], *, now: float) -> set[str]:
+def _at_rest(states: Mapping[str, NodeState], hospitals: Mapping[str, Hospital], *, now: float) -> set[str]:
     """Hospitals whose nodes are left in peace for longer than a turn."""
-    with closing(Ledger(settings.ledger)) as ledger:
-        states = load_states(ledger)
     resting = set()
     for name, hospital in hospitals.items():
         if isinstance(hospital.node, (DimseNode, WebNode)):
@@ -169,7 +180,7 @@ def _harvest(
     progress: Callable[[Progress], None],
     should_yield: Callable[[], bool],
 ) -> Told:
-    today = (datetime.now(UTC) + _SHANGHAI).date()
+    today = shanghai_day(utc_now())
     window = Window(today - timedelta(days=look_back_days), today)
     try:
         summary = harvest_hospital(

@@ -17,30 +17,22 @@ from radlake.errors import ConfigInvalid, QuarantineError, RetrieveFailed, Sourc
 from radlake.harvest import Arrivals, discover_studies, is_due, list_folder, pull_study, pulling
 from radlake.harvest.courtesy import NodeGate
 from radlake.ingest.job import SourceFile
+from radlake.ingest.progress import Progress, silent
 from radlake.ingest.running import Run, running
 from radlake.ingest.summary import HarvestSummary
 from radlake.ingest.together import Together
 from radlake.lake.pushed import PushRecords
 from radlake.lake.reviews import Reviews
-from radlake.lake.turns import backfill_turn, live_turn
+from radlake.lake.turns import Turn, live_turn
 from radlake.machine import utc_now
 from radlake.net import FolderNode, Hospital, NodeClient, PushNode, StudyFound, Window, connect
 from radlake.net.instance_files import uid_of_file
 from radlake.review import decision_from_review
 
-__all__ = ["Progress", "ReceivedStudy", "harvest_folder", "harvest_hospital", "ingest_received", "replay_quarantine"]
+__all__ = ["ReceivedStudy", "harvest_folder", "harvest_hospital", "ingest_received", "replay_quarantine"]
 
 _FAILURES_IN_A_ROW = 3
 _PUSH_PATIENCE_SECONDS = 30.0  # other hospitals push too, and the spool can wait
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Told after each study: hospital, studies done, studies in all."""
-
-    hospital_id: str
-    n_done: int
-    n_total: int
 
 
 @dataclass(frozen=True)
@@ -66,10 +58,6 @@ class ReceivedStudy:
     unverified: str = ""
 
 
-def _silent(_: Progress) -> None:
-    return None
-
-
 def _never() -> bool:
     return False
 
@@ -80,10 +68,10 @@ def harvest_hospital(
     *,
     window: Window | Sequence[StudyFound],
     again: Collection[str] = (),
-    makes_way: Callable[[], bool] | None = None,
+    turn: Turn = live_turn,
     client: NodeClient | None = None,
     executor: Executor | None = None,
-    progress: Callable[[Progress], None] = _silent,
+    progress: Callable[[Progress], None] = silent,
     should_yield: Callable[[], bool] = _never,
     shared: Together | None = None,
 ) -> HarvestSummary:
@@ -96,13 +84,13 @@ def harvest_hospital(
     ----------
     window : Window or sequence of StudyFound
         Or studies that the node listed before: those without a date lie in no window.
-    makes_way : callable, optional
-        For a backfill: asked after each study whether to end here; the summary tells how many studies are left.
-        A harvest without it is a live one, which a backfill of the same hospital makes way for.
+    turn : callable
+        `live_turn`, or `backfill_turn` of a harvest that a live one of the same hospital need not wait for: what it
+        passes as `should_yield` asks whether one does.
     client : NodeClient, optional
         A conversation with the node that the caller has already, or a simulated one; else the node is connected to.
     should_yield : callable
-        Asked before each study, from several threads. When it says True no other study begins, what is under way is
+        Asked before each study, from several threads. Once it says True no other study begins, what is under way is
         published, and the run ends in order; the summary tells how many studies are left.
     shared : Together, optional
         Publish with other hospitals in one batch: the summary is whole when that has ended. Needs an executor.
@@ -122,7 +110,6 @@ def harvest_hospital(
         raise ConfigInvalid(path=str(settings.hospitals), problems=[problem])
     if isinstance(node, FolderNode):
         return harvest_folder(settings, node.path, hospital=hospital, executor=executor, progress=progress)
-    turn = live_turn if makes_way is None else backfill_turn
     with running(settings, hospital, kind=node.retrieve_kind, executor=executor, turn=turn, shared=shared) as run:
         gate = NodeGate(hospital.hospital_id, node, ledger=run.ledger)
         gate.begin(is_over=should_yield)
@@ -144,8 +131,8 @@ def harvest_hospital(
             )
             due = partial(is_due, hospital_id=hospital.hospital_id, ledger=run.ledger, again=again)
             with pulling(found, is_due=due, pull=pull, gate=gate, client=client, should_yield=should_yield) as arrivals:
-                is_well = _take(run, arrivals, n_found=len(found), makes_way=makes_way or _never, progress=progress)
-            if run.summary.studies_left and not arrivals.is_stopped and not should_yield():
+                is_well = _take(run, arrivals, n_found=len(found), progress=progress)
+            if run.summary.studies_left and not arrivals.is_stopped:
                 raise gate.at_rest(gate.allowed())
         finally:
             gate.end(is_well=is_well)
@@ -165,14 +152,7 @@ def _discover(run: Run, client: NodeClient, gate: NodeGate, *, window: Window) -
     return found
 
 
-def _take(
-    run: Run,
-    arrivals: Arrivals,
-    *,
-    n_found: int,
-    makes_way: Callable[[], bool],
-    progress: Callable[[Progress], None],
-) -> bool:
+def _take(run: Run, arrivals: Arrivals, *, n_found: int, progress: Callable[[Progress], None]) -> bool:
     """Feed the workers with what the node sends, until all is here or it is better left alone; whether all was well.
 
     Raises
@@ -192,7 +172,7 @@ def _take(
             broken = pulled.trouble if n_failed >= _FAILURES_IN_A_ROW else broken
         run.summary.studies_left = n_found - n_done
         progress(Progress(hospital_id, n_done, n_found))
-        if broken or makes_way():
+        if broken:
             arrivals.stop()
     if broken:
         raise RetrieveFailed(node=node, reason=broken)
@@ -205,7 +185,7 @@ def harvest_folder(
     *,
     hospital: Hospital,
     executor: Executor | None = None,
-    progress: Callable[[Progress], None] = _silent,
+    progress: Callable[[Progress], None] = silent,
 ) -> HarvestSummary:
     """Harvest a folder, ZIP archive or mounted CD: the expected instances of a study are those found in it.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import NamedTuple
@@ -38,7 +38,7 @@ from radlake.lake import Lake
 from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
-from radlake.lake.turns import live_turn
+from radlake.lake.turns import Turn, live_turn
 from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
 from radlake.net import Hospital
@@ -243,7 +243,7 @@ def running(
     *,
     kind: str,
     executor: Executor | None,
-    turn: Callable[[Ledger, str], AbstractContextManager[None]] = live_turn,
+    turn: Turn = live_turn,
     shared: Together | None = None,
 ) -> Iterator[Run]:
     """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens."""

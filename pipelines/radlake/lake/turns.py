@@ -8,16 +8,18 @@ whether somebody waits (`is_wanted`), ends its turn, and goes on afterwards. Wis
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from radlake.errors import LedgerBusy
 from radlake.lake.ledger import Claim, Ledger
 
-__all__ = ["PATIENCE_SECONDS", "backfill_turn", "is_wanted", "live_turn"]
+__all__ = ["PATIENCE_SECONDS", "Turn", "backfill_turn", "is_wanted", "live_turn"]
 
 PATIENCE_SECONDS = 900.0  # the backfill ends its study and publishes; a large CT over a slow line takes minutes
 _POLL_SECONDS = 0.2
+
+Turn = Callable[[Ledger, str], AbstractContextManager[None]]  # how to hold the harvest of a hospital
 
 
 @contextmanager

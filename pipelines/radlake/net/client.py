@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Protocol
 
+from radlake.machine import utc_of_shanghai
 from radlake.net.node import DimseNode, FolderNode, PushNode, WebNode
 from radlake.net.signals import Watch
 
@@ -59,7 +60,7 @@ class StudyFound:
         """When it was made, in UTC without a zone; the hospitals' clocks are Shanghai's, without summer time."""
         if self.study_date is None or self.study_time is None:
             return None
-        return datetime.combine(self.study_date, self.study_time) - timedelta(hours=8)
+        return utc_of_shanghai(datetime.combine(self.study_date, self.study_time))
 
     @property
     def is_offline(self) -> bool:

@@ -128,11 +128,16 @@ class InstanceFolder:
         finally:
             draft.close()
 
-    def _give_name(self, draft: Path, uid: str) -> bool:
+    def _place(self, draft: Path, uid: str) -> Path:
+        """Where these bytes lie, or should."""
         final = self._path(uid)
+        if final.exists() and (digest := _digest(draft)) != _digest(final):
+            return self._path(f"{uid}{_TWIN}{digest}")
+        return final
+
+    def _give_name(self, draft: Path, uid: str) -> bool:
         with self._naming:
-            if final.exists() and (digest := _digest(draft)) != _digest(final):
-                final = self._path(f"{uid}{_TWIN}{digest}")
+            final = self._place(draft, uid)
             is_new = not final.exists()
             if is_new:
                 draft.rename(final)
@@ -188,9 +193,13 @@ class Draft:
     def keep_as(self, uid: str) -> bool:
         """Make it durable under its name, or beside an instance with its UID and other bytes; False when the same
         bytes were there already."""
+        folder = self._folder
+        if folder._place(self._path, uid).exists():  # a resend: what bears its name is durable
+            folder._make_names_durable()
+            return False
         os.fsync(self._handle)
         reached("instance.written")
-        self._is_kept = self._folder._give_name(self._path, uid)
+        self._is_kept = folder._give_name(self._path, uid)
         reached("instance.durable")
         return self._is_kept
 

@@ -24,7 +24,7 @@ from radlake.machine import utc_now
 from radlake.net import Hospital, Window, connect
 from radlake.net.push import CloseRule
 from radlake.receive.closing import Evidence, Verdict, decide, seconds_to_next_question
-from radlake.receive.spool import Closed, PushSpool, Waiting
+from radlake.receive.spool import Closed, PushSpool
 
 __all__ = ["Closer"]
 
@@ -100,8 +100,7 @@ class Closer:
     def sweep(self) -> list[HarvestSummary]:
         """Look at every study once and ingest those that are closed."""
         now = time.monotonic()
-        waiting = {(item.hospital_id, item.study_uid): item for item in self._spool.waiting()}
-        self._take_in(waiting, now)
+        self._take_in(self._spool.n_waiting(), now)
         due: dict[str, list[tuple[Closed, ReceivedStudy]]] = {}
         for key, watch in list(self._watches.items()):
             hospital, batch = self._hospitals.get(key[0]), due.setdefault(key[0], [])
@@ -109,26 +108,26 @@ class Closer:
                 continue
             if now < self._pauses.get(key[0], _Pause()).until:
                 continue
-            if found := self._judge(key, watch, waiting.get(key), hospital, hospital.push.close, now):
+            if found := self._judge(key, watch, hospital, hospital.push.close, now):
                 batch.append(found)
         summaries = [self._ingest(self._hospitals[name], batch) for name, batch in sorted(due.items()) if batch]
         return [summary for summary in summaries if summary]
 
-    def _take_in(self, waiting: Mapping[Key, Waiting], now: float) -> None:
+    def _take_in(self, waiting: Mapping[Key, int], now: float) -> None:
         """Watch what is new, and forget answers that something came after."""
         with self._lock:
             told, self._told = self._told, set()
         for key in told:
             watch = self._watches.setdefault(key, _Watch(now))
             watch.touched, watch.look_at, watch.has_notice = now, 0.0, True
-        for key, item in waiting.items():
+        for key, n_instances in waiting.items():
             watch = self._watches.setdefault(key, _Watch(now))
-            if watch.n_seen == len(item.uids):
+            if watch.n_seen == n_instances:
                 continue
             if watch.n_seen < 0:
                 self._open(key)
                 watch.has_notice = bool(self._records.notices(*key))
-            watch.n_seen, watch.n_asked, watch.look_at = len(item.uids), 0, 0.0
+            watch.n_seen, watch.n_asked, watch.look_at = n_instances, 0, 0.0
             watch.listed = watch.n_listed = None
 
     def _open(self, key: Key) -> None:
@@ -137,12 +136,13 @@ class Closer:
         self._ledger.begin(*key, now=utc_now())
 
     def _judge(
-        self, key: Key, watch: _Watch, item: Waiting | None, hospital: Hospital, rule: CloseRule, now: float
+        self, key: Key, watch: _Watch, hospital: Hospital, rule: CloseRule, now: float
     ) -> tuple[Closed, ReceivedStudy] | None:
         """What is to be ingested of a study now; None when it is left alone."""
         self._hear(watch)
         if watch.answer is not None or now < watch.look_at:
             return None
+        item = self._spool.waiting(*key)
         silent = item.seconds_silent if item else max(now - watch.touched, _AN_INSTANT)
         quiet_at = now + rule.quiet * 60 - silent
         if now < quiet_at and not watch.has_notice:

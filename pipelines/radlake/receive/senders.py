@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import ipaddress
 from collections.abc import Iterable, Iterator
 from itertools import combinations
@@ -38,6 +38,8 @@ class Senders:
             problems.append("no hospital pushes; give one a push: entry, see docs/how-to/receive.md")
         if problems:
             raise ConfigInvalid(path=path, problems=problems)
+        self._by_token: dict[bytes, Hospital] = {}
+        self._read_tokens()
 
     def __iter__(self) -> Iterator[Hospital]:
         return iter([hospital for hospital, _ in self._pushing])
@@ -54,12 +56,31 @@ class Senders:
         return None
 
     def of_token(self, token: str) -> Hospital | None:
-        """Hospital of a bearer token (RFC 6750); every comparison takes the same time."""
-        found = None
-        for hospital, push in self._pushing:
-            if push.token and hmac.compare_digest(resolve_secret(push.token).encode(), token.encode()):
-                found = hospital
-        return found
+        """Hospital of a bearer token (RFC 6750).
+
+        Tokens are known by their digest, so that the time of a search tells nothing of them. One that changed where
+        its reference says is neither taken for what it was nor missed.
+        """
+        digest = _digest(token)
+        owner = self._by_token.get(digest)
+        if owner is None or not _is_token_of(owner, digest):
+            self._read_tokens()
+            owner = self._by_token.get(digest)
+        return owner
+
+    def _read_tokens(self) -> None:
+        self._by_token = {
+            _digest(resolve_secret(push.token)): hospital for hospital, push in self._pushing if push.token
+        }
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _is_token_of(hospital: Hospital, digest: bytes) -> bool:
+    push = hospital.push
+    return push is not None and push.token is not None and _digest(resolve_secret(push.token)) == digest
 
 
 def _shared_titles(pushing: Iterable[tuple[Hospital, Push]]) -> Iterator[str]:

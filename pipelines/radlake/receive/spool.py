@@ -51,8 +51,6 @@ class Waiting:
         Since when nothing came; 0 while an instance is under way.
     """
 
-    hospital_id: str
-    study_uid: str
     uids: frozenset[str]
     seconds_silent: float
 
@@ -85,6 +83,11 @@ class _Study:
         if self.intake is not None:
             self.closed[self.next] = frozenset(self.intake.arrived)
             self.intake, self.next = None, self.next + 1
+
+    @property
+    def n_instances(self) -> int:
+        """As files; of equal UIDs each counts."""
+        return sum(map(len, self.closed.values())) + (len(self.intake.arrived) if self.intake else 0)
 
     @property
     def uids(self) -> frozenset[str]:
@@ -169,13 +172,18 @@ class PushSpool:
             raise StoreFull(path=self._root, reason=exc.strerror or type(exc).__name__) from exc
         return folder
 
-    def waiting(self) -> list[Waiting]:
+    def n_waiting(self) -> dict[Key, int]:
+        """Instances that wait, by study: another number means that something came."""
         with self._lock:
-            studies = list(self._studies.values())
-            return [
-                Waiting(*study.key, study.uids, study.intake.seconds_silent() if study.intake else float("inf"))
-                for study in studies
-            ]
+            return {key: study.n_instances for key, study in self._studies.items()}
+
+    def waiting(self, hospital_id: str, study_uid: str) -> Waiting | None:
+        """What waits of a study; None when nothing does."""
+        with self._lock:
+            study = self._studies.get((hospital_id, study_uid))
+            if study is None:
+                return None
+            return Waiting(study.uids, study.intake.seconds_silent() if study.intake else float("inf"))
 
     def close(self, hospital_id: str, study_uid: str) -> Closed | None:
         """Take what waits of a study for an ingest; None while an instance is under way. Nothing waiting is no file."""

@@ -6,12 +6,11 @@ A job of its own beside harvest and build: it may be stopped at any point and ru
 from __future__ import annotations
 
 from radlake.recompress.catalogue import hospitals_of
-from radlake.recompress.run import Progress, estimate_hospital, recompress_hospital
+from radlake.recompress.run import estimate_hospital, recompress_hospital
 from radlake.recompress.summary import YEARS, Recompressed, StoragePrice, saved_yuan, storage_price, total
 
 __all__ = [
     "YEARS",
-    "Progress",
     "Recompressed",
     "StoragePrice",
     "estimate_hospital",

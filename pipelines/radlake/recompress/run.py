@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from time import monotonic
 
 from radlake import log
 from radlake.config import Settings
 from radlake.errors import WorkersLost
 from radlake.ingest.batch import roll_forward
+from radlake.ingest.progress import Progress, silent
 from radlake.ingest.workers import most_under_way, workers
 from radlake.lake import Lake
 from radlake.machine import utc_now
@@ -28,23 +28,10 @@ from radlake.recompress.summary import Recompressed, Sizes
 from radlake.recompress.swap import swap
 from radlake.vault.lake_key import open_ledger
 
-__all__ = ["Progress", "estimate_hospital", "recompress_hospital"]
+__all__ = ["estimate_hospital", "recompress_hospital"]
 
 _BATCH_INSTANCES = 20_000
 _SAMPLE = 24  # instances of a modality
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Told after each series object: hospital, objects done, objects in all."""
-
-    hospital_id: str
-    n_done: int
-    n_total: int
-
-
-def _silent(_: Progress) -> None:
-    return None
 
 
 def recompress_hospital(
@@ -55,7 +42,7 @@ def recompress_hospital(
     limit: int | None = None,
     batch_instances: int = _BATCH_INSTANCES,
     executor: Executor | None = None,
-    progress: Callable[[Progress], None] = _silent,
+    progress: Callable[[Progress], None] = silent,
 ) -> Recompressed:
     """Encode a hospital's native pixels anew and swap what is proven equal. Running it again goes on where it ended.
 

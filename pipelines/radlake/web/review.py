@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -25,6 +24,7 @@ from radlake.errors import RadlakeError
 from radlake.ingest import HarvestSummary
 from radlake.lake.reviews import ReviewRefused
 from radlake.log import get_logger
+from radlake.machine import utc_now
 from radlake.pixels import DecisionKind
 from radlake.review import Item, Queue, region_from_text, text_from_region
 from radlake.review.picture import PictureUnreadable, frame_png, proposed_regions
@@ -130,12 +130,12 @@ def create_review_app(queue: Queue, *, by: str, token: str, replay: Callable[[],
         except ValueError as exc:
             raise ReviewRefused(code="region", what="region", reason=str(exc)) from exc
         items: list[Item] = [item, *(others[name] for name in given.also)]
-        queue.decide(items, kind=given.decision, regions=regions, by=by, why=given.why, now=_now())
+        queue.decide(items, kind=given.decision, regions=regions, by=by, why=given.why, now=utc_now())
         return JSONResponse({"decided": len(items)})
 
     @app.post("/undo")
     def undo(given: _Undo) -> Response:
-        queue.undo(given.ids, by=by, now=_now())
+        queue.undo(given.ids, by=by, now=utc_now())
         return JSONResponse({"undone": len(given.ids)})
 
     @app.post("/store")
@@ -263,7 +263,3 @@ def serve_review(
 
 def _words(request: Request) -> Words:
     return load_words(language_from(request.query_params.get("lang"), request.headers.get("accept-language", "")))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

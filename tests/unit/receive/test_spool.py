@@ -24,7 +24,7 @@ def store(spool: PushSpool, uid: str, data: bytes = b"data", *, study: str = "1.
 
 
 def waiting(spool: PushSpool) -> dict[str, set[str]]:
-    return {item.study_uid: set(item.uids) for item in spool.waiting()}
+    return {study: set(item.uids) for _, study in spool.n_waiting() if (item := spool.waiting("h1", study))}
 
 
 def test_what_was_stored_is_found_again(tmp_path: Path) -> None:
@@ -73,7 +73,9 @@ def test_a_study_is_not_closed_while_an_instance_is_under_way(tmp_path: Path) ->
     spool = spool_of(tmp_path)
     intake = spool.intake("h1", "1.2")
     assert spool.close("h1", "1.2") is None
-    assert [item.seconds_silent for item in spool.waiting()] == [0.0]
+    item = spool.waiting("h1", "1.2")
+    assert item is not None
+    assert item.seconds_silent == 0.0
     intake.end()
     assert spool.close("h1", "1.2") is not None
 
