@@ -85,7 +85,7 @@ class Ledger:
         try:
             self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite)
         except (ArgumentError, ImportError) as exc:  # the URL itself is not told: it may hold a password
-            problems = ["must be a SQLAlchemy URL, as in postgresql+psycopg://user@host/database"]
+            problems = ["must be a SQLAlchemy URL, as in postgresql+psycopg2://user@host/database"]
             raise ConfigInvalid(path="RADLAKE_LEDGER", problems=problems) from exc
         event.listen(self.engine, "handle_error", _tell)
         if self._is_sqlite:
