@@ -39,6 +39,7 @@ __all__ = [
     "arrow_rows",
     "batch_id_of",
     "commit",
+    "has_staged",
     "roll_forward",
     "stage",
     "stage_rows",
@@ -168,6 +169,12 @@ def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> 
     for (hospital_id, state), n in Counter((entry.hospital_id, entry.state.value) for entry in settled).items():
         telemetry.add("radlake.studies", n, hospital=hospital_id, state=state)
     log.get_logger().info("batch_committed", batch_id=batch.batch_id, n_studies=len(settled))
+
+
+def has_staged(lake: Lake, hospital_id: str) -> bool:
+    """Whether a batch that this hospital has a part in waits to be committed."""
+    own = any((lake.staged / hospital_id).glob("*"))
+    return own or any(_has_part(folder, hospital_id) for folder in (lake.staged / _TOGETHER).glob("*"))
 
 
 def roll_forward(lake: Lake, ledger: Ledger, *, hospital_id: str, now: datetime) -> None:

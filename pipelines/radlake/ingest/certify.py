@@ -16,7 +16,7 @@ from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.contracts import load_table
 from radlake.errors import LedgerBusy, PermanentError
-from radlake.ingest.batch import arrow_rows, roll_forward
+from radlake.ingest.batch import arrow_rows, has_staged, roll_forward
 from radlake.lake import Lake, duck
 from radlake.lake.certificate import Certificate, merkle_root
 from radlake.lake.certificate_check import Problem, problems
@@ -139,8 +139,7 @@ def _look_again(
     with backfill_turn(ledger, hospital_id):
         if now is not None:
             roll_forward(lake, ledger, hospital_id=hospital_id, now=now)
-        staged = lake.staged / hospital_id
-        hint = "; a staged batch waits for the next harvest" if staged.is_dir() and any(staged.iterdir()) else ""
+        hint = "; a staged batch waits for the next harvest" if has_staged(lake, hospital_id) else ""
         ((_, found, head),) = _surveys(lake, ledger, [hospital_id], uid=uid)
         with duck.connect(lake) as connection:
             for entry in found.differing:

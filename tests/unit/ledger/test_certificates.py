@@ -19,9 +19,11 @@ from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.contracts import load_table
 from radlake.ingest import harvest_folder
+from radlake.ingest.batch import stage
 from radlake.ingest.certify import HospitalUnknown, certify, verify
 from radlake.lake import Lake, duck
 from radlake.lake.certificate_store import CertificateRefused
+from radlake.lake.evidence import Settlement
 from radlake.lake.ledger import Ledger
 from support.dicom import ct_study, mr_study, write_all
 from support.lakes import settings_of
@@ -67,7 +69,7 @@ def without_row(settings: Settings, name: str, value: str, *, hospital_id: str =
     table = load_table("dicom.instance")
     keys = pa.table({"hospital_id": [hospital_id], name: [value]})
     empty = table.arrow_schema().empty_table()
-    Lake.from_settings(settings).tables.commit_batch(table, empty, batch_id=f"harm-{name}", replace=keys)
+    Lake.from_settings(settings).tables.commit_batch(table, empty, batch_id=f"harm-{hospital_id}-{name}", replace=keys)
 
 
 def one_instance(settings: Settings, uid: str) -> str:
@@ -122,6 +124,14 @@ def test_a_dropped_row_of_the_catalogue_is_named(lake: Settings) -> None:
     (one,) = certify(lake, ["h1"], DAY, NOW)
     assert (one.certificate.catalogued, one.certificate.disagreeing) == (4, 1)
     assert [problem.name for problem in one.problems] == [study]
+
+
+def test_a_batch_of_several_hospitals_that_waits_is_told_to_those_that_have_a_part_in_it(lake: Settings) -> None:
+    for name in ("h1", "h2"):
+        without_row(lake, "study_instance_uid", lake_uids(lake, name)["CT"], hospital_id=name)
+    waiting = [Settlement(name, "1.2.3", stored={}, set_aside=()) for name in ("h1", "h9")]
+    stage(Lake.from_settings(lake), tables={}, settlements=waiting)
+    assert {name: "a staged batch waits" in text for name, _, text in told(lake)} == {"h1": True, "h2": False}
 
 
 def test_rows_that_nobody_stored_are_named(lake: Settings) -> None:
