@@ -1,19 +1,22 @@
-"""What a program asks of its own machine: the time, a free port, an end with its parent, no core dump."""
+"""What a program asks of its own machine: the time, bytes that stay, a free port, how to end, no core dump."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import signal
 import socket
 import sys
 from datetime import UTC, date, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 __all__ = [
     "SHANGHAI",
     "die_with_parent",
     "free_port",
+    "fsync",
     "is_free",
     "leave_no_core_dump",
     "shanghai_day",
@@ -38,6 +41,15 @@ def shanghai_day(now: datetime) -> date:
 def utc_of_shanghai(local: datetime) -> datetime:
     """UTC without a time zone of what a clock in Shanghai shows."""
     return local.replace(tzinfo=SHANGHAI).astimezone(UTC).replace(tzinfo=None)
+
+
+def fsync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def free_port() -> int:

@@ -19,8 +19,7 @@ from radlake.commit_points import reached
 from radlake.config import Settings, resolve_secret
 from radlake.deidentify.keys import KeyRing
 from radlake.errors import ConfigInvalid
-from radlake.lake.store import fsync
-from radlake.machine import leave_no_core_dump
+from radlake.machine import fsync, leave_no_core_dump
 
 __all__ = ["backup", "key_from_backup", "key_ring", "read_root", "rewrap", "write_key_file"]
 

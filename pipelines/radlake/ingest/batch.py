@@ -30,8 +30,9 @@ from radlake.lake import Lake
 from radlake.lake.evidence import SealedRecord, SetAside, Settlement, StoredInstance
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
-from radlake.lake.store import fsync, sweep
+from radlake.lake.store import sweep
 from radlake.lake.tables import LONGEST_BATCH
+from radlake.machine import fsync
 
 __all__ = [
     "CHILDREN_FIRST",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from radlake.lake.certificate import Certificate
 from radlake.lake.events import Mac, lock_chains
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import CERTIFICATE
-from radlake.lake.store import fsync
+from radlake.lake.store import write_whole
 
 __all__ = ["CertificateRefused", "documents", "enter", "file_names", "write_files"]
 
@@ -71,10 +70,5 @@ def write_files(folder: Path, certificates: Sequence[Certificate]) -> None:
     for one, name in zip(certificates, file_names(certificates), strict=True):
         path = folder / name
         if not path.exists():
-            part = folder / f"{name}.{os.getpid()}.part"
-            part.write_text(one.document, encoding="utf-8")
-            part.chmod(0o600)
-            fsync(part)
-            part.replace(path)
-            fsync(folder)
+            write_whole(path, one.document)
             reached("certificate.written")

@@ -7,14 +7,13 @@ Who holds the key, and what an entry says, is the business of the chain's owner.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radlake.lake.store import fsync, storage_errors
+from radlake.lake.store import write_whole
 
 __all__ = ["Head", "HeadFile", "Link", "broken_links", "canonical"]
 
@@ -52,13 +51,7 @@ class HeadFile:
         StoreFull
             The file may be behind then: the next one that is kept makes good for it.
         """
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        with storage_errors(str(self.path.parent)):
-            part.write_text(f"{head[0]} {head[1]}\n", encoding="ascii")
-            part.chmod(0o600)
-            fsync(part)
-            part.replace(self.path)
-            fsync(self.path.parent)
+        write_whole(self.path, f"{head[0]} {head[1]}\n")
 
 
 def canonical(fields: Mapping[str, Any]) -> str:

@@ -22,7 +22,8 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from radlake.contracts import Table
 from radlake.errors import ConfigInvalid, ContractBroken, QueryInvalid, SourceMissing
-from radlake.lake.store import fsync, storage_errors
+from radlake.lake.store import storage_errors
+from radlake.machine import fsync
 
 __all__ = ["Conflict", "DataFile", "Snapshot", "add_columns", "create_log", "open_log"]
 

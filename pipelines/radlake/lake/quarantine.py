@@ -16,7 +16,8 @@ from radlake.errors import QuarantineError, SourceMissing, StoreFull
 from radlake.lake.digests import digest_of_file, quarantine_id_of
 from radlake.lake.evidence import SetAside
 from radlake.lake.ledger import Ledger
-from radlake.lake.store import fsync, make_folder
+from radlake.lake.store import make_folder
+from radlake.machine import fsync
 
 __all__ = ["Quarantine"]
 

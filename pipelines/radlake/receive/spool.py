@@ -21,7 +21,8 @@ import xxhash
 
 from radlake import log
 from radlake.errors import StoreFull
-from radlake.lake.store import fsync, make_folder
+from radlake.lake.store import make_folder
+from radlake.machine import fsync
 from radlake.net.delivery import Delivery
 from radlake.net.instance_files import InstanceFolder, uid_of_file
 

@@ -7,7 +7,7 @@ A file appears whole or not at all, and is never changed afterwards. Which files
 from __future__ import annotations
 
 from radlake.lake.store.errors import storage_errors
-from radlake.lake.store.local import LocalStore, fsync, make_folder, sweep
+from radlake.lake.store.local import LocalStore, make_folder, sweep, write_whole
 from radlake.lake.store.opening import Store, open_store
 from radlake.lake.store.options import S3Options
 from radlake.lake.store.s3 import S3Store
@@ -17,9 +17,9 @@ __all__ = [
     "S3Options",
     "S3Store",
     "Store",
-    "fsync",
     "make_folder",
     "open_store",
     "storage_errors",
     "sweep",
+    "write_whole",
 ]

@@ -1,4 +1,4 @@
-"""A local folder as a store: a rename makes a file appear, fsync makes it stay."""
+"""A local folder as a store, and what keeps small files and folders beside it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from radlake.lake.store.errors import storage_errors
+from radlake.machine import fsync
 
-__all__ = ["LocalStore", "fsync", "make_folder", "sweep"]
+__all__ = ["LocalStore", "make_folder", "sweep", "write_whole"]
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,20 @@ def make_folder(folder: Path) -> None:
         fsync(folder.parent)
 
 
-def fsync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file that only its owner may read: whole or not at all, and durable.
+
+    Raises
+    ------
+    StoreFull
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with storage_errors(str(path.parent)):
+        part.write_text(text, encoding="utf-8")
+        part.chmod(0o600)
+        fsync(part)
+        part.replace(path)
+        fsync(path.parent)
 
 
 def sweep(folder: Path, *, older_than: timedelta, pattern: str = "*") -> None:
