@@ -22,6 +22,7 @@ import xxhash
 
 from radlake.commit_points import reached
 from radlake.errors import StoreFull
+from radlake.machine import fsync
 from radlake.net.message import MessageBroken, value_of
 from radlake.net.pdu import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -92,8 +93,8 @@ class InstanceFolder:
             path.mkdir(parents=True, exist_ok=True)
             for stale in path.glob(".*.part"):
                 stale.unlink()
-            _sync_folder(path.parent)
-            _sync_folder(path)
+            fsync(path.parent)
+            fsync(path)
         except OSError as exc:
             raise self._full(exc) from exc
 
@@ -152,7 +153,7 @@ class InstanceFolder:
         with self._committing:
             if self._n_durable < mine:
                 n_named = self._n_named
-                _sync_folder(self.path)
+                fsync(self.path)
                 self._n_durable = n_named
 
     def _path(self, uid: str) -> Path:
@@ -221,11 +222,3 @@ def _digest(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
