@@ -36,6 +36,8 @@ def rows(table: str, *given: dict[str, Any]) -> pa.Table:
 def _default(column: Column) -> Any:
     if not column.required:
         return None
+    if column.default is not None:
+        return column.default
     if column.values:
         return column.values[0]
     if column.pattern:

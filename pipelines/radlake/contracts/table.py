@@ -108,10 +108,18 @@ class Table:
     def ddl(self) -> str:
         """`CREATE TABLE` in DuckDB's dialect, for type checks and tests."""
         layer, name = quoted(self.layer), quoted(f"{self.name}_v{self.version}")
-        lines = [f"  {quoted(c.name)} {c.type}{' NOT NULL' if c.required else ''}" for c in self.columns]
+        lines = [f"  {quoted(c.name)} {c.type}{_constraint(c)}" for c in self.columns]
         lines.append(f"  PRIMARY KEY ({', '.join(map(quoted, self.key))})")
         return f"CREATE TABLE {layer}.{name} (\n" + ",\n".join(lines) + "\n)"
 
     def problems(self, data: pa.Table) -> list[str]:
         """Every way in which `data` breaks this contract, as readable lines without values; empty when it holds."""
         return check.problems(self, data)
+
+
+def _constraint(column: Column) -> str:
+    required = " NOT NULL" if column.required else ""
+    if column.default is None:
+        return required
+    value = str(column.default).replace("'", "''")
+    return f"{required} DEFAULT '{value}'"

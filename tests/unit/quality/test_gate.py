@@ -28,6 +28,8 @@ def study(study_uid: str, *, month: int | None) -> Rows:
         | {"exam_pseudo_id": "e", "modality_group": "CT", "modalities_in_study": "CT", "body_part_code": "CHEST"}
         | {"body_part_source": "code", "laterality_code": "NONE", "patient_sex": "F", "patient_age_years": 40}
         | {"is_patient_known": True, "n_series": 2, "n_instances": 4, "study_bytes": 800, "profile_name": "default"}
+        | {"contrast_code": "UNKNOWN", "mado_region_code": "67734004", "confidence_code": "HIGH"}
+        | {"conflict_code": "NONE", "loinc_code": "NONE", "exam_evidence": "{}", "vocab_version": 1}
     )
     for series_uid in (f"{study_uid}.1", f"{study_uid}.2"):
         path = f"h1/{series_uid}.zip"
