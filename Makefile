@@ -32,7 +32,7 @@ demo: $(STAMP)  ## Three hospitals, harvested to a number on a screen; ARGS="--n
 	@$(BIN)/radlake demo $(ARGS)
 
 test: $(STAMP) services  ## Every test, against real services
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP)  ## Lint, types, import directions, SQL; changes nothing
 	@$(BIN)/ruff format --check .
