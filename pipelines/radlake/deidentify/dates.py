@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 
 from pydicom.datadict import dictionary_keyword, tag_for_keyword
 
@@ -40,15 +40,9 @@ class Shift:
         >>> Shift(-10, 30).of_date("20240301", time="235945")
         '20240221'
         """
-        found = _DATE.fullmatch(value.strip())
-        if not found:
-            return None
-        try:
-            day = date(int(found[1]), int(found[3]), int(found[4]))
-            moved = day + timedelta(days=self.days + self._days_carried(time))
-        except (ValueError, OverflowError):
-            return None
-        return f"{moved.year:04d}{moved.month:02d}{moved.day:02d}"
+        seconds = _seconds_of(time)
+        carried = 0 if seconds is None else (seconds + self.seconds) // _SECONDS_OF_DAY
+        return _moved_date(value, self.days + carried)
 
     def of_time(self, value: str) -> str | None:
         """Shift a TM; the precision stays.
@@ -56,13 +50,7 @@ class Shift:
         >>> Shift(-10, 30).of_time("235945.123")
         '000015.123'
         """
-        found = _TIME.fullmatch(value.strip())
-        seconds = _seconds(found) if found else None
-        if found is None or seconds is None:
-            return None
-        minutes, second = divmod((seconds + self.seconds) % _SECONDS_OF_DAY, 60)
-        text = f"{minutes // 60:02d}{minutes % 60:02d}{second:02d}"
-        return text[: 2 * sum(part is not None for part in found.groups()[:3])] + (f".{found[4]}" if found[4] else "")
+        return _moved_time(value, self.seconds)
 
     def of_datetime(self, value: str) -> str | None:
         """Shift a DT; precision and offset from UTC stay.
@@ -83,14 +71,39 @@ class Shift:
         n_digits = sum(len(part) for part in found.groups()[:6] if part)
         return text[:n_digits] + (f".{found[7]}" if found[7] else "") + (found[8] or "")
 
-    def _days_carried(self, time: str) -> int:
-        found = _TIME.fullmatch(time.strip())
-        seconds = _seconds(found) if found else None
-        return 0 if seconds is None else (seconds + self.seconds) // _SECONDS_OF_DAY
+
+# The same moment stands in several attributes of an instance, the same day in all of a series: hence the caches.
 
 
-def _seconds(found: re.Match[str]) -> int | None:
-    hour, minute, second = (int(part or 0) for part in found.groups()[:3])
+@lru_cache(maxsize=256)
+def _moved_date(value: str, days: int) -> str | None:
+    found = _DATE.fullmatch(value.strip())
+    if not found:
+        return None
+    try:
+        moved = date(int(found[1]), int(found[3]), int(found[4])) + timedelta(days=days)
+    except (ValueError, OverflowError):
+        return None
+    return f"{moved.year:04d}{moved.month:02d}{moved.day:02d}"
+
+
+@lru_cache(maxsize=256)
+def _moved_time(value: str, seconds: int) -> str | None:
+    start, found = _seconds_of(value), _TIME.fullmatch(value.strip())
+    if start is None or found is None:
+        return None
+    minutes, second = divmod((start + seconds) % _SECONDS_OF_DAY, 60)
+    text = f"{minutes // 60:02d}{minutes % 60:02d}{second:02d}"
+    return text[: 2 * sum(part is not None for part in found.groups()[:3])] + (f".{found[4]}" if found[4] else "")
+
+
+@lru_cache(maxsize=256)
+def _seconds_of(time: str) -> int | None:
+    """Seconds since midnight."""
+    found = _TIME.fullmatch(time.strip())
+    if not found:
+        return None
+    hour, minute, second = int(found[1]), int(found[2] or 0), int(found[3] or 0)
     if hour > 23 or minute > 59 or second > 60:
         return None
     return hour * 3600 + minute * 60 + min(second, 59)  # a leap second has no second of its own

@@ -22,7 +22,7 @@ from pydicom.tag import BaseTag
 
 from radlake.deidentify.bulk import fits
 from radlake.deidentify.checks import NUMBERS_AS_TEXT, is_number
-from radlake.deidentify.dates import Shift, time_tag_of
+from radlake.deidentify.dates import time_tag_of
 from radlake.deidentify.elements import TEXT_VRS, dataset, dictionary_vr, raw_element
 from radlake.deidentify.identity import identifying_tags
 from radlake.deidentify.profile import Action, Rule
@@ -169,7 +169,8 @@ class TreatedTemplate:
 
         varying = [tag for tag in self._tags if tag > _DATASET]
         dates = {tag for tag in exemplar.elements if time_tag_of(tag) in varying}
-        self._constants = {tag: exemplar.value(tag) for tag in dates.union([_SOP_INSTANCE]).difference(varying)}
+        beside = {*dates, *filter(None, map(time_tag_of, varying)), _SOP_INSTANCE}.difference(varying)
+        self._constants = {tag: exemplar.value(tag) for tag in beside}
         end = next(span.start for span in found if span.tag > _DATASET)
         self._slots: list[_Slot] = []
         for tag in sorted(dates.union(varying)):
@@ -225,8 +226,11 @@ class TreatedTemplate:
             return partial(self._numbers, tag, vr)
         if vr in NUMBERS_AS_TEXT and rule.action is Action.KEEP and not rule.values:
             return partial(self._number_text, vr, _lead(tag, vr))
-        if vr in ("DA", "DT", "TM") and rule.action is Action.SHIFT:
-            return partial(self._moment, tag, vr, _lead(tag, vr))
+        if vr == "DA" and rule.action is Action.SHIFT:
+            return partial(self._date, time_tag_of(tag), _lead(tag, vr))
+        if vr in ("DT", "TM") and rule.action is Action.SHIFT:
+            shift = self._walk.shift
+            return partial(self._moment, shift.of_time if vr == "TM" else shift.of_datetime, _lead(tag, vr))
         if vr in TEXT_VRS and rule.vr != "SQ":
             return partial(self._text, tag, vr, rule)
         raise Unfit("bulk data that vary")
@@ -244,15 +248,20 @@ class TreatedTemplate:
             raise Unfit("numbers that do not fit, or that spell somebody")
         return encode_element(tag, vr, value)
 
-    def _moment(self, tag: int, vr: str, head: bytes, value: bytes, values: _Values) -> bytes:
-        """A date or time that is shifted; a date with the time that belongs to it."""
-        time, at = time_tag_of(tag) if vr == "DA" else None, b""
-        if time is not None and time in self._exemplar.elements:
-            at = values[time] if time in values else self._exemplar.value(time)
-        made = _shifted(self._walk.shift, vr, value, at)
+    def _date(self, time: int | None, head: bytes, value: bytes, values: _Values) -> bytes:
+        """A date that is shifted, with the time that belongs to it."""
+        at = values.get(time, b"") if time is not None else b""
+        made = self._walk.shift.of_date(_ascii(value, b" "), time=_ascii(at, b"\0 "))
         if made is None:
             raise Unfit("no date or time")
-        return _short(head, made)
+        return _short(head, made.encode("ascii"))
+
+    def _moment(self, shifted: Callable[[str], str | None], head: bytes, value: bytes, _: _Values) -> bytes:
+        """A time that is shifted."""
+        made = shifted(_ascii(value, b" "))
+        if made is None:
+            raise Unfit("no date or time")
+        return _short(head, made.encode("ascii"))
 
     def _text(self, tag: int, vr: str, rule: Rule, value: bytes, values: _Values) -> bytes:
         if vr in TEXT and is_foreign(value):
@@ -296,17 +305,6 @@ def _is_written_anew(tag: int) -> bool:
     return tag < _DATASET or tag & 0xFFFF == 0 or tag in LAYOUT
 
 
-@lru_cache(maxsize=256)
-def _shifted(shift: Shift, vr: str, value: bytes, time: bytes) -> bytes | None:
-    """The same moment mostly stands in several attributes."""
-    text = value.rstrip(b" ").decode("ascii", "replace")
-    if vr == "DA":
-        made = shift.of_date(text, time=time.rstrip(b"\0 ").decode("ascii", "replace"))
-    else:
-        made = shift.of_time(text) if vr == "TM" else shift.of_datetime(text)
-    return None if made is None else made.encode("ascii")
-
-
 def _lead(tag: int, vr: str) -> bytes:
     """Tag and VR of an element whose length takes two bytes."""
     return encode_element(tag, vr, b"")[:6]
@@ -344,4 +342,8 @@ def _digits(text: bytes) -> bytes:
 
 
 def _uid_text(value: bytes) -> str:
-    return value.rstrip(b"\0 ").decode("ascii", "replace")
+    return _ascii(value, b"\0 ")
+
+
+def _ascii(value: bytes, padding: bytes) -> str:
+    return value.rstrip(padding).decode("ascii", "replace")

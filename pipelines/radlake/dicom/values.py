@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sized
 from datetime import date, time
+from functools import lru_cache
 from typing import Any
 
 from pydicom.dataelem import RawDataElement
@@ -39,6 +40,7 @@ def first_text(ds: Dataset, tag: int) -> str:
     return next(iter(texts(ds, tag)), "")
 
 
+@lru_cache(maxsize=256)
 def date_from_text(text: str) -> date | None:
     """The date of a DA or DT, also with the dots of ACR-NEMA or with hyphens (PS3.5 6.2); None when it is none.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -227,6 +227,4 @@ def _at(day: str, time: str) -> datetime | None:
     hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
     if hours > 23 or minutes > 59:
         hours = minutes = seconds = 0
-    return datetime(start.year, start.month, start.day) + timedelta(
-        hours=hours, minutes=minutes, seconds=min(seconds, 59)
-    )
+    return datetime(start.year, start.month, start.day, hours, minutes, min(seconds, 59))
