@@ -77,7 +77,8 @@ def arrow_rows(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
     """
     schema = table.arrow_schema()
     try:
-        return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+        columns = [pa.array([row.get(column.name) for row in rows], type=column.type) for column in schema]
+        return pa.Table.from_arrays(columns, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
         raise ContractBroken(table=table.full_name, problems=[type(exc).__name__]) from exc
 
