@@ -48,6 +48,7 @@ class Claim(Enum):
     WISH = "wish"  # a live harvest waits
     BACKFILL = "backfill"  # the harvest of this moment is a backfill's
     RUNNER = "runner"  # the one process that works on the plan of a backfill
+    VISIT = "visit"  # a study is fetched from its node beside the harvest of this moment
 
 
 class LedgerLocked(PermanentError):

@@ -88,12 +88,15 @@ class Courtesy(BaseModel):
         In hours that no line names, the node's `max_associations` is the only limit.
     slow_factor : float
         So many times its own usual waiting time means that the node is under load: we do less.
+    fetch_any_hour : bool
+        Whether what somebody waits for is fetched, one study at a time, in hours of do not disturb too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     calendar: tuple[Hours, ...] = ()
     slow_factor: float = Field(default=2.0, gt=1, le=20)
+    fetch_any_hour: bool = Field(default=False, strict=True)
 
     @model_validator(mode="after")
     def _one_line_an_hour(self) -> Courtesy:

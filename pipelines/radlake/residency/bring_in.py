@@ -54,7 +54,7 @@ def bring_in(
     Raises
     ------
     TransientError
-        If the node cannot be reached. What came before is in the store.
+        If the node cannot be reached, or rests for long. What came before is in the store.
     """
     lake = Lake.from_settings(settings)
     left = objects_of(lake, hospital_id=hospital.hospital_id, residency="index")
@@ -64,7 +64,7 @@ def bring_in(
         stored: list[SeriesObject] = []
         try:
             for study in studies[start : start + _BATCH_STUDIES]:
-                fetched = fetch_study(settings, hospital, study, client=client)
+                fetched = fetch_study(settings, hospital, study, client=client, is_awaited=False)
                 stored += [one.object for one in fetched if one.is_here and _store(lake, one.object)]
                 done += fetched
                 tell(fetched)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from radlake import log
 from radlake.commit_points import reached
 from radlake.config import Settings
-from radlake.errors import QuarantineError, RetrieveFailed, SourceMissing
+from radlake.errors import QuarantineError, SourceMissing
 from radlake.harvest import list_folder
 from radlake.ingest.job import IngestJob, SourceFile, StudyOutcome
 from radlake.ingest.study import ingest_study
@@ -30,7 +31,8 @@ from radlake.lake.reading import has_object
 from radlake.lake.reviews import Reviews
 from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
-from radlake.net import Hospital, NodeClient, connect
+from radlake.net import Hospital, NodeClient
+from radlake.residency.asking import Asking
 from radlake.residency.catalogue import SeriesObject, objects_of
 from radlake.review import decision_from_review
 from radlake.vault.lake_key import lake_keys, open_ledger
@@ -77,19 +79,24 @@ def fetch_study(
     *,
     timeout: float = 600,
     client: NodeClient | None = None,
+    is_awaited: bool = True,
 ) -> list[Fetched]:
     """Bring series objects of one study into the cache, where they are not there yet.
 
-    Several processes that want the same study at once bring it once.
+    Several processes that want the same study at once bring it once. The node is asked as its courtesy allows, one
+    study at a time.
 
     Parameters
     ----------
     wanted : sequence of SeriesObject
         Of one study of the hospital.
     timeout : float
-        Seconds to wait for another process that brings the study.
+        Seconds to wait for another process that brings the study, or another study of the hospital, and for a node that
+        rests.
     client : NodeClient, optional
         A conversation with the node that the caller has already.
+    is_awaited : bool
+        Somebody waits for it: the node's `fetch_any_hour` counts.
 
     Returns
     -------
@@ -98,6 +105,8 @@ def fetch_study(
 
     Raises
     ------
+    NodeAtRest
+        If the node is left in peace for longer than `timeout`, by its calendar or for its failures.
     NodeUnavailable, AssociationRejected, SlowDown, PortBusy, StoreFull, LedgerBusy
     """
     lake = Lake.from_settings(settings)
@@ -110,20 +119,24 @@ def fetch_study(
         if due:
             settings.prepare_restricted()
             with closing(open_ledger(settings)) as ledger:
-                done |= {one.object.path: one for one in _Fetch(settings, lake, ledger, hospital, client).run(due)}
+                ask = partial(
+                    Asking, settings, hospital, ledger=ledger, client=client, patience=timeout, is_awaited=is_awaited
+                )
+                done |= {one.object.path: one for one in _Fetch(settings, lake, ledger, hospital, ask).run(due)}
             lake.cache.trim(spared=[item.path for item in wanted])
     return [done[item.path] for item in wanted]
 
 
 class _Fetch:
     def __init__(
-        self, settings: Settings, lake: Lake, ledger: Ledger, hospital: Hospital, client: NodeClient | None
+        self, settings: Settings, lake: Lake, ledger: Ledger, hospital: Hospital, ask: Callable[[], Asking]
     ) -> None:
         self._settings = settings
         self._lake = lake
         self._ledger = ledger
         self._hospital = hospital
-        self._client = client
+        self._ask = ask
+        self._asking: Asking | None = None
         self._keys = lake_keys(settings)
         self._folder = lake.scratch / f"fetch-{uuid.uuid4().hex}"
         self._trouble = ""
@@ -165,13 +178,8 @@ class _Fetch:
         if node.kind == "folder":
             self._copy(entry, node.path, wanted)
             return
-        if self._client is None:
-            settings = self._settings
-            self._client = connect(node, ae_title=settings.ae_title, scp_port=settings.scp_port)
-        try:
-            self._trouble = self._client.retrieve(entry.study_uid, into=self._folder, wanted=wanted).reason
-        except RetrieveFailed as exc:  # nothing came: perhaps the study is not there any more
-            self._trouble = str(exc.facts.get("reason", ""))
+        self._asking = self._asking or self._ask()
+        self._trouble = self._asking.retrieve(entry.study_uid, into=self._folder, wanted=wanted)
 
     def _copy(self, entry: StudyEntry, path: Path, wanted: frozenset[str]) -> None:
         """From a folder; of twins the one that was ingested then."""
@@ -261,9 +269,9 @@ class _Fetch:
     def _no_longer_listed(self, entry: StudyEntry, missing: frozenset[str]) -> frozenset[str]:
         if not missing:
             return missing
-        if self._client is None:
+        if self._asking is None:
             return missing  # a folder that could be listed
-        listed = self._client.find_instances(entry.study_uid)
+        listed = self._asking.find_instances(entry.study_uid)
         return frozenset() if listed is None else missing - listed
 
     def _enter(self, entry: StudyEntry, done: Sequence[Fetched]) -> None:

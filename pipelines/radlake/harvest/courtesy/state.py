@@ -17,7 +17,7 @@ from radlake.harvest.courtesy.waiting_time import WaitingTime
 from radlake.harvest.courtesy.week import Week
 from radlake.net.signals import Signal
 
-__all__ = ["Allowed", "NodeState", "allowed", "state_from_json"]
+__all__ = ["Allowed", "NodeState", "allowed", "state_from_json", "visit_allowed"]
 
 _LONGEST_COOLING = 120.0  # seconds that a place stays empty after a study
 
@@ -63,6 +63,8 @@ class NodeState:
         How long a study usually takes; 0 while none came.
     looked_at : float
         When the node last listed its studies.
+    visit_at : float
+        When somebody may ask for one study beside a run again: the place of the last one stays empty until then.
     """
 
     throttle: Throttle = field(default_factory=Throttle)
@@ -70,6 +72,7 @@ class NodeState:
     next_at: float = 0.0
     study_seconds: float = 0.0
     looked_at: float = 0.0
+    visit_at: float = 0.0
 
     def felt(self, signal: Signal, *, factor: float, now: float) -> NodeState:
         return replace(self, throttle=self.throttle.after(signal, factor=factor, now=now))
@@ -87,6 +90,10 @@ class NodeState:
             breaker=self.breaker.succeeded(),
             study_seconds=known + (seconds - known) / 16 if known else seconds,
         )
+
+    def visited(self, *, pause: float, now: float) -> NodeState:
+        """What somebody asked for beside a run came; it tells nothing of how long a whole study takes."""
+        return replace(self, breaker=self.breaker.succeeded(), visit_at=now + pause)
 
     def failed(self, *, now: float) -> NodeState:
         return replace(self, breaker=self.breaker.failed(now))
@@ -122,6 +129,14 @@ def allowed(state: NodeState, week: Week, *, now: float) -> Allowed:
     if slot.studies_per_hour is not None and state.next_at > now:
         return Allowed(math.ceil(load), load, per_hour, state.next_at, "its calendar limits the studies of an hour")
     return Allowed(math.ceil(load), load, per_hour, now)
+
+
+def visit_allowed(state: NodeState, week: Week, *, now: float) -> Allowed:
+    """The same for somebody who wants one study beside a run."""
+    may = allowed(state, week, now=now)
+    if may.from_ <= now < state.visit_at:
+        return replace(may, from_=state.visit_at, why="it answers slowly, and was asked a moment ago")
+    return may
 
 
 def state_from_json(text: str) -> NodeState:

@@ -44,6 +44,10 @@ class Week:
     def at(self, now: float) -> Slot:
         return self.slots[_hour_of_week(now)]
 
+    def any_hour(self) -> Week:
+        """The same without rests and without limits of an hour."""
+        return Week(tuple(Slot(max(1, slot.associations)) for slot in self.slots))
+
     def opens_at(self, now: float) -> float:
         """The first instant from now on at which the node may be asked."""
         hour = _hour_of_week(now)
