@@ -42,6 +42,7 @@ VERBS = {
     "retention": "How long studies are kept, what that costs, and removing what has expired",
     "recompress": "Encode stored native pixels anew without loss",
     "tidy": "Make few large files of many small ones, delete what nobody needs",
+    "synth": "Write a synthetic province of any size, with known truth",
     "serve": "Show the numbers in a browser",
     "airflow": "Start Airflow locally with the DAGs of this repository",
     "check": "Type-check every SQL query against empty tables of the contracts",

@@ -6,16 +6,13 @@ import secrets
 from collections.abc import Collection
 from datetime import datetime
 
-import numpy as np
-
 from radlake import telemetry
 from radlake.config import Settings
+from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake
-from radlake.lake.ledger import Ledger
 from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
 from radlake.stats.release import mask
-from radlake.vault.lake_key import check_key, lake_keys
 
 __all__ = ["build_lake"]
 
@@ -29,19 +26,9 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
     ------
     KeyMissing, KeyMismatch, ContractBroken
     """
-    keys = lake_keys(settings)
-    ledger = Ledger(settings.ledger)
-    try:
-        check_key(keys, settings, ledger=ledger)
-    finally:
-        ledger.close()
-
-    def date_offsets(patient_keys: np.ndarray) -> np.ndarray:
-        seconds = (keys.offset(int(key)).total_seconds() for key in patient_keys)
-        return np.fromiter(seconds, dtype=np.int64)
-
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     lake = Lake.from_settings(settings)
-    load_defaults(lake, batch_id=f"defaults-{run_id}")
-    with telemetry.span("build", run_id=run_id):
-        return build(lake, date_offsets=date_offsets, mask=mask, run_id=run_id, now=now, layers=layers)
+    with date_offsets(settings) as offsets:
+        load_defaults(lake, batch_id=f"defaults-{run_id}")
+        with telemetry.span("build", run_id=run_id):
+            return build(lake, date_offsets=offsets, mask=mask, run_id=run_id, now=now, layers=layers)

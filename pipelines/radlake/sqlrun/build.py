@@ -131,7 +131,9 @@ def _stored(query: Query) -> list[str]:
 
 
 def _register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
-    keys = connection.sql("SELECT DISTINCT patient_key FROM dicom.study ORDER BY patient_key").to_arrow_table()
+    keys = connection.sql(
+        "SELECT patient_key FROM dicom.study UNION SELECT patient_key FROM core.exam ORDER BY patient_key"
+    ).to_arrow_table()
     numbers = keys.column("patient_key").to_numpy()
     offsets = pa.table(
         {"patient_key": numbers, "date_offset_seconds": np.asarray(date_offsets(numbers), dtype=np.int64)}

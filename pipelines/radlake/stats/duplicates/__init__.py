@@ -1,0 +1,5 @@
+"""Repeated exams: which exam repeats which, whether a ground excuses it, and how many of them there are.
+
+`packs` reads the rules, `sequence` lays the exams out by person, exam and time, `pairs` is the SQL that finds and
+classes the pairs in one pass over that layout, `rates` counts them, `why` explains one exam.
+"""
