@@ -41,6 +41,8 @@ class Settings(BaseSettings):
         Reference to the key-encryption key that the root key is wrapped with; empty: it lies in plain.
     profile : str
         De-identification profile: a name in schemas/profiles/ or a path.
+    disclosure : str
+        Disclosure policy of statistics: a name in schemas/disclosure/ or a path.
     verify_sample : int
         Instances of each batch that the referee re-reads, at most one of a series, before the batch is published.
     ae_title, scp_port : str, int
@@ -78,6 +80,7 @@ class Settings(BaseSettings):
     key: str = ""
     key_wrap: str = ""
     profile: str = "default"
+    disclosure: str = "internal"
     verify_sample: int = Field(default=32, ge=1)
     ae_title: str = Field(default="RADLAKE", min_length=1, max_length=16)
     scp_port: int = Field(default=0, ge=0, le=65535)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 from datetime import datetime
+from functools import partial
 
 from radlake import telemetry
 from radlake.config import Settings
@@ -12,6 +13,7 @@ from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake
 from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
+from radlake.stats.policy import load_policy
 from radlake.stats.release import mask
 
 __all__ = ["build_lake"]
@@ -26,9 +28,18 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
     ------
     KeyMissing, KeyMismatch, ContractBroken
     """
+    policy = load_policy(settings.disclosure)
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     lake = Lake.from_settings(settings)
     with date_offsets(settings) as offsets:
         load_defaults(lake, batch_id=f"defaults-{run_id}")
         with telemetry.span("build", run_id=run_id):
-            return build(lake, date_offsets=offsets, mask=mask, run_id=run_id, now=now, layers=layers)
+            return build(
+                lake,
+                date_offsets=offsets,
+                mask=partial(mask, policy=policy),
+                released_by=(policy.name, policy.threshold),
+                run_id=run_id,
+                now=now,
+                layers=layers,
+            )

@@ -74,6 +74,7 @@ def build(
     mask: Mask,
     run_id: str,
     now: datetime,
+    released_by: tuple[str, int] = ("internal", 5),
     layers: Collection[str] | None = None,
 ) -> list[BuiltTable]:
     """Build every table of `sql/`, or those of some layers, from one snapshot of the lake.
@@ -86,6 +87,8 @@ def build(
         Disclosure control over all statistics of this build together.
     run_id : str
         Names the run in ops.build.
+    released_by : tuple of str and int
+        Name and threshold of the disclosure policy that `mask` follows.
     now : datetime
         UTC, without a zone.
 
@@ -114,7 +117,7 @@ def build(
 
     masked = mask({name: result.data for name, result in results.items() if result.query.table.disclosure})
     built = [_publish(lake, result, masked=masked.get(name)) for name, result in results.items()]
-    _record(lake, results, built, inputs=inputs, run_id=run_id, now=now)
+    _record(lake, results, built, inputs=inputs, released_by=released_by, run_id=run_id, now=now)
     if problems:
         raise ContractBroken(table="The build", problems=problems)
     return built
@@ -207,6 +210,7 @@ def _record(
     built: Sequence[BuiltTable],
     *,
     inputs: Mapping[str, int],
+    released_by: tuple[str, int],
     run_id: str,
     now: datetime,
 ) -> None:
@@ -223,6 +227,8 @@ def _record(
             "n_rows": table.n_rows,
             "warnings": json.dumps(table.warnings, ensure_ascii=False),
             "built_at": now,
+            "disclosure_policy": released_by[0],
+            "disclosure_threshold": released_by[1],
         }
         for table in built
     ]

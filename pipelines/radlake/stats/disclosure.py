@@ -26,8 +26,9 @@ import pyarrow as pa
 
 from radlake.contracts import Table
 from radlake.contracts.check import compute
+from radlake.stats.policy import Policy
 
-__all__ = ["TOTALS", "Policy", "Sums", "small_rows", "withheld_rows", "withhold", "worth"]
+__all__ = ["TOTALS", "Sums", "small_rows", "withheld_rows", "withhold", "worth"]
 
 TOTALS = ("all", "any")  # labels of rows that are totals over a dimension
 
@@ -42,19 +43,6 @@ class _Change:
 
     cells: tuple[tuple[int, int], ...]
     rows: dict[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """What is small.
-
-    Attributes
-    ----------
-    threshold : int
-        Counts from 1 to threshold - 1 are withheld; zero is shown.
-    """
-
-    threshold: int = 5
 
 
 @dataclass(frozen=True, kw_only=True)

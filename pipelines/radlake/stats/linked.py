@@ -23,7 +23,8 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, eye_array, hstack, vstack
 
-from radlake.stats.disclosure import Policy, worth
+from radlake.stats.disclosure import worth
+from radlake.stats.policy import Policy
 
 __all__ = ["EXAMS", "VOLUME", "withhold_linked"]
 

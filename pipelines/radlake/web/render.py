@@ -10,7 +10,6 @@ import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 
-from radlake.stats.disclosure import Policy
 from radlake.web.cells import MASKED, Kind, Writer
 from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
@@ -69,7 +68,7 @@ class Renderer:
                 if field not in page.filters and (value := getattr(view, field)) and field != "rows"
             ],
             definitions=DEFINITIONS,
-            threshold=Policy().threshold,
+            threshold=snapshot.threshold,
             drill=lambda cell, kind: _drill(cell, kind, page),
         )
 

@@ -60,6 +60,8 @@ class Snapshot:
         Table -> when its rows were published (UTC).
     versions : dict
         Table -> version of its definition.
+    threshold : int
+        Counts from 1 to one less are withheld, by the policy that the statistics were released by.
     """
 
     id: str
@@ -74,6 +76,7 @@ class Snapshot:
     harvested_at: datetime | None
     updated_at: dict[str, datetime]
     versions: dict[str, int]
+    threshold: int
 
     def rows(self, sql: str, parameters: dict[str, object] | None = None) -> list[tuple]:
         """Run one query on a cursor of its own: requests run in several threads."""
@@ -129,8 +132,15 @@ def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None
         harvested_at=harvested_at,  # pyright: ignore[reportArgumentType]
         updated_at=_updated_at(connection),
         versions={name: table.version for name, table in tables.items()},
+        threshold=connection.execute(_THRESHOLD).fetchall()[0][0],
     )
 
+
+_THRESHOLD = """
+SELECT coalesce(arg_max(disclosure_threshold, built_at), 5)
+FROM ops.build
+WHERE built_table LIKE 'stats.%'
+"""
 
 _HOSPITALS = """
 WITH named AS (

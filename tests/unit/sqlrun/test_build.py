@@ -16,7 +16,7 @@ from radlake.errors import ContractBroken
 from radlake.lake import Lake, duck
 from radlake.sqlrun import BuiltTable, build, load_queries
 from radlake.sqlrun.reference import load_defaults, load_reference
-from radlake.stats.disclosure import Policy
+from radlake.stats.policy import Policy
 from radlake.stats.release import mask
 from support.rows import rows
 

@@ -21,7 +21,7 @@ from radlake.contracts import load_table
 from radlake.resources import schemas_root
 from radlake.sqlrun.reference import read_csv
 from radlake.stats import disclosure, linked, release
-from radlake.stats.disclosure import Policy
+from radlake.stats.policy import Policy
 from support.rows import rows
 from support.statistics import tables
 
