@@ -9,9 +9,9 @@ from pathlib import Path
 
 from bench.measure import Place
 
-_BENCHMARKS = ("ingest", "receive", "retrieve", "recompress", "query", "put", "throttle", "load", "dask")
+_BENCHMARKS = ("ingest", "receive", "retrieve", "recompress", "query", "put", "throttle", "load", "dask", "open")
 _LONG = ("province",)  # half an hour: only when it is named
-_ON_DISK = {"receive"}  # where a sync must cost what it costs
+_ON_DISK = {"receive", "open"}  # where a sync and a read must cost what they cost
 _ROOM = {"ingest": 6 << 30, "province": 8 << 30}  # corpus, what a contestant makes of it, large objects
 _REPETITIONS = {"ingest": 5}
 
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="where the data lie; else in memory (tmpfs), or on disk where that matters"
     )
+    parser.add_argument("--rgw", action="store_true", help="open: from Ceph RGW too")
     province = parser.add_argument_group("province")
     province.add_argument("--hospitals", type=int, default=1578)
     province.add_argument("--studies", type=int, default=100_000)
@@ -40,9 +41,10 @@ def main() -> None:
             place = Place(Path(scratch), arguments.repetitions or _REPETITIONS.get(name, 3))
             print(f"{name}: {place}")
             sizes = {"hospitals": arguments.hospitals, "studies": arguments.studies, "seed": arguments.seed}
-            importlib.import_module(f"bench.{name}").main(
-                place, **(sizes if name in _LONG else {"scale": arguments.scale})
-            )
+            given = sizes if name in _LONG else {"scale": arguments.scale}
+            if name == "open":
+                given["with_rgw"] = arguments.rgw
+            importlib.import_module(f"bench.{name}").main(place, **given)
             print()
 
 

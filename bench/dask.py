@@ -9,29 +9,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 from bench.archive import write_archive
+from bench.lakes import s3_store, settings_of
 from bench.measure import Done, Place, Prepare, command_cpu, compare, in_fresh_process, peak_bytes, print_rows
 from bench.receive import AE_TITLE, HOST, LIMITS, NO_DELAY, free_ports
-
-if TYPE_CHECKING:
-    from radlake.config import Settings
 
 __all__ = ["main"]
 
 _AE_TITLE = "ORTHANC"
 _STUDY_INSTANCES = 20
-_KEY = "5f" * 32
-_TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ def main(place: Place, *, scale: float) -> None:
         "DicomModalities": {"radlake": [AE_TITLE, HOST, move_port]},
     }
     with ExitStack() as stack:
-        s3 = stack.enter_context(_s3())
+        s3 = stack.enter_context(s3_store())
         url = stack.enter_context(
             running_orthanc(
                 program,
@@ -97,7 +91,7 @@ def _print_start(place: Place) -> None:
 def _started(folder: Path, dask: str) -> tuple[float, float, float]:
     from radlake.ingest.workers import workers
 
-    settings = _settings(folder, workers=2, dask=dask, s3={})
+    settings = settings_of(folder, workers=2, dask=dask, s3={})
     begin = time.perf_counter()
     with workers(settings) as pool:
         asked = [pool.submit(_worker_bytes) for _ in range(4)]
@@ -160,7 +154,7 @@ def _radlake(archive: _Archive, where: str, dask: str, n_workers: int, out: Path
     from radlake.ingest.workers import workers
     from radlake.net import DimseNode, Hospital, Window
 
-    settings = _settings(out, workers=n_workers, dask=dask, s3=archive.s3 if where == "S3" else {})
+    settings = settings_of(out, workers=n_workers, dask=dask, s3=archive.s3 if where == "S3" else {})
     node = DimseNode(name="h1", ae_title=_AE_TITLE, host=HOST, port=archive.dicom_port)
     hospital = Hospital(hospital_id="h1", name_zh="样例", name_en="Sample", region_code="320100", node=node)
     opened = workers(settings)
@@ -180,16 +174,6 @@ def _radlake(archive: _Archive, where: str, dask: str, n_workers: int, out: Path
     return run
 
 
-def _settings(folder: Path, *, workers: int, dask: str, s3: dict[str, str]) -> Settings:
-    from radlake.config import Settings
-
-    lake = f"{s3['bucket']}/{folder.name}" if s3 else str(folder / "lake")
-    keys = {name: value for name, value in s3.items() if name != "bucket"}
-    settings = Settings(lake=lake, restricted=folder / "restricted", workers=workers, dask=dask, **keys)  # pyright: ignore[reportArgumentType]
-    (settings.prepare_restricted() / "root.key").write_text(_KEY)
-    return settings
-
-
 def _dcmtk(archive: _Archive, tool: str, out: Path) -> Callable[[], Done]:
     command = [tool, "-S", "-aet", AE_TITLE, "-aec", _AE_TITLE, "--bit-preserving", *LIMITS]
     if tool == "movescu":
@@ -202,22 +186,3 @@ def _dcmtk(archive: _Archive, tool: str, out: Path) -> Callable[[], Done]:
         return Done(sum(1 for _ in out.iterdir()))
 
     return run
-
-
-@contextmanager
-def _s3() -> Iterator[dict[str, str]]:
-    """Settings of a real Ceph RGW with an empty bucket; empty when there is none."""
-    sys.path.insert(0, str(_TESTS))
-    if not shutil.which("radosgw"):
-        print("skipped: S3, Ceph RGW is not installed")
-        yield {}
-        return
-    from support.rgw import running_rgw  # pyright: ignore[reportMissingImports]  (of the tests)
-
-    with running_rgw() as rgw:
-        yield {
-            "bucket": rgw.bucket(),
-            "s3_endpoint_url": rgw.endpoint_url,
-            "s3_access_key": rgw.options.access_key,
-            "s3_secret_key": rgw.options.secret_key,
-        }
