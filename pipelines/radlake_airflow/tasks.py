@@ -78,9 +78,8 @@ def askable_hospital_ids(chosen: Sequence[str] | None) -> list[str]:
 
 def harvest(hospital_id: str, *, run: Run, look_back_days: int) -> dict[str, Any]:
     """Harvest one hospital for the days of a run; the counts of what came."""
-    from radlake.backfill import PlanRows
+    from radlake.backfill import count_offline
     from radlake.ingest import harvest_hospital
-    from radlake.lake.ledger import Ledger
 
     settings = _settings()
     hospital = load_hospitals(settings.hospitals)[hospital_id]
@@ -88,8 +87,7 @@ def harvest(hospital_id: str, *, run: Run, look_back_days: int) -> dict[str, Any
     done = harvest_hospital(settings, hospital, window=window)
     if done.unreadable:  # their names may tell a patient
         raise SourceMissing(path=f"All the rest is harvested, but of the files of {hospital_id} {len(done.unreadable)}")
-    with closing(Ledger(settings.ledger)) as ledger:
-        n_offline = PlanRows(ledger).n_offline(hospital_id, window)
+    n_offline = count_offline(settings, hospital_id, window)
     return _told(hospital_id, window) | _counts(done.to_json()) | {"studies_offline": n_offline}
 
 

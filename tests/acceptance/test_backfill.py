@@ -35,7 +35,7 @@ from radlake.lake import Lake, duck
 from radlake.lake.evidence import StudyEntry
 from radlake.lake.ledger import Ledger
 from radlake.machine import utc_now
-from radlake.net import Window, connect, load_hospitals
+from radlake.net import Window, load_hospitals
 from radlake.vault.lake_key import open_ledger
 from support import killed_backfill
 from support.counting_pacs import CountingPacs, counting_pacs, lake_of
@@ -78,10 +78,9 @@ def settings(pacs: CountingPacs, tmp_path: Path) -> Settings:
 
 def plan(settings: Settings) -> None:
     hospital = load_hospitals(settings.hospitals)["h1"]
-    client = connect(hospital.node, ae_title=settings.ae_title, scp_port=None)
     with closing(open_ledger(settings)) as ledger:
-        rows, now = PlanRows(ledger), utc_now()
-        made = plan_hospital("h1", client, window=SPAN, rows=rows, sizes=Sizes({}), rate=None, week=ALWAYS, now=now)
+        now = utc_now()
+        made = plan_hospital(settings, hospital, window=SPAN, ledger=ledger, sizes=Sizes({}), harvests={}, now=now)
         keep_plan(made, ledger=ledger, now=now)
 
 

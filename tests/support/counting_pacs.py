@@ -30,7 +30,6 @@ class CountingPacs(DimsePacs):
 
     def __init__(self, archive: Path, *, quirks: Quirks) -> None:
         self.retrieved: list[str] = []
-        self.n_queries = 0
         self.delay = 0.0
         behaviour = Behaviour(Holdings(archive), quirks=quirks)
         super().__init__(behaviour, ae_title="HIS", host="127.0.0.1", port=0, destinations={})
@@ -38,10 +37,6 @@ class CountingPacs(DimsePacs):
     @property
     def node(self) -> str:
         return f"{{kind: dimse, ae_title: HIS, host: 127.0.0.1, port: {self.port}}}"
-
-    def _on_find(self, event: evt.Event) -> Iterator[Any]:
-        self.n_queries += 1
-        yield from super()._on_find(event)
 
     def _on_get(self, event: evt.Event) -> Iterator[Any]:
         self.retrieved.append(str(event.identifier.StudyInstanceUID))

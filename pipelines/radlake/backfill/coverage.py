@@ -6,17 +6,20 @@ True study dates with small counts may tell of one person, so the table lies in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import pyarrow as pa
 
-from radlake.backfill.plan_rows import DayStates, PlanRows
+from radlake.backfill.known import NOTHING, Known, known_by_day
+from radlake.backfill.plan_rows import KeptWindow, PlanRows
 from radlake.backfill.windows import PlannedDay
 from radlake.contracts import load_table
 from radlake.ingest.batch import arrow_rows
 from radlake.lake import Lake
 from radlake.lake.evidence import StudyState
+from radlake.lake.ledger import Ledger
 
 __all__ = ["Coverage", "coverage_of", "publish_coverage"]
 
@@ -48,33 +51,34 @@ class Coverage:
         return self.n_complete / n_studies if n_studies else None
 
 
-def coverage_of(rows: PlanRows, hospital_id: str) -> dict[date, Coverage]:
+def coverage_of(
+    kept: Iterable[KeptWindow], *, listed: Mapping[date, PlannedDay], known: Mapping[date | None, Known]
+) -> dict[date, Coverage]:
     """Coverage of every day that is in a planned window, also of days without a study."""
-    listed = rows.listed_days(hospital_id)
-    states = {one.day: one for one in rows.days(hospital_id) if one.day is not None}
-    found: dict[date, Coverage] = {}
-    for kept in rows.windows(hospital_id):
-        if (window := kept.plan.window) is None:
-            continue
-        for number in range((window.end - window.start).days + 1):
-            day = window.start + timedelta(days=number)
-            found[day] = _coverage(listed.get(day) or PlannedDay(day=day), states.get(day) or DayStates(day, {}, 0))
-    return found
+    windows = [one.plan.window for one in kept if one.plan.window is not None]
+    return {
+        day: _coverage(listed.get(day) or PlannedDay(day=day), known.get(day, NOTHING))
+        for window in windows
+        for day in window.days()
+    }
 
 
-def publish_coverage(lake: Lake, rows: PlanRows, hospital_id: str, *, now: datetime) -> None:
+def publish_coverage(lake: Lake, ledger: Ledger, hospital_id: str, *, now: datetime) -> None:
     """Replace the rows of a hospital in ops.coverage."""
-    table = load_table("ops.coverage")
+    table, rows = load_table("ops.coverage"), PlanRows(ledger)
+    with ledger.reading() as connection:
+        known = known_by_day(connection, hospital_id)
+    coverage = coverage_of(rows.windows(hospital_id), listed=rows.listed_days(hospital_id), known=known)
     found = [
         {"hospital_id": hospital_id, "study_date": day, **one.__dict__, "updated_at": now}
-        for day, one in sorted(coverage_of(rows, hospital_id).items())
+        for day, one in sorted(coverage.items())
     ]
     batch_id = f"{now:%Y%m%dT%H%M%S%f}-{hospital_id}-coverage"
     keys = pa.table({"hospital_id": [hospital_id]})
     lake.restricted_tables.commit_batch(table, arrow_rows(table, found), batch_id=batch_id, replace=keys)
 
 
-def _coverage(day: PlannedDay, known: DayStates) -> Coverage:
+def _coverage(day: PlannedDay, known: Known) -> Coverage:
     return Coverage(
         n_listed=day.n_studies,
         n_complete=known.states.get(StudyState.COMPLETE, 0),

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import Any
 
-from radlake.backfill.plan_rows import KnownStudy, PlanRows, is_open
-from radlake.backfill.rate import Rate, seconds_left
+from radlake.backfill.known import KnownStudy, is_open, known_studies
+from radlake.backfill.plan_rows import PlanRows
+from radlake.backfill.rate import Rate, rate_of, seconds_left
 from radlake.backfill.sizes import Sizes
 from radlake.backfill.survey import Survey, survey
-from radlake.backfill.windows import PlannedDay, PlannedWindow, plan_windows, window_of_undated
+from radlake.backfill.windows import UNDATED, PlannedDay, PlannedWindow, plan_windows
 from radlake.commit_points import reached
-from radlake.harvest.courtesy.week import Week
+from radlake.config import Settings
+from radlake.errors import ConfigInvalid
+from radlake.harvest.courtesy.week import Week, week_of
 from radlake.lake.ledger import Ledger, Listed
-from radlake.net import ArchiveClient, StudyFound, Window
+from radlake.net import DimseNode, Hospital, StudyFound, WebNode, Window, connect
 
 __all__ = ["HospitalPlan", "keep_plan", "plan_hospital", "plan_of_survey"]
 
@@ -51,7 +55,7 @@ class HospitalPlan:
     rate: Rate | None
     size_source: str
 
-    @property
+    @cached_property
     def windows(self) -> list[PlannedWindow]:
         dated = plan_windows(self.days, window=self.window)
         return [*dated, self.undated] if self.undated.n_studies else dated
@@ -99,26 +103,41 @@ class HospitalPlan:
 
 
 def plan_hospital(
-    hospital_id: str,
-    client: ArchiveClient,
+    settings: Settings,
+    hospital: Hospital,
     *,
     window: Window,
-    rows: PlanRows,
+    ledger: Ledger,
     sizes: Sizes,
-    rate: Rate | None,
-    week: Week,
+    harvests: Mapping[str, Rate],
     now: datetime,
 ) -> HospitalPlan:
-    """Ask a node and compare its answer with the ledger; nothing is fetched and nothing written.
+    """Ask a hospital's node and compare its answer with the ledger; nothing is fetched and nothing written.
 
     Raises
     ------
     NodeUnavailable, AssociationRejected, QueryFailed, SlowDown
         The node was not asked, or not to the end: that is no plan of zero studies.
+    ConfigInvalid
+        If it is a folder, or the hospital only pushes.
     """
-    found = survey(client, window)
-    known = rows.known(hospital_id, [study.study_uid for study in (*found.studies, *found.undated)])
-    return plan_of_survey(hospital_id, found, window=window, known=known, sizes=sizes, rate=rate, week=week, now=now)
+    node, hospital_id = hospital.node, hospital.hospital_id
+    if not isinstance(node, (DimseNode, WebNode)):
+        problem = f"{hospital_id}: a node of kind {node.kind} cannot be asked by date, so there is nothing to backfill"
+        raise ConfigInvalid(path=str(settings.hospitals), problems=[problem])
+    found = survey(connect(node, ae_title=settings.ae_title, scp_port=None), window)
+    with ledger.reading() as connection:
+        known = known_studies(connection, hospital_id, [one.study_uid for one in (*found.studies, *found.undated)])
+    return plan_of_survey(
+        hospital_id,
+        found,
+        window=window,
+        known=known,
+        sizes=sizes,
+        rate=rate_of(hospital_id, rows=PlanRows(ledger), harvests=harvests, now=now),
+        week=week_of(node),
+        now=now,
+    )
 
 
 def plan_of_survey(
@@ -138,7 +157,7 @@ def plan_of_survey(
         assert study.study_date is not None
         by_day.setdefault(study.study_date, []).append(study)
 
-    def counts(studies: Sequence[StudyFound]) -> dict[str, int]:
+    def counts(studies: Sequence[StudyFound]) -> dict[str, Any]:
         opened = [one for one in studies if is_open(known.get(one.study_uid), n_listed=one.n_instances)]
         return {
             "n_studies": len(studies),
@@ -148,12 +167,12 @@ def plan_of_survey(
         }
 
     def is_doubtful(day: date) -> bool:
-        return any(window.start <= day <= window.end for window in found.doubtful)
+        return any(day in window for window in found.doubtful)
 
-    days = [replace(PlannedDay(day=day, is_doubtful=is_doubtful(day)), **counts(by_day[day])) for day in sorted(by_day)]
+    days = [PlannedDay(day=day, is_doubtful=is_doubtful(day), **counts(by_day[day])) for day in sorted(by_day)]
     everything = (*found.studies, *found.undated)
     states = Counter(str(known[one.study_uid].state) if one.study_uid in known else "unknown" for one in everything)
-    undated = window_of_undated(**counts(found.undated))
+    undated = PlannedWindow(name=UNDATED, window=None, **counts(found.undated))
     n_open = sum(day.n_open for day in days) + undated.n_open
     open_bytes = sum(day.open_bytes for day in days) + undated.open_bytes
     return HospitalPlan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,7 +31,7 @@ class Rate:
         return n_studies / self.studies_per_second if self.studies_per_second > 0 else 0.0
 
 
-def rate_of(hospital_id: str, *, rows: PlanRows, harvests: dict[str, Rate], now: datetime) -> Rate | None:
+def rate_of(hospital_id: str, *, rows: PlanRows, harvests: Mapping[str, Rate], now: datetime) -> Rate | None:
     """The rate to expect of a hospital; None when nothing was ever fetched from anywhere."""
     for since, source in ((now - _LAST_HOURS, "its backfill of the last hours"), (datetime.min, "its backfill so far")):
         n_studies, n_bytes, seconds = rows.done_since(hospital_id, since)

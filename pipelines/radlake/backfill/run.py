@@ -15,6 +15,7 @@ from enum import StrEnum
 from time import monotonic
 
 from radlake.backfill.coverage import publish_coverage
+from radlake.backfill.known import known_by_day, known_in, known_within, undated
 from radlake.backfill.plan_rows import KeptWindow, PlanRows
 from radlake.commit_points import reached
 from radlake.config import Settings
@@ -56,12 +57,16 @@ class BackfillResult:
     n_studies: int = 0
     n_open: int = 0
     stored_bytes: int = 0
-    error: str = ""
-    error_class: str = ""
-    cause: RadlakeError | None = None  # of an end that is FAILED or AT_REST, for who raises it again
+    cause: RadlakeError | None = None  # of an end that is FAILED or AT_REST
+
+    @property
+    def error(self) -> str:
+        return str(self.cause) if self.ending is Ending.FAILED else ""
 
     def to_json(self) -> dict[str, str | int]:
-        return {name: value for name, value in self.__dict__.items() if name != "cause"} | {"ending": self.ending.value}
+        told = {name: value for name, value in self.__dict__.items() if name != "cause"}
+        error_class = type(self.cause).__name__ if self.error else ""
+        return told | {"ending": self.ending.value, "error": self.error, "error_class": error_class}
 
 
 def _never() -> bool:
@@ -104,14 +109,14 @@ def run_backfill(
             return runner.run(sorted(windows, key=_age, reverse=newest_first))
         finally:
             if runner.has_worked:
-                publish_coverage(Lake.from_settings(settings), runner.rows, hospital.hospital_id, now=utc_now())
+                publish_coverage(Lake.from_settings(settings), ledger, hospital.hospital_id, now=utc_now())
 
 
 def _is_due(kept: KeptWindow, *, within: Window | None) -> bool:
     if kept.done_at is not None:
         return False
     window = kept.plan.window
-    return within is None or (window is not None and within.start <= window.start and window.end <= within.end)
+    return within is None or (window is not None and window.start in within and window.end in within)
 
 
 def _age(kept: KeptWindow) -> str:
@@ -142,36 +147,31 @@ class _Runner:
         self.has_worked = False
 
     def run(self, windows: list[KeptWindow]) -> BackfillResult:
-        ending, n_windows, error = Ending.DONE, 0, None
+        ending, n_windows, cause = Ending.DONE, 0, None
         # One conversation for all windows: what was learnt of the node's limits stays known.
         client = connect(self._hospital.node, ae_title=self._settings.ae_title, scp_port=self._settings.scp_port)
-        at_rest: NodeAtRest | None = None
         for kept in windows:
             try:
-                stopped = self._work_on(kept, client)
-            except NodeAtRest as exc:
-                stopped, at_rest = Ending.AT_REST, exc
+                ending = self._work_on(kept, client)
             except RadlakeError as exc:
-                ending, error = Ending.FAILED, exc
-                break
-            if stopped is not None:
-                ending = stopped
+                ending, cause = Ending.AT_REST if isinstance(exc, NodeAtRest) else Ending.FAILED, exc
+            if ending is not Ending.DONE:
                 break
             n_windows += 1
+        with self._ledger.reading() as connection:
+            known = known_by_day(connection, self._hospital_id)
         return BackfillResult(
             self._hospital_id,
             ending,
             n_windows=n_windows,
             n_studies=self._n_studies,
-            n_open=sum(self.rows.n_open(self._hospital_id, kept.plan.window) for kept in windows),
+            n_open=sum(known_in(known, kept.plan.window).n_open for kept in windows),
             stored_bytes=self._stored_bytes,
-            error=str(error) if error else "",
-            error_class=type(error).__name__ if error else "",
-            cause=error or at_rest,
+            cause=cause,
         )
 
-    def _work_on(self, kept: KeptWindow, client: ArchiveClient) -> Ending | None:
-        """Harvest a window to its end; how it was broken off, or None. A node at rest is told by its error."""
+    def _work_on(self, kept: KeptWindow, client: ArchiveClient) -> Ending:
+        """Harvest a window; DONE, or how it was broken off. A node at rest is told by its error."""
         name, window = kept.plan.name, kept.plan.window
         self.rows.begin(self._hospital_id, name, now=utc_now())
         reached("backfill.window_begun")
@@ -192,11 +192,11 @@ class _Runner:
                 raise
             if is_whole:
                 break
-        n_open = self.rows.n_open(self._hospital_id, window)
+        n_open = self._n_open(window)
         trouble = f"{n_open} studies are not here in full" if n_open else ""
         self.rows.end(self._hospital_id, name, done_at=None if n_open else utc_now(), trouble=trouble)
         reached("backfill.window_ended")
-        return None
+        return Ending.DONE
 
     def _early(self) -> Ending | None:
         if self._should_stop():
@@ -208,8 +208,8 @@ class _Runner:
 
     def _harvest(self, window: Window | None, client: ArchiveClient) -> bool:
         """Harvest until the window ends or somebody else goes first; whether it ended."""
-        what = window or [StudyFound(uid, n_instances=n) for uid, n in self.rows.undated(self._hospital_id)]
-        before, began = self.rows.n_open(self._hospital_id, window), monotonic()
+        what = window or self._undated()
+        before, began = self._n_open(window), monotonic()
         try:
             summary = harvest_hospital(
                 self._settings,
@@ -229,9 +229,17 @@ class _Runner:
         self._count(before, window, stored_bytes=summary.stored_bytes, seconds=summary.seconds)
         return summary.studies_left == 0
 
+    def _n_open(self, window: Window | None) -> int:
+        with self._ledger.reading() as connection:
+            return known_within(connection, self._hospital_id, window).n_open
+
+    def _undated(self) -> list[StudyFound]:
+        with self._ledger.reading() as connection:
+            return [StudyFound(uid, n_instances=n) for uid, n in undated(connection, self._hospital_id)]
+
     def _count(self, before: int, window: Window | None, *, stored_bytes: int, seconds: float) -> None:
         self.has_worked = True
-        n_studies = max(before - self.rows.n_open(self._hospital_id, window), 0)
+        n_studies = max(before - self._n_open(window), 0)
         self._n_studies += n_studies
         self._stored_bytes += stored_bytes
         self.rows.count(

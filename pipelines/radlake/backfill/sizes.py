@@ -49,15 +49,15 @@ _TYPICAL_OF_UNKNOWN = (205, 1_460_000)
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is stored, by hospital and modality group."""
+    """What is stored, by hospital ("": all of them) and modality group."""
 
     measured: Mapping[tuple[str, str], Measured]
 
     def n_bytes(self, hospital_id: str, study: StudyFound) -> int:
         """Estimated bytes of a study in the lake."""
         group = modality_group(study.modalities)
-        for known in (self.measured.get((hospital_id, group)), self._everywhere(group)):
-            if known is not None and known.n_studies >= _ENOUGH and known.n_instances:
+        for known in (self._enough(hospital_id, group), self._enough("", group)):
+            if known is not None:
                 if study.n_instances is None:
                     return known.n_bytes // known.n_studies
                 return known.n_bytes * study.n_instances // known.n_instances
@@ -69,17 +69,19 @@ class Sizes:
         n_own = n_other = n_typical = 0
         for study in studies:
             group = modality_group(study.modalities)
-            if _is_enough(self.measured.get((hospital_id, group))):
+            if self._enough(hospital_id, group):
                 n_own += 1
-            elif _is_enough(self._everywhere(group)):
+            elif self._enough("", group):
                 n_other += 1
             else:
                 n_typical += 1
         best = max((n_own, "stored studies of this hospital"), (n_other, "stored studies of other hospitals"))
         return max(best, (n_typical, "typical sizes"), key=lambda pair: pair[0])[1]
 
-    def _everywhere(self, group: str) -> Measured | None:
-        return self.measured.get(("", group))
+    def _enough(self, hospital_id: str, group: str) -> Measured | None:
+        """What is known of a hospital ("": of all), unless that says little."""
+        known = self.measured.get((hospital_id, group))
+        return known if known and known.n_studies >= _ENOUGH and known.n_instances else None
 
 
 def measured_sizes(lake: Lake) -> Sizes:
@@ -93,7 +95,3 @@ def measured_sizes(lake: Lake) -> Sizes:
     with duck.connect(lake) as connection:
         rows = connection.execute(query).fetchall()
     return Sizes({(hospital or "", group): Measured(int(n), int(i), int(b)) for hospital, group, n, i, b in rows})
-
-
-def _is_enough(known: Measured | None) -> bool:
-    return known is not None and known.n_studies >= _ENOUGH and known.n_instances > 0

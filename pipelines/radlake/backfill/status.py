@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from radlake.backfill.coverage import Coverage, coverage_of
+from radlake.backfill.known import NOTHING, known_by_day, known_in, reasons_of
 from radlake.backfill.plan_rows import KeptWindow, PlanRows
 from radlake.backfill.rate import Rate, rate_of, seconds_left
 from radlake.dicom.reasons import reasons
@@ -78,35 +79,36 @@ class HospitalStatus:
 
 
 def status_of(
-    hospital_id: str, *, ledger: Ledger, harvests: dict[str, Rate], week: Week, now: datetime
+    hospital_id: str, *, ledger: Ledger, harvests: Mapping[str, Rate], week: Week, now: datetime
 ) -> HospitalStatus:
     """Read how far a hospital is; `now` in UTC."""
     rows = PlanRows(ledger)
-    windows = rows.windows(hospital_id)
-    opened = {kept.plan.name: rows.n_open(hospital_id, kept.plan.window) for kept in windows}
-    open_bytes = sum(_open_bytes(kept, opened[kept.plan.name]) for kept in windows)
-    n_open = sum(opened.values())
+    windows, row = rows.windows(hospital_id), rows.hospital(hospital_id)
+    with ledger.reading() as connection:
+        known = known_by_day(connection, hospital_id)
+        why = reasons_of(connection, hospital_id)
+    opened = [known_in(known, kept.plan.window).n_open for kept in windows]
+    n_open, open_bytes = sum(opened), sum(map(_open_bytes, windows, opened))
     rate = rate_of(hospital_id, rows=rows, harvests=harvests, now=now)
-    coverage = coverage_of(rows, hospital_id)
-    undated = next((one for one in rows.days(hospital_id) if one.day is None), None)
+    coverage = coverage_of(windows, listed=rows.listed_days(hospital_id), known=known)
     n_complete = sum(one.n_complete for one in coverage.values())
     left = seconds_left(rate, n_studies=n_open, n_bytes=open_bytes, week=week, now=now)
     with ledger.claim(hospital_id, Claim.RUNNER) as is_idle:
         is_running = not is_idle
     return HospitalStatus(
         hospital_id=hospital_id,
-        is_paused=rows.is_paused(hospital_id),
+        is_paused=row.get("paused_at") is not None,
         is_running=is_running,
         n_windows=len(windows),
         n_windows_done=sum(kept.done_at is not None for kept in windows),
         n_studies=sum(kept.plan.n_studies for kept in windows),
-        n_complete=n_complete + (undated.states.get(StudyState.COMPLETE, 0) if undated else 0),
+        n_complete=n_complete + known.get(None, NOTHING).states.get(StudyState.COMPLETE, 0),
         n_open=n_open,
         stored_bytes=rows.done_since(hospital_id, datetime.min)[1],
         open_bytes=open_bytes,
         rate=rate,
         eta=now + timedelta(seconds=left) if left else None,
-        problems=tuple(_problems(rows, hospital_id, windows=windows)),
+        problems=tuple(_problems(hospital_id, row, windows=windows, why=why)),
         coverage=coverage,
     )
 
@@ -116,16 +118,17 @@ def _open_bytes(kept: KeptWindow, n_open: int) -> int:
     return kept.plan.open_bytes * n_open // kept.plan.n_open if kept.plan.n_open else 0
 
 
-def _problems(rows: PlanRows, hospital_id: str, *, windows: list[KeptWindow]) -> list[Problem]:
+def _problems(
+    hospital_id: str, row: Mapping[str, Any], *, windows: Sequence[KeptWindow], why: Iterable[tuple[str, str, int]]
+) -> list[Problem]:
     studies: Counter[str] = Counter()
-    for state, reason, n in rows.reasons(hospital_id):
+    for state, reason, n in why:
         for name in _names(state, reason):
             studies[name] += n
     problems = [Problem(name, n, _next_step(name, hospital_id)) for name, n in sorted(studies.items())]
     troubles = Counter(kept.trouble for kept in windows if kept.trouble and ":" in kept.trouble)
     step = f"radlake node echo {hospital_id}; then radlake backfill run {hospital_id}"
     problems += [Problem(f"window not finished: {trouble}", n, step) for trouble, n in sorted(troubles.items())]
-    row = rows.hospital(hospital_id)
     if n := sum(kept.plan.is_doubtful for kept in windows):
         at = f"at {row['list_limit']} " if row.get("list_limit") else ""
         step = f"the node cuts its lists {at}even within a minute: ask its administrator for a higher limit, plan again"

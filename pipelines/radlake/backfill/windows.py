@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from radlake.net import Window
 
-__all__ = ["UNDATED", "PlannedDay", "PlannedWindow", "months", "plan_windows", "remainders", "window_of_undated"]
+__all__ = ["UNDATED", "PlannedDay", "PlannedWindow", "months", "plan_windows", "remainders"]
 
 UNDATED = "undated"  # name of the window of studies without a date
 _STUDIES = 500  # what a harvest publishes at once; a window is never less than a day
@@ -65,8 +65,7 @@ def plan_windows(days: Iterable[PlannedDay], *, window: Window) -> list[PlannedW
     planned: list[PlannedWindow] = []
     for month in months(window):
         part: list[PlannedDay] = []
-        for number in range((month.end - month.start).days + 1):
-            here = month.start + timedelta(days=number)
+        for here in month.days():
             day = listed.get(here) or PlannedDay(day=here)
             if part and sum(one.n_studies for one in part) + day.n_studies > _STUDIES:
                 planned.append(_window_of(part))
@@ -74,12 +73,6 @@ def plan_windows(days: Iterable[PlannedDay], *, window: Window) -> list[PlannedW
             part.append(day)
         planned.append(_window_of(part))
     return planned
-
-
-def window_of_undated(*, n_studies: int, n_instances: int, n_open: int, open_bytes: int) -> PlannedWindow:
-    return PlannedWindow(
-        name=UNDATED, window=None, n_studies=n_studies, n_instances=n_instances, n_open=n_open, open_bytes=open_bytes
-    )
 
 
 def remainders(old: Iterable[Window], *, without: Window) -> list[Window]:
@@ -95,12 +88,12 @@ def remainders(old: Iterable[Window], *, without: Window) -> list[Window]:
 
 def _window_of(days: Sequence[PlannedDay]) -> PlannedWindow:
     window = Window(days[0].day, days[-1].day)
-    sums: Mapping[str, int] = {
-        name: sum(getattr(day, name) for day in days) for name in ("n_studies", "n_instances", "n_open", "open_bytes")
-    }
     return PlannedWindow(
         name=f"{window.start:%Y%m%d}-{window.end:%Y%m%d}",
         window=window,
+        n_studies=sum(day.n_studies for day in days),
+        n_instances=sum(day.n_instances for day in days),
+        n_open=sum(day.n_open for day in days),
+        open_bytes=sum(day.open_bytes for day in days),
         is_doubtful=any(day.is_doubtful for day in days),
-        **sums,
     )

@@ -23,7 +23,6 @@ from radlake.backfill import (
     keep_plan,
     measured_sizes,
     plan_hospital,
-    rate_of,
     run_backfill,
     status_of,
 )
@@ -40,7 +39,7 @@ from radlake.harvest.courtesy.week import Slot, Week, week_of
 from radlake.ingest.workers import workers
 from radlake.lake.ledger import Ledger
 from radlake.machine import utc_now
-from radlake.net import DimseNode, Hospital, WebNode, Window, connect, load_hospitals
+from radlake.net import DimseNode, Hospital, WebNode, Window, load_hospitals
 from radlake.vault.lake_key import open_ledger
 
 app = typer.Typer(help="Plan and fetch an archive of years, beside the live harvest.", no_args_is_help=True)
@@ -77,20 +76,10 @@ def plan(
     errors: dict[str, RadlakeError] = {}
     ledger = Ledger(settings.ledger) if dry_run else open_ledger(settings)
     with closing(ledger), ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
-        rows = PlanRows(ledger)
 
         def ask(hospital: Hospital) -> HospitalPlan:
-            rate = rate_of(hospital.hospital_id, rows=rows, harvests=harvests, now=utc_now())
-            client = connect(hospital.node, ae_title=settings.ae_title, scp_port=None)
             return plan_hospital(
-                hospital.hospital_id,
-                client,
-                window=window,
-                rows=rows,
-                sizes=sizes,
-                rate=rate,
-                week=_week(hospital),
-                now=utc_now(),
+                settings, hospital, window=window, ledger=ledger, sizes=sizes, harvests=harvests, now=utc_now()
             )
 
         running = {threads.submit(ask, hospital): hospital.hospital_id for hospital in chosen}
@@ -103,7 +92,7 @@ def plan(
             plans.append(made)
             if not dry_run:
                 keep_plan(made, ledger=ledger, now=utc_now())
-                publish_coverage(lake, rows, made.hospital_id, now=utc_now())
+                publish_coverage(lake, ledger, made.hospital_id, now=utc_now())
     plans.sort(key=lambda made: made.hospital_id)
     if as_json:
         failed = {name: {"error": str(exc), "error_class": type(exc).__name__} for name, exc in errors.items()}
@@ -164,8 +153,7 @@ def run(
                     if result.ending is not Ending.AT_REST or told.wait(_REST_SECONDS):
                         return result
             except RadlakeError as exc:  # the other hospitals go on
-                name, error = hospital.hospital_id, str(exc)
-                return BackfillResult(name, Ending.FAILED, error=error, error_class=type(exc).__name__)
+                return BackfillResult(hospital.hospital_id, Ending.FAILED, cause=exc)
 
         results = list(threads.map(work, chosen))
         _report(results, as_json=as_json)

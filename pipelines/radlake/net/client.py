@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,14 @@ class Window:
     def __post_init__(self) -> None:
         if self.end < self.start:
             raise ValueError("the window ends before it starts")
+
+    def __contains__(self, day: date) -> bool:
+        return self.start <= day <= self.end
+
+    def days(self) -> Iterator[date]:
+        """Its days, oldest first."""
+        for number in range((self.end - self.start).days + 1):
+            yield self.start + timedelta(days=number)
 
     def as_range(self) -> str:
         """Range matching of dates (PS3.4 C.2.2.2.5).

@@ -107,7 +107,7 @@ def studies_within(window: Window, answers: Iterable[StudyFound], *, node: str) 
     for study in answers:
         if not study.study_uid:
             n_nameless += 1
-        elif study.study_date is None or window.start <= study.study_date <= window.end:
+        elif study.study_date is None or study.study_date in window:
             found.setdefault(study.study_uid, study)
     if n_nameless:
         log.warning("studies_without_uid_listed", node=node, n_failed=n_nameless)

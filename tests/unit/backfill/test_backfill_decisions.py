@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from radlake.backfill.calendar import ends_at
 from radlake.backfill.coverage import Coverage
+from radlake.backfill.known import KnownStudy, is_open
 from radlake.backfill.plan import plan_of_survey
-from radlake.backfill.plan_rows import KnownStudy, is_open
 from radlake.backfill.rate import Rate
 from radlake.backfill.sizes import Measured, Sizes
 from radlake.backfill.survey import Survey
@@ -37,7 +37,7 @@ def test_windows_cover_every_day_once_and_lose_no_study(counts: dict[int, int], 
     span = Window(FIRST, day(last))
     days = [PlannedDay(day=day(n), n_studies=counts[n]) for n in sorted(counts) if n <= last]
     planned = [one for one in plan_windows(days, window=span) if one.window is not None]
-    covered = [one.window.start + timedelta(days=n) for one in planned for n in range(_n_days(one.window))]  # pyright: ignore
+    covered = [day for one in planned if one.window for day in one.window.days()]
     assert covered == [day(n) for n in range(last + 1)]
     assert sum(one.n_studies for one in planned) == sum(one.n_studies for one in days)
     for one in planned:
@@ -46,17 +46,13 @@ def test_windows_cover_every_day_once_and_lose_no_study(counts: dict[int, int], 
         assert one.n_studies <= 500 or one.window.start == one.window.end
 
 
-def _n_days(window: Window) -> int:
-    return (window.end - window.start).days + 1
-
-
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20)), max_size=4), st.integers(0, 50), st.integers(0, 30))
 def test_what_is_planned_outside_of_a_new_plan_stays(old: list[tuple[int, int]], start: int, length: int) -> None:
     new = Window(day(start), day(start + length))
     windows = [Window(day(first), day(first + n)) for first, n in old]
-    before = {one.start + timedelta(days=n) for one in windows for n in range(_n_days(one))}
-    left = {one.start + timedelta(days=n) for one in remainders(windows, without=new) for n in range(_n_days(one))}
-    assert left == {one for one in before if not new.start <= one <= new.end}
+    before = {one for window in windows for one in window.days()}
+    left = {one for window in remainders(windows, without=new) for one in window.days()}
+    assert left == {one for one in before if one not in new}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def archive(times: list[tuple[int, int]], *, limit: int, asked: list[Span], is_d
         found = [
             StudyFound(f"1.{n}", day)
             for n, (day, second) in enumerate(days)
-            if span.window.start <= day <= span.window.end
+            if day in span.window
             and (is_deaf or span.begin <= second <= span.end or (second < 0 and (span.begin, span.end) == (0, 86_400)))
         ]
         return found[:limit]
