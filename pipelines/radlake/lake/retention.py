@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Hold", "KeptStudy", "RetentionRows", "Tombstone", "enter_evidence"]
 
+_IN_FORCE = HOLD.c.released_at.is_(None)
+
 
 @dataclass(frozen=True)
 class KeptStudy:
@@ -98,7 +100,7 @@ class RetentionRows:
         held = sa.exists().where(
             HOLD.c.hospital_id == STUDY.c.hospital_id,
             HOLD.c.lake_study_uid == STUDY.c.lake_study_uid,
-            HOLD.c.released_at.is_(None),
+            _IN_FORCE,
         )
         same = sa.and_(RETENTION.c.hospital_id == STUDY.c.hospital_id, RETENTION.c.study_uid == STUDY.c.study_uid)
         query = (
@@ -132,15 +134,12 @@ class RetentionRows:
     def release(self, hospital_id: str, lake_study_uid: str, *, now: datetime) -> int:
         """Release every hold of a study; returns how many there were."""
         with self._ledger.writing() as connection:
-            where = HOLD.c.hospital_id == hospital_id, HOLD.c.lake_study_uid == lake_study_uid
-            return connection.execute(
-                HOLD.update().where(*where, HOLD.c.released_at.is_(None)).values(released_at=now)
-            ).rowcount
+            where = *_of_study(HOLD, hospital_id, lake_study_uid), _IN_FORCE
+            return connection.execute(HOLD.update().where(*where).values(released_at=now)).rowcount
 
     def holds(self) -> list[Hold]:
         """Holds that are in force, oldest first."""
-        names = [HOLD.c[field.name] for field in fields(Hold)]
-        query = sa.select(*names).where(HOLD.c.released_at.is_(None)).order_by(HOLD.c.hold_id)
+        query = sa.select(*(HOLD.c[field.name] for field in fields(Hold))).where(_IN_FORCE).order_by(HOLD.c.hold_id)
         with self._ledger.reading() as connection:
             return [Hold(**row) for row in connection.execute(query).mappings()]
 
@@ -153,17 +152,10 @@ class RetentionRows:
             False when it is held.
         """
         with self._ledger.writing() as connection:
-            where = (
-                HOLD.c.hospital_id == tombstone.hospital_id,
-                HOLD.c.lake_study_uid == tombstone.lake_study_uid,
-                HOLD.c.released_at.is_(None),
-            )
-            if connection.execute(sa.select(HOLD.c.hold_id).where(*where)).first():
+            study = tombstone.hospital_id, tombstone.lake_study_uid
+            if connection.execute(sa.select(HOLD.c.hold_id).where(*_of_study(HOLD, *study), _IN_FORCE)).first():
                 return False
-            same = (
-                TOMBSTONE.c.hospital_id == tombstone.hospital_id,
-                TOMBSTONE.c.lake_study_uid == tombstone.lake_study_uid,
-            )
+            same = _of_study(TOMBSTONE, *study)
             if connection.execute(sa.select(TOMBSTONE.c.rule).where(*same)).first() is None:
                 connection.execute(TOMBSTONE.insert().values(**asdict(tombstone)))
             return True
@@ -181,12 +173,10 @@ class RetentionRows:
         """Nothing of these studies is left: the sealed records that led back to persons go too."""
         with self._ledger.writing() as connection:
             for item in done:
-                for table in (VAULT, TOMBSTONE):
-                    where = (
-                        table.c.hospital_id == item.hospital_id,
-                        table.c.lake_study_uid == item.lake_study_uid,
-                    )
-                    if table is VAULT:
-                        connection.execute(VAULT.delete().where(*where))
-                    else:
-                        connection.execute(TOMBSTONE.update().where(*where).values(finished_at=now))
+                study = item.hospital_id, item.lake_study_uid
+                connection.execute(VAULT.delete().where(*_of_study(VAULT, *study)))
+                connection.execute(TOMBSTONE.update().where(*_of_study(TOMBSTONE, *study)).values(finished_at=now))
+
+
+def _of_study(table: sa.Table, hospital_id: str, lake_study_uid: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return table.c.hospital_id == hospital_id, table.c.lake_study_uid == lake_study_uid
