@@ -12,20 +12,15 @@ from types import FrameType
 
 import typer
 
-__all__ = ["stoppable", "stopping"]
+__all__ = ["stoppable", "stopping", "told_to_end"]
 
+_GO_ON = "stopped. Nothing is lost; the same command goes on where it stopped."
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
 @contextmanager
-def stoppable(then: str) -> Iterator[None]:
-    """Let Ctrl-C end the block in order; a second one does not wait for that.
-
-    Parameters
-    ----------
-    then : str
-        What a person does next, told at the end.
-    """
+def stoppable() -> Iterator[None]:
+    """Let Ctrl-C end the block in order; a second one does not wait for that."""
 
     def stop(*_: int | FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,30 +31,34 @@ def stoppable(then: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"stopped. {then}", err=True)
+        typer.echo(_GO_ON, err=True)
         raise typer.Exit(_INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGINT, before)
 
 
+class Told(Event):
+    """Set when the program is told to end; `number` is the signal."""
+
+    number = 0
+
+
 @contextmanager
-def stopping(then: str) -> Iterator[Event]:
+def told_to_end(words: str) -> Iterator[Told]:
     """An event that Ctrl-C and SIGTERM set, for work in other threads that ends in order; a second one does not wait.
 
     Parameters
     ----------
-    then : str
-        What a person does next, told at the end.
+    words : str
+        What happens now, told at once.
     """
-    told = Event()
-    number = signal.SIGINT
+    told = Told()
 
     def stop(received: int, _: FrameType | None) -> None:
-        nonlocal number
         if told.is_set():
             os._exit(128 + received)  # as safe as kill -9: the same command goes on
-        number = signal.Signals(received)
-        sys.stderr.write("\nending after the current study; once more does not wait\n")
+        told.number = received
+        sys.stderr.write(f"\n{words}; once more does not wait\n")
         told.set()
 
     before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
@@ -68,6 +67,13 @@ def stopping(then: str) -> Iterator[Event]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+@contextmanager
+def stopping() -> Iterator[Event]:
+    """`told_to_end` for a command whose work is not done then: it exits with the signal's code."""
+    with told_to_end("ending after the current study") as told:
+        yield told
     if told.is_set():
-        typer.echo(f"stopped. {then}", err=True)
-        raise typer.Exit(128 + number)
+        typer.echo(_GO_ON, err=True)
+        raise typer.Exit(128 + told.number)

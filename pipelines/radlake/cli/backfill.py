@@ -31,7 +31,7 @@ from radlake.cli._heatmap import LEGEND, heatmap_of_days, heatmap_of_months
 from radlake.cli._lake import existing_lake
 from radlake.cli._progress import Bars
 from radlake.cli._stop import stopping
-from radlake.cli.hospitals import chosen_hospitals
+from radlake.cli.hospitals import Hospitals, chosen_hospitals
 from radlake.cli.tables import human_bytes, plain_table, wide_console
 from radlake.config import Settings
 from radlake.errors import RadlakeError
@@ -44,12 +44,10 @@ from radlake.vault.lake_key import open_ledger
 
 app = typer.Typer(help="Plan and fetch an archive of years, beside the live harvest.", no_args_is_help=True)
 
-Hospitals = Annotated[list[str] | None, typer.Argument(help="Hospital ids; all registered ones when left out.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 _ASKED_AT_ONCE = 8
 _REST_SECONDS = 60.0  # between two looks at a node that is left in peace
-GO_ON = "Nothing is lost; the same command goes on where it stopped."
 
 
 @app.command()
@@ -133,7 +131,7 @@ def run(
         raise typer.Exit(1)
     results: list[BackfillResult] = []
     with (
-        stopping(GO_ON) as told,
+        stopping() as told,
         Bars(Console(stderr=True)) as bars,
         workers(settings) as executor,
         ThreadPoolExecutor(at_once) as threads,

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from radlake.cli._lake import existing_lake
+from radlake.cli.hospitals import registered_hospitals
 from radlake.cli.tables import plain_table, wide_console
 from radlake.config import Settings
 from radlake.harvest.board import HISTORY_DAYS, Board, board_of
@@ -21,7 +22,7 @@ from radlake.ingest.ops import publish_lag
 from radlake.lake.ledger import Ledger
 from radlake.lake.study_times import study_times
 from radlake.machine import utc_now
-from radlake.net import DimseNode, Hospital, WebNode, load_hospitals
+from radlake.net import DimseNode, Hospital, WebNode
 
 app = typer.Typer(help="See how far behind each hospital is, and which one fell silent.")
 
@@ -43,7 +44,7 @@ def board(
     """
     settings: Settings = ctx.obj
     lake, now = existing_lake(settings), utc_now()
-    registered = load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
+    registered = registered_hospitals(settings)
     with closing(Ledger(settings.ledger)) as ledger:
         boards = boards_of(ledger, registered, now=now, days=days)
         states = load_states(ledger)

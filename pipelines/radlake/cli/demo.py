@@ -15,7 +15,7 @@ from rich.table import Table
 
 from radlake.cli._progress import Bars
 from radlake.cli._stop import stoppable
-from radlake.cli.harvest import GO_ON, JsonFile, write_json
+from radlake.cli.harvest import JsonFile, write_json
 from radlake.cli.init import ensure_key
 from radlake.cli.tables import human_bytes, summary_table
 from radlake.config import Settings
@@ -56,7 +56,7 @@ def demo(
     if fresh and settings.is_local and (Path(settings.lake) / "restricted" / "demo").is_dir():
         shutil.rmtree(settings.lake)
     ensure_key(settings)
-    with stoppable(GO_ON):
+    with stoppable():
         summaries = _fill(settings, console, n_exams=exams)
     result = _result(Lake.from_settings(settings), summaries, seconds=monotonic() - start)
     _print(console, summaries, result)

@@ -10,9 +10,10 @@ import typer
 
 from radlake.cli._answers import show_table
 from radlake.cli._lake import filled_lake
+from radlake.cli.hospitals import registered_hospitals
 from radlake.config import Settings
 from radlake.errors import TransientError
-from radlake.net import load_hospitals
+from radlake.net import Hospital
 from radlake.residency import Fetched, SeriesObject, fetch_study, objects_of
 
 app = typer.Typer()
@@ -37,8 +38,9 @@ def fetch(
     known = {uid for item in wanted for uid in (item.study_uid, item.series_uid)}
     unknown = [uid for uid in uids if uid not in known]
     rows: list[dict[str, object]] = []
-    for _, group in itertools.groupby(wanted, key=lambda item: (item.hospital_id, item.study_uid)):
-        rows += _fetched(settings, list(group), wait=wait)
+    registered = registered_hospitals(settings)
+    for (hospital_id, _), group in itertools.groupby(wanted, key=lambda item: (item.hospital_id, item.study_uid)):
+        rows += _fetched(settings, registered.get(hospital_id), list(group), wait=wait)
     if as_json:
         typer.echo(json.dumps({"series": rows, "unknown": unknown}, ensure_ascii=False))
     elif rows:
@@ -55,10 +57,10 @@ def fetch(
         raise typer.Exit(1)
 
 
-def _fetched(settings: Settings, wanted: list[SeriesObject], *, wait: float) -> list[dict[str, object]]:
-    """One row for each object, whatever becomes of its hospital."""
-    registered = load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
-    hospital = registered.get(wanted[0].hospital_id)
+def _fetched(
+    settings: Settings, hospital: Hospital | None, wanted: list[SeriesObject], *, wait: float
+) -> list[dict[str, object]]:
+    """One row for each object of a study, whatever becomes of its hospital."""
     if hospital is None:
         if all(item.residency == "central" for item in wanted):
             return [_row(item, "here", "") for item in wanted]

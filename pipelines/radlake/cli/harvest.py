@@ -16,7 +16,7 @@ from radlake.cli._lake import existing_lake
 from radlake.cli._progress import Bars
 from radlake.cli._stop import stoppable
 from radlake.cli.board import boards_of
-from radlake.cli.hospitals import chosen_hospitals, hospital_of_files
+from radlake.cli.hospitals import Hospitals, chosen_hospitals, hospital_of_files
 from radlake.cli.tables import summary_table
 from radlake.config import Settings
 from radlake.dicom.reasons import reasons
@@ -42,7 +42,6 @@ Dask = Annotated[
 
 _NAMED = 20
 _PUBLISH_SECONDS = 60.0
-GO_ON = "Nothing is lost; the same command goes on where it stopped."
 
 
 @app.command()
@@ -59,7 +58,7 @@ def folder(
     known = hospital_of_files(settings, hospital)
     if known.region_code == "UNKNOWN":
         typer.echo(f"note: {hospital} has no region in {settings.hospitals}; it is counted as UNKNOWN", err=True)
-    with stoppable(GO_ON), Bars(Console(stderr=True)) as bars:
+    with stoppable(), Bars(Console(stderr=True)) as bars:
         summary = harvest_folder(settings, path, hospital=known, progress=bars)
     _report([summary], json_file)
 
@@ -67,9 +66,7 @@ def folder(
 @app.command()
 def node(
     ctx: typer.Context,
-    hospitals: Annotated[
-        list[str] | None, typer.Argument(help="Hospital ids; all registered ones when left out.")
-    ] = None,
+    hospitals: Hospitals = None,
     since: Annotated[
         datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First study date; yesterday.")
     ] = None,
@@ -99,7 +96,7 @@ def node(
     window = Window(first, last)
     again = [code for code, reason in reasons().items() if not reason.is_replayable] if ask_again else []
     summaries, failed = [], False
-    with stoppable(GO_ON), Bars(Console(stderr=True)) as bars, workers(settings) as executor:
+    with stoppable(), Bars(Console(stderr=True)) as bars, workers(settings) as executor:
         for hospital in chosen_hospitals(settings, hospitals):
             try:
                 summaries.append(
@@ -152,7 +149,7 @@ def province(
             publish()
             published = time.monotonic()
 
-    with stoppable(GO_ON), workers(settings) as executor:
+    with stoppable(), workers(settings) as executor:
         harvest_province(
             settings,
             registered,

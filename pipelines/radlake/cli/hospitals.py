@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -13,7 +14,16 @@ from radlake.config import Settings
 from radlake.errors import ConfigInvalid
 from radlake.net import FolderNode, Hospital, load_hospitals
 
-__all__ = ["NO_HOSPITAL", "chosen_hospitals", "hospital_of_files", "write_template"]
+__all__ = [
+    "NO_HOSPITAL",
+    "Hospitals",
+    "chosen_hospitals",
+    "hospital_of_files",
+    "registered_hospitals",
+    "write_template",
+]
+
+Hospitals = Annotated[list[str] | None, typer.Argument(help="Hospital ids; all registered ones when left out.")]
 
 NO_HOSPITAL = "no hospital is registered yet; make one of its examples yours, see docs/how-to/register-a-node.md"
 _TEMPLATE = Path(__file__).with_name("hospitals.template.yaml")
@@ -28,6 +38,11 @@ def write_template(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def registered_hospitals(settings: Settings) -> dict[str, Hospital]:
+    """Hospitals by id; none when there is no file yet."""
+    return load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
 
 
 def chosen_hospitals(settings: Settings, names: Sequence[str] | None) -> list[Hospital]:
@@ -61,7 +76,7 @@ def hospital_of_files(settings: Settings, hospital_id: str) -> Hospital:
     ConfigInvalid
         If the id cannot be a hospital's id.
     """
-    registered = load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
+    registered = registered_hospitals(settings)
     if hospital_id in registered:
         return registered[hospital_id]
     try:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from radlake.cli._lake import existing_lake
+from radlake.cli._stop import told_to_end
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid
 from radlake.ingest import HarvestSummary
@@ -64,26 +62,9 @@ def run(
         largest=int(largest * _GB),
         silence=silence,
     )
-    stop = threading.Event()
-
-    def end(number: int, _: FrameType | None) -> None:
-        typer.echo("stopping; what was received stays in the spool. Again: do not wait", err=True)
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        receive(
-            settings,
-            load_hospitals(settings.hospitals).values(),
-            listening,
-            stop=stop,
-            announce=_announce,
-            ingested=_tell,
-        )
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    hospitals = load_hospitals(settings.hospitals).values()
+    with told_to_end("stopping; what was received stays in the spool") as told:
+        receive(settings, hospitals, listening, stop=told, announce=_announce, ingested=_tell)
 
 
 def _tls(certificate: Path | None, key: Path | None, ca: Path | None) -> Tls | None:

@@ -11,9 +11,8 @@ import typer
 from radlake.cli._answers import show_table
 from radlake.cli._lake import filled_lake
 from radlake.cli._stop import stoppable
-from radlake.cli.hospitals import chosen_hospitals
+from radlake.cli.hospitals import Hospitals, chosen_hospitals, registered_hospitals
 from radlake.config import Settings
-from radlake.net import load_hospitals
 from radlake.residency import Fetched, held
 from radlake.residency import bring_in as bring_objects_in
 
@@ -27,7 +26,7 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """How much of each hospital lies in our store, and how much the hospital keeps; what the cache holds of it."""
     settings: Settings = ctx.obj
     lake = filled_lake(settings)
-    registered = load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
+    registered = registered_hospitals(settings)
     rows = [
         {
             "hospital_id": item.hospital_id,
@@ -50,9 +49,7 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command("bring-in")
 def bring_in(
     ctx: typer.Context,
-    hospitals: Annotated[
-        list[str] | None, typer.Argument(help="Hospital ids; all registered ones when left out.")
-    ] = None,
+    hospitals: Hospitals = None,
     as_json: Json = False,
 ) -> None:
     """Bring what hospitals kept into our store, for those whose storage_policy is central now.
@@ -67,7 +64,7 @@ def bring_in(
             f"storage_policy of {', '.join(kept)} is index; change it in {settings.hospitals} first"
         )
     done: list[Fetched] = []
-    with stoppable("Nothing is lost; the same command goes on where it stopped."):
+    with stoppable():
         for hospital in chosen:
             if hospital.storage_policy == "central":
                 done += bring_objects_in(settings, hospital)

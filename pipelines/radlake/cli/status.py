@@ -16,11 +16,11 @@ from rich.text import Text
 
 from radlake.cli._lake import existing_lake
 from radlake.cli._status import Status, read_status
+from radlake.cli.hospitals import registered_hospitals
 from radlake.cli.tables import human_bytes, wide_console
 from radlake.config import Settings
 from radlake.lake.ledger import Ledger
 from radlake.machine import utc_now
-from radlake.net import load_hospitals
 
 app = typer.Typer(help="See how the harvest of all hospitals is.")
 
@@ -42,7 +42,7 @@ def status(
     """
     settings: Settings = ctx.obj
     lake = existing_lake(settings)
-    registered = load_hospitals(settings.hospitals) if settings.hospitals.exists() else {}
+    registered = registered_hospitals(settings)
     with closing(Ledger(settings.ledger)) as ledger:
 
         def look() -> Status:
