@@ -37,9 +37,9 @@ from radlake.lake.ledger import Ledger
 from radlake.machine import utc_now
 from radlake.net import Window, load_hospitals
 from radlake.vault.lake_key import open_ledger
-from support import killed_backfill
 from support.counting_pacs import CountingPacs, counting_pacs, lake_of
 from support.dicom import image_study, write
+from support.killing import run_killed
 from support.lakes import states
 
 SPAN = Window(date(2024, 1, 1), date(2024, 3, 31))
@@ -160,13 +160,7 @@ def entries(settings: Settings) -> list[StudyEntry]:
 def test_killed_in_mid_run_one_study_at_most_is_fetched_twice(
     point: str, number: int, settings: Settings, pacs: CountingPacs
 ) -> None:
-    killed = subprocess.run(
-        [sys.executable, killed_backfill.__file__, point, str(number), settings.lake],
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    run_killed(run_backfill, settings, load_hospitals(settings.hospitals)["h1"], point=point, nth=number)
     assert status(settings).n_open > 0
     assert not status(settings).is_running, "a claim goes with its process"
     assert run(settings) is Ending.DONE

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -28,8 +25,8 @@ from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
 from radlake.lake.upkeep import tidy
 from radlake.recompress import estimate_hospital, instance, recompress_hospital, run
-from support import killed_recompression
 from support.dicom import ct_study, image_study, write
+from support.killing import run_killed
 from support.lakes import picture, settings_of, states
 from support.recompress import pixels
 
@@ -209,17 +206,20 @@ def test_tidy_deletes_the_old_objects_when_nobody_can_ask_for_them(native: Setti
     assert len(instances(settings)) == 8
 
 
-@pytest.mark.parametrize("point", killed_recompression.POINTS)
+@pytest.mark.parametrize(
+    "point",
+    [
+        "object.stored",
+        "recompress.proven",
+        "batch.staged",
+        "batch.dicom.instance",
+        "batch.dicom.series",
+        "batch.dicom.study",
+        "batch.unstaged",
+    ],
+)
 def test_killed_and_run_again(point: str, settings: Settings, uninterrupted: Settings):
-    killed = subprocess.run(
-        [sys.executable, "-m", killed_recompression.__name__, point, settings.lake],
-        cwd=Path(killed_recompression.__file__).parents[1],
-        env=os.environ | {"RADLAKE_WORKERS": "0"},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    run_killed(recompress_hospital, settings, "h1", point=point)
     recompress_hospital(settings, "h1")
     assert picture(settings) == picture(uninterrupted)
     assert states(settings) == states(uninterrupted)
@@ -230,13 +230,7 @@ def test_killed_and_run_again(point: str, settings: Settings, uninterrupted: Set
 def test_a_harvest_finishes_what_a_killed_recompression_began(
     point: str, settings: Settings, uninterrupted: Settings, archive: Path
 ):
-    subprocess.run(
-        [sys.executable, "-m", killed_recompression.__name__, point, settings.lake],
-        cwd=Path(killed_recompression.__file__).parents[1],
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    run_killed(recompress_hospital, settings, "h1", point=point)
     assert harvest(settings, archive).instances_duplicate == 8
     assert picture(settings) == picture(uninterrupted)
 

@@ -1,16 +1,12 @@
-"""A lake of three studies of 2009: an outpatient's, an inpatient's, one that tells nothing. And killing its expiry."""
+"""A lake of three studies of 2009: an outpatient's, an inpatient's, one that tells nothing."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from contextlib import closing
 from datetime import date
 from pathlib import Path
 
 from radlake.cli.hospitals import hospital_of_files
-from radlake.commit_points import listening
 from radlake.config import Settings
 from radlake.expiry import Expired, expire
 from radlake.ingest import harvest_folder
@@ -53,18 +49,3 @@ def lake_of_2009(folder: Path, archive: Path) -> Settings:
 def expired(settings: Settings, *, today: date = TODAY) -> Expired:
     with closing(open_ledger(settings)) as ledger:
         return expire(settings, ledger, schedule=load_schedule(), today=today, reason=REASON, now=utc_now())
-
-
-def main(lake: str, point: str) -> None:
-    """Expire, and be killed at a commit point."""
-
-    def kill(name: str) -> None:
-        if name == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with listening(kill):
-        expired(Settings(lake=lake, workers=0))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -11,7 +11,6 @@ import os
 import pickle
 import resource
 import shutil
-import signal
 import tempfile
 import zipfile
 from collections import Counter
@@ -28,6 +27,7 @@ from pydicom import Dataset
 from radlake import log
 from radlake.commit_points import listening
 from support.dicom import ct_study, image_study, pdf_document, write
+from support.killing import killing
 from support.lakes import leads_back, picture, settings_of, states
 
 __all__ = [
@@ -176,16 +176,8 @@ def counted(scenario: str, folder: Path, given: Mapping[str, Any]) -> Counter[st
 
 def killed(scenario: str, folder: Path, given: Mapping[str, Any], point: str, nth: int) -> None:
     """Run the command until it reaches the point for the nth time."""
-    left = nth
-
-    def kill(name: str) -> None:
-        nonlocal left
-        left -= name == point
-        if left == 0 and name == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     _speed_up(folder)
-    with listening(kill):
+    with killing(point, nth):
         SCENARIOS[scenario].act(folder, given)
 
 

@@ -1,22 +1,17 @@
-"""A hospital that keeps its pixels in a folder, its lake, and a process that fetches from it."""
+"""A hospital that keeps its pixels in a folder, and its lake."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-from radlake.commit_points import listening
 from radlake.config import Settings
 from radlake.ingest import harvest_folder
 from radlake.lake import Lake
 from radlake.net import Hospital, load_hospitals
-from radlake.residency import SeriesObject, bring_in, fetch_study, objects_of
+from radlake.residency import SeriesObject, objects_of
 from support.dicom import ct_study, image_study, write
 from support.lakes import settings_of
 
@@ -60,23 +55,3 @@ def cached(settings: Settings) -> dict[str, str]:
 def copied(archive: Path, folder: Path) -> Path:
     """The same archive for a test that changes it."""
     return Path(shutil.copytree(archive, folder))
-
-
-def main(lake: str, point: str = "") -> None:
-    """Fetch the CT and tell what became of it; or bring all in, and be killed at a commit point."""
-    settings = Settings(lake=lake, workers=0, cache_bytes=0)
-    if not point:
-        (fetched,) = fetch_study(settings, the_hospital(settings), kept_objects(settings)[:1])
-        sys.stdout.write(json.dumps(fetched.outcome) + "\n")
-        return
-
-    def kill(name: str) -> None:
-        if name == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with listening(kill):
-        bring_in(settings, the_hospital(settings))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -27,6 +23,7 @@ from radlake.vault.lake_key import lake_keys, open_ledger
 from radlake.vault.trail import AuditTrail
 from support import expiry
 from support.expiry import REASON, expired, lake_of_2009, write_archive
+from support.killing import run_killed
 from support.lakes import leads_back, picture, states
 
 POINTS = (
@@ -139,14 +136,7 @@ def test_a_held_study_never_goes_until_it_is_released(settings: Settings) -> Non
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_and_run_again(point: str, settings: Settings, uninterrupted: dict[str, Any]) -> None:
-    killed = subprocess.run(
-        [sys.executable, expiry.__file__, settings.lake, point],
-        env=os.environ | {"PYTHONPATH": str(Path(expiry.__file__).parents[1])},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    run_killed(expired, settings, point=point)
     expired(settings)
     assert everything(settings) == uninterrupted
 

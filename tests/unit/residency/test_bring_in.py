@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +9,7 @@ import pytest
 from radlake.config import Settings
 from radlake.lake import Lake, duck
 from radlake.residency import bring_in, fetch_study, held
-from support import residency
+from support.killing import run_killed
 from support.lakes import picture, states
 from support.residency import harvested, kept_objects, the_hospital, write_archive
 
@@ -51,14 +47,7 @@ def test_the_lake_is_that_of_a_central_hospital_afterwards(
 @pytest.mark.parametrize("point", ["residency.cached", "object.stored", "batch.staged", "batch.dicom.series"])
 def test_stopped_and_run_again(point: str, archive: Path, central: dict[str, object], tmp_path: Path) -> None:
     settings = turned_central(tmp_path / "lake", archive)
-    killed = subprocess.run(
-        [sys.executable, residency.__file__, settings.lake, point],
-        env=os.environ | {"PYTHONPATH": str(Path(residency.__file__).parents[1])},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    run_killed(bring_in, settings, the_hospital(settings), point=point)
     bring_in(settings, the_hospital(settings))
     assert picture(settings) == central
     with duck.connect(Lake.from_settings(settings)) as connection:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,9 +14,9 @@ from radlake.lake import Lake
 from radlake.lake.reading import read_object
 from radlake.residency import FetchTooSlow, PixelsChanged, PixelsDiffer, SeriesReader, fetch_study
 from radlake.residency.fetch import Outcome
-from support import residency
 from support.lakes import picture, settings_of, states
 from support.residency import cached, copied, harvested, kept_objects, the_hospital, write_archive
+from support.writers import at_once
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +120,8 @@ def test_another_profile_is_told_as_such(archive: Path, tmp_path: Path) -> None:
 
 def test_two_processes_fetch_once(archive: Path, tmp_path: Path) -> None:
     settings = harvested(tmp_path / "lake", archive)
-    command = [sys.executable, residency.__file__, settings.lake]
-    path = [str(Path(residency.__file__).parents[1])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
-    with Lake.from_settings(settings).cache.lock(f"h1/{kept_objects(settings)[0].study_uid}", timeout=1):
-        both = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) for _ in range(2)]
-        time.sleep(1)
-    answers = sorted(process.communicate(timeout=60)[0].split()[-1] for process in both)
-    assert answers == ['"fetched"', '"here"']
+    both = at_once([(fetch_study, (settings, the_hospital(settings), kept_objects(settings)[:1]))] * 2)
+    assert sorted(fetched.outcome for (fetched,) in both) == ["fetched", "here"]
 
 
 def test_a_reader_waits_no_longer_than_it_was_told(archive: Path, tmp_path: Path) -> None:
