@@ -17,7 +17,7 @@ from pydicom import Dataset
 from radlake.dicom.values import date_from_text, texts
 from radlake.ingest.fields import Fields, integer, number, numbers, tag_of, text
 from radlake.lake.objects import PackedMember, PackedSeries
-from radlake.vocab import ExamFacts, clean_description, manufacturer_group
+from radlake.vocab import Evidence, clean_description, decide, evidence_to_json, manufacturer_group
 
 __all__ = ["InstanceColumns", "age_in_years", "moment", "month_of", "place_of_instance", "series_row", "study_row"]
 
@@ -154,16 +154,17 @@ def series_row(fields: Fields, *, place: dict[str, Any], packed: PackedSeries, r
     }
 
 
-def study_row(fields: Fields, *, place: dict[str, Any], facts: ExamFacts, age_years: int | None) -> dict[str, Any]:
+def study_row(fields: Fields, *, place: dict[str, Any], evidence: Evidence, age_years: int | None) -> dict[str, Any]:
     """One row of dicom.study without its time, counts and exam, from any stored header of the study.
 
     Parameters
     ----------
-    facts : ExamFacts
-        Coded facts that were read from the identified headers (vocab).
+    evidence : Evidence
+        Coded statements that were read from the identified headers (vocab).
     age_years : int or None
         Age at the exam, from `age_in_years` of the identified header.
     """
+    facts = decide(evidence)
     sex = (text(fields, "PatientSex") or "").upper()
     return place | {
         "modality_group": facts.modality_group,
@@ -172,13 +173,13 @@ def study_row(fields: Fields, *, place: dict[str, Any], facts: ExamFacts, age_ye
         "body_part_source": facts.body_part_source,
         "laterality_code": facts.laterality_code,
         "has_contrast": facts.has_contrast,
-        "contrast_code": "UNKNOWN" if facts.has_contrast is None else "WITH" if facts.has_contrast else "WITHOUT",
-        "mado_region_code": "UNKNOWN",
-        "confidence_code": "NONE",
-        "conflict_code": "NONE",
-        "loinc_code": "NONE",
-        "exam_evidence": "{}",
-        "vocab_version": 0,
+        "contrast_code": facts.contrast_code,
+        "mado_region_code": facts.mado_region_code,
+        "confidence_code": facts.confidence_code,
+        "conflict_code": facts.conflict_code,
+        "loinc_code": facts.loinc_code,
+        "exam_evidence": evidence_to_json(evidence),
+        "vocab_version": facts.vocab_version,
         "patient_sex": sex if sex in ("F", "M", "O") else "UNKNOWN",
         "patient_age_years": age_years,
         "study_description": clean_description(text(fields, "StudyDescription") or ""),

@@ -27,7 +27,7 @@ from radlake.lake.evidence import SealedRecord, StoredInstance
 from radlake.retention.classes import class_of_headers
 from radlake.telemetry import Work
 from radlake.vault.record import identity_of, seal
-from radlake.vocab import classify_exam
+from radlake.vocab import evidence_of
 
 __all__ = ["ingest_study"]
 
@@ -128,7 +128,7 @@ class _Study:
         study = rows.study_row(
             done[0].head.fields(),
             place=place,
-            facts=classify_exam([members[0].header for members in by_series.values()]),
+            evidence=evidence_of([members[0].header for members in by_series.values()]),
             age_years=next((age for header in self._distinct if (age := rows.age_in_years(header)) is not None), None),
         )
         study |= {

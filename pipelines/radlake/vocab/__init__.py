@@ -5,15 +5,22 @@ The words and codes are data in schemas/vocab/. An unknown is a value, never a d
 
 from __future__ import annotations
 
+from radlake.vocab.decide import ExamFacts, decide
 from radlake.vocab.descriptions import clean_description
-from radlake.vocab.exams import ExamFacts, classify_exam, modality_group
+from radlake.vocab.evidence import Evidence, evidence_from_json, evidence_of, evidence_to_json
+from radlake.vocab.exams import classify_exam, modality_group
 from radlake.vocab.terms import body_part_term, manufacturer_group, modality_term
 
 __all__ = [
+    "Evidence",
     "ExamFacts",
     "body_part_term",
     "classify_exam",
     "clean_description",
+    "decide",
+    "evidence_from_json",
+    "evidence_of",
+    "evidence_to_json",
     "manufacturer_group",
     "modality_group",
     "modality_term",

@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 
 from radlake.resources import schemas_root
 
-__all__ = ["UNKNOWN", "Vocabulary", "Word", "sct_code", "vocabulary"]
+__all__ = ["UNKNOWN", "Lexicon", "Vocabulary", "Word", "csv_rows", "sct_code", "vocabulary", "yaml_of"]
 
 UNKNOWN = "UNKNOWN"
 
@@ -52,21 +52,11 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """Everything in schemas/vocab/."""
+class Lexicon:
+    """Words by their characters, phrases by their words."""
 
     zh: dict[str, Word]
     en: dict[tuple[str, ...], Word]
-    part_of_code: dict[str, frozenset[str]]
-    part_of_term: dict[str, frozenset[str]]
-    defined_terms: frozenset[str]
-    side_of_code: dict[str, str]
-    paired: frozenset[str]
-    group_of_modality: dict[str, str]
-    group_precedence: tuple[str, ...]
-    derived_modalities: frozenset[str]
-    agent_not_given: frozenset[str]
-    vendors: dict[tuple[str, ...], str]
 
     @cached_property
     def longest_zh(self) -> int:
@@ -77,6 +67,23 @@ class Vocabulary:
     def longest_en(self) -> int:
         """Words of the longest English phrase."""
         return max(map(len, self.en))
+
+
+@dataclass(frozen=True)
+class Vocabulary(Lexicon):
+    """Codes, and the words that may leave in a description."""
+
+    part_of_code: dict[str, frozenset[str]]
+    part_of_term: dict[str, frozenset[str]]
+    defined_terms: frozenset[str]
+    region_of: dict[str, str]
+    side_of_code: dict[str, str]
+    paired: frozenset[str]
+    group_of_modality: dict[str, str]
+    group_precedence: tuple[str, ...]
+    derived_modalities: frozenset[str]
+    agent_not_given: frozenset[str]
+    vendors: dict[tuple[str, ...], str]
 
 
 @lru_cache(maxsize=1024)
@@ -92,8 +99,8 @@ def sct_code(value: str, scheme: str) -> str:
 @cache
 def vocabulary() -> Vocabulary:
     """The vocabulary of this installation, read once."""
-    parts, words = _yaml("body_parts"), _yaml("words")
-    modalities = _yaml("modalities")
+    parts, words = yaml_of("body_parts"), yaml_of("words")
+    modalities = yaml_of("modalities")
     zh: dict[str, Word] = {}
     en: dict[tuple[str, ...], Word] = {}
 
@@ -118,7 +125,7 @@ def vocabulary() -> Vocabulary:
 
     part_of_code = {code: _parts(part["code"]) for part in parts for code in part.get("sct", ())}
     part_of_term = {part["code"]: _parts(part["code"]) for part in parts if "+" not in part["code"]}
-    rows = _csv("body_part_terms")
+    rows = csv_rows("body_part_terms")
     for row in rows:
         part_of_term[row["term"]] = _parts(row["body_part_code"])
         if row["sct_code"]:
@@ -133,13 +140,14 @@ def vocabulary() -> Vocabulary:
         part_of_code=part_of_code,
         part_of_term=part_of_term,
         defined_terms=frozenset(row["term"] for row in rows),
+        region_of={part["code"]: part["region"] for part in parts if "+" not in part["code"]},
         side_of_code={entry["sct"]: side for side, entry in words["laterality"].items()},
         paired=frozenset(part["code"] for part in parts if part.get("paired")),
         group_of_modality=group_of,
         group_precedence=(*groups, "OT"),
         derived_modalities=frozenset(modalities["derived"]),
         agent_not_given=frozenset(words["contrast"]["agent_not_given"]),
-        vendors={tuple(word.split()): vendor["group"] for vendor in _yaml("vendors") for word in vendor["words"]},
+        vendors={tuple(word.split()): vendor["group"] for vendor in yaml_of("vendors") for word in vendor["words"]},
     )
 
 
@@ -147,10 +155,10 @@ def _parts(code: str) -> frozenset[str]:
     return frozenset(code.split("+")) - {UNKNOWN}
 
 
-def _yaml(name: str) -> Any:
+def yaml_of(name: str) -> Any:
     return yaml.load((schemas_root() / "vocab" / f"{name}.yaml").read_bytes(), Loader=yaml.CSafeLoader)
 
 
-def _csv(name: str) -> list[dict[str, str]]:
+def csv_rows(name: str) -> list[dict[str, str]]:
     lines = (schemas_root() / "vocab" / f"{name}.csv").read_text(encoding="utf-8").splitlines()
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))

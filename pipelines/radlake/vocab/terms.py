@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 
 from radlake.vocab.load import UNKNOWN, vocabulary
 
-__all__ = ["body_part_term", "manufacturer_group", "modality_term"]
+__all__ = ["body_part_term", "manufacturer_group", "modality_group_of", "modality_term"]
 
 
 def body_part_term(text: str) -> str | None:
@@ -28,6 +29,13 @@ def modality_term(text: str) -> str:
     """A listed term of Modality (PS3.3 C.7.3.1.1.1), UNKNOWN for anything else."""
     term = text.strip().upper()
     return term if term in vocabulary().group_of_modality else UNKNOWN
+
+
+def modality_group_of(terms: Iterable[str]) -> str:
+    """Leading modality group of listed terms, in the order of schemas/vocab/modalities.yaml."""
+    known = vocabulary()
+    groups = {known.group_of_modality[term] for term in terms if term != UNKNOWN}
+    return next((group for group in known.group_precedence if group in groups), UNKNOWN)
 
 
 @lru_cache(maxsize=1024)

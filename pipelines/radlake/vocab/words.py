@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from radlake.vocab.load import Vocabulary, Word
+from radlake.vocab.load import Lexicon, Word
 
 __all__ = ["Found", "Run", "runs_of"]
 
@@ -52,7 +52,7 @@ class Run:
         return all(_may_stand(pieces, index) for index in range(len(pieces)))
 
 
-def runs_of(text: str, vocabulary: Vocabulary) -> list[Run]:
+def runs_of(text: str, vocabulary: Lexicon) -> list[Run]:
     """All runs of a text, in order, after Unicode NFKC (full-width letters and digits) and upper-casing."""
     text = unicodedata.normalize("NFKC", text).upper()
     for pattern, replacement in _ABBREVIATIONS:
@@ -82,7 +82,7 @@ def _is_han(char: str) -> bool:
     return re.match(f"[{_HAN}]", char) is not None
 
 
-def _phrases(tokens: list[str], vocabulary: Vocabulary) -> Iterator[Found]:
+def _phrases(tokens: list[str], vocabulary: Lexicon) -> Iterator[Found]:
     """The longest phrase at each place: WITHOUT CONTRAST before WITHOUT."""
     start = 0
     while start < len(tokens):
@@ -97,7 +97,7 @@ def _phrases(tokens: list[str], vocabulary: Vocabulary) -> Iterator[Found]:
         start += length
 
 
-def _segments(run: str, vocabulary: Vocabulary) -> Iterator[Found]:
+def _segments(run: str, vocabulary: Lexicon) -> Iterator[Found]:
     """The segmentation with the fewest characters outside the vocabulary, then the fewest words."""
     best: list[tuple[int, int, int]] = [(0, 0, 0)]  # unknown characters, words, length of the last piece
     for end in range(1, len(run) + 1):

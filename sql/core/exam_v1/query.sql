@@ -16,7 +16,9 @@ studies AS (
         contrast_code,
         CASE WHEN mado_region_code <> 'UNKNOWN' THEN string_split(mado_region_code, '+') END AS mado_regions,
         body_part_source,
-        list_position(['none', 'description', 'body_part_examined', 'code'], body_part_source) AS source_rank,
+        list_position(
+            ['none', 'modality', 'description', 'body_part_examined', 'code'], body_part_source
+        ) AS source_rank,
         confidence_code,
         list_position(['NONE', 'LOW', 'MEDIUM', 'HIGH'], confidence_code) AS confidence_rank,
         CASE WHEN conflict_code <> 'NONE' THEN string_split(conflict_code, '+') END AS conflicts,

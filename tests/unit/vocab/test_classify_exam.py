@@ -14,6 +14,7 @@ from radlake.vocab import (
     manufacturer_group,
     modality_term,
 )
+from radlake.vocab.rules import rules
 
 
 def header(modality: str = "CT", **attributes: object) -> Dataset:
@@ -48,13 +49,32 @@ def test_a_whole_study() -> None:
         body_part_code="CHEST",
         body_part_source="body_part_examined",
         laterality_code="U",
-        has_contrast=True,
+        contrast_code="WITHOUT_AND_WITH",
+        mado_region_code="67734004",
+        confidence_code="HIGH",
+        conflict_code="NONE",
+        loinc_code="30598-7",
+        vocab_version=rules().version,
     )
 
 
 def test_nothing_known() -> None:
-    assert classify_exam([]) == ExamFacts("UNKNOWN", "UNKNOWN", "UNKNOWN", "none", "NONE", None)
-    assert classify_exam([Dataset()]) == ExamFacts("UNKNOWN", "UNKNOWN", "UNKNOWN", "none", "NONE", None)
+    unknown = ExamFacts(
+        modality_group="UNKNOWN",
+        modalities_in_study="UNKNOWN",
+        body_part_code="UNKNOWN",
+        body_part_source="none",
+        laterality_code="NONE",
+        contrast_code="UNKNOWN",
+        mado_region_code="UNKNOWN",
+        confidence_code="NONE",
+        conflict_code="NONE",
+        loinc_code="NONE",
+        vocab_version=rules().version,
+    )
+    assert unknown.has_contrast is None
+    assert classify_exam([]) == unknown
+    assert classify_exam([Dataset()]) == unknown
 
 
 @pytest.mark.parametrize(
@@ -91,7 +111,8 @@ def test_codes_win_over_body_part_examined_and_that_over_words() -> None:
         pytest.param(code("T-04000", "SNM3", "BREAST"), "BREAST", id="oldest designator"),
         pytest.param(code("416775004", "SCT"), "ABDOMEN+CHEST+PELVIS", id="a code of several parts"),
         pytest.param(code("0815", "99HOSP", "左膝关节"), "KNEE", id="a local code speaks by its meaning"),
-        pytest.param(code("T-AA610", "SRT", "Retina"), "UNKNOWN", id="a region that we do not have"),
+        pytest.param(code("T-AA610", "SRT", "Retina"), "ORBIT", id="a code that we do not have speaks by its meaning"),
+        pytest.param(code("T-01000", "SRT", "Skin"), "UNKNOWN", id="a region that we do not have"),
     ],
 )
 def test_coded_regions(region: Dataset, part: str) -> None:
