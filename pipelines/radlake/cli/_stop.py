@@ -58,7 +58,7 @@ def told_to_end(words: str) -> Iterator[Told]:
         if told.is_set():
             os._exit(128 + received)  # as safe as kill -9: the same command goes on
         told.number = received
-        sys.stderr.write(f"\n{words}; once more does not wait\n")
+        sys.stderr.write(f"{words}; once more does not wait\n")
         told.set()
 
     before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
@@ -72,7 +72,7 @@ def told_to_end(words: str) -> Iterator[Told]:
 @contextmanager
 def stopping() -> Iterator[Event]:
     """`told_to_end` for a command whose work is not done then: it exits with the signal's code."""
-    with told_to_end("ending after the current study") as told:
+    with told_to_end("\nending after the current study") as told:
         yield told
     if told.is_set():
         typer.echo(_GO_ON, err=True)
