@@ -14,6 +14,7 @@ from radlake.config import Settings
 from radlake.lake.evidence import StudyState
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import STUDY
+from radlake.lake.statements import in_parts
 from radlake.net import Window
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "undated",
 ]
 
-_AT_ONCE = 500  # parameters of one statement
 _IN_WORK = (StudyState.DISCOVERED, StudyState.RETRIEVING)
 _FETCHED = (StudyState.COMPLETE, StudyState.PARTIAL, StudyState.QUARANTINED, StudyState.OFFLINE)
 
@@ -84,8 +84,7 @@ def known_studies(connection: sa.Connection, hospital_id: str, study_uids: Seque
     """Those of the given studies that the ledger knows."""
     columns = (STUDY.c.study_uid, STUDY.c.state, STUDY.c.n_expected, STUDY.c.n_stored + STUDY.c.n_set_aside)
     found: dict[str, KnownStudy] = {}
-    for begin in range(0, len(study_uids), _AT_ONCE):
-        uids = study_uids[begin : begin + _AT_ONCE]
+    for uids in in_parts(study_uids):
         query = sa.select(*columns).where(STUDY.c.hospital_id == hospital_id, STUDY.c.study_uid.in_(uids))
         found |= {uid: KnownStudy(state, n, int(kept)) for uid, state, n, kept in connection.execute(query)}
     return found

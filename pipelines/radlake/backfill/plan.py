@@ -18,13 +18,12 @@ from radlake.backfill.windows import UNDATED, PlannedDay, PlannedWindow, plan_wi
 from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid
+from radlake.harvest import enter_found
 from radlake.harvest.courtesy.week import Week, week_of
-from radlake.lake.ledger import Ledger, Listed
+from radlake.lake.ledger import Ledger
 from radlake.net import DimseNode, Hospital, StudyFound, WebNode, Window, connect
 
 __all__ = ["HospitalPlan", "keep_plan", "plan_hospital", "plan_of_survey"]
-
-_AT_ONCE = 500  # studies of a transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +193,7 @@ def keep_plan(plan: HospitalPlan, *, ledger: Ledger, now: datetime) -> None:
     Killed in between, the ledger knows the studies and the plan is made again.
     """
     studies = (*plan.survey.studies, *plan.survey.undated)
-    for begin in range(0, len(studies), _AT_ONCE):
-        part = studies[begin : begin + _AT_ONCE]
-        listed = [Listed(one.study_uid, one.study_date, one.n_instances) for one in part]
-        ledger.discover_all(plan.hospital_id, listed, now=now)
+    enter_found(studies, hospital_id=plan.hospital_id, ledger=ledger, now=now)
     PlanRows(ledger).keep(
         plan.hospital_id,
         plan.days,

@@ -13,6 +13,7 @@ from radlake.backfill.known import known_by_day, known_in
 from radlake.backfill.windows import PlannedDay, PlannedWindow, plan_windows, remainders
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import BACKFILL_DAY, BACKFILL_HOSPITAL, BACKFILL_HOUR, BACKFILL_WINDOW
+from radlake.lake.statements import put_row
 from radlake.net import Window
 
 __all__ = ["KeptWindow", "PlanRows"]
@@ -70,7 +71,7 @@ class PlanRows:
                 connection.execute(table.insert(), rows)
             values = {"listed_at": now, "list_limit": list_limit, "n_undated": undated.n_studies}
             values["undated_trouble"] = undated_trouble
-            _put(connection, BACKFILL_HOSPITAL, {"hospital_id": hospital_id}, values)
+            put_row(connection, BACKFILL_HOSPITAL, {"hospital_id": hospital_id}, values)
 
     def windows(self, hospital_id: str) -> list[KeptWindow]:
         """Oldest first; the one of studies without a date last."""
@@ -111,11 +112,11 @@ class PlanRows:
 
     def pause(self, hospital_id: str, *, now: datetime) -> None:
         with self._ledger.writing() as connection:
-            _put(connection, BACKFILL_HOSPITAL, {"hospital_id": hospital_id}, {"paused_at": now})
+            put_row(connection, BACKFILL_HOSPITAL, {"hospital_id": hospital_id}, {"paused_at": now})
 
     def resume(self, hospital_id: str) -> None:
         with self._ledger.writing() as connection:
-            _put(connection, BACKFILL_HOSPITAL, {"hospital_id": hospital_id}, {"paused_at": None})
+            put_row(connection, BACKFILL_HOSPITAL, {"hospital_id": hospital_id}, {"paused_at": None})
 
     def is_paused(self, hospital_id: str) -> bool:
         return self.hospital(hospital_id).get("paused_at") is not None
@@ -126,7 +127,7 @@ class PlanRows:
         key = {"hospital_id": hospital_id, "hour": now.replace(minute=0, second=0, microsecond=0)}
         with self._ledger.writing() as connection:
             values = {name: BACKFILL_HOUR.c[name] + value for name, value in done.items()}
-            _put(connection, BACKFILL_HOUR, key, values, first=done)
+            put_row(connection, BACKFILL_HOUR, key, values, first=done)
 
     def done_since(self, hospital_id: str, since: datetime) -> tuple[int, int, float]:
         """Studies, bytes and seconds of work since an instant."""
@@ -164,17 +165,3 @@ def _kept(row: sa.RowMapping) -> KeptWindow:
     window = None if row["first_day"] is None else Window(row["first_day"], row["last_day"])
     plan = PlannedWindow(name=row["name"], window=window, **_figures(row))
     return KeptWindow(plan, row["attempts"], row["begun_at"], row["done_at"], row["trouble"])
-
-
-def _put(
-    connection: sa.Connection,
-    table: sa.Table,
-    key: dict[str, Any],
-    values: dict[str, Any],
-    *,
-    first: dict[str, Any] | None = None,
-) -> None:
-    """Change the row of a key, or make it (`first`: with these values)."""
-    where = [table.c[name] == value for name, value in key.items()]
-    if connection.execute(table.update().where(*where).values(**values)).rowcount == 0:
-        connection.execute(table.insert().values(**key, **(first or values)))

@@ -1,7 +1,7 @@
 """Harvest: query, retrieve and receive, from a node or a folder, into the spool."""
 
 from radlake.harvest.folder import FolderListing, FolderStudy, list_folder
-from radlake.harvest.pull import PulledStudy, discover_studies, is_due, pull_study, spool_folder
+from radlake.harvest.pull import PulledStudy, discover_studies, enter_found, is_due, pull_study, spool_folder
 from radlake.harvest.pulling import Arrivals, pulling
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "FolderStudy",
     "PulledStudy",
     "discover_studies",
+    "enter_found",
     "is_due",
     "list_folder",
     "pull_study",

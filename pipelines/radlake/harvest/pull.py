@@ -6,7 +6,7 @@ told as `trouble`. De-identification and storing are not done here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,13 +18,12 @@ from radlake import telemetry
 from radlake.errors import TransientError
 from radlake.lake.evidence import OFFLINE, StudyEntry, StudyState
 from radlake.lake.ledger import Ledger, Listed
+from radlake.lake.statements import in_parts
 from radlake.lake.study_times import enter_study_times
 from radlake.net import NodeClient, StudyFound, Window
 from radlake.telemetry import Span
 
-__all__ = ["PulledStudy", "discover_studies", "is_due", "pull_study", "spool_folder"]
-
-_AT_ONCE = 500  # studies that are entered in one transaction
+__all__ = ["PulledStudy", "discover_studies", "enter_found", "is_due", "pull_study", "spool_folder"]
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,16 @@ def discover_studies(
 ) -> list[StudyFound]:
     """Studies that the node lists in the window, each entered in the ledger, oldest first."""
     found = sorted({study.study_uid: study for study in client.find_studies(window)}.values(), key=_by_date)
-    for start in range(0, len(found), _AT_ONCE):
-        listed = [Listed(s.study_uid, s.study_date, s.n_instances) for s in found[start : start + _AT_ONCE]]
-        ledger.discover_all(hospital_id, listed, now=now)
+    enter_found(found, hospital_id=hospital_id, ledger=ledger, now=now)
     enter_study_times(ledger, hospital_id, {s.study_uid: at for s in found if (at := s.studied_at) is not None})
     return found
+
+
+def enter_found(found: Sequence[StudyFound], *, hospital_id: str, ledger: Ledger, now: datetime) -> None:
+    """Enter studies that a node listed in the ledger, in transactions that do not keep others waiting."""
+    for part in in_parts(found):
+        listed = [Listed(study.study_uid, study.study_date, study.n_instances) for study in part]
+        ledger.discover_all(hospital_id, listed, now=now)
 
 
 def is_due(study: StudyFound, *, hospital_id: str, ledger: Ledger, again: Collection[str] = ()) -> bool:

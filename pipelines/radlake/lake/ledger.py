@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -30,6 +31,7 @@ from radlake.lake.ledger_tables import CERTIFICATE, QUARANTINE, STUDY, STUDY_EVE
 from radlake.lake.migration import adopt_old_rows, create_missing
 from radlake.lake.pushed import unverified_of, vouch_by_list
 from radlake.lake.retention import enter_evidence
+from radlake.lake.statements import in_parts
 from radlake.lake.study_changes import Changes, Listed, begun, discovered, settled
 from radlake.lake.study_rows import entry_from_row, new_row
 from radlake.lake.vault import enter_sealed
@@ -37,7 +39,6 @@ from radlake.lake.vault import enter_sealed
 __all__ = ["Claim", "Ledger", "LedgerLocked", "Listed", "head_file"]
 
 _WRITES = {"radlake_write": True}
-_AT_ONCE = 500  # parameters of one statement
 _FIRST_ADVISORY_KEY = 7253
 
 
@@ -197,9 +198,9 @@ class Ledger:
             if study_uids is None:
                 return [entry_from_row(row) for row in connection.execute(query).mappings()]
             wanted, found = sorted(set(study_uids)), []
-            for start in range(0, len(wanted), _AT_ONCE):
-                part = query.where(STUDY.c.study_uid.in_(wanted[start : start + _AT_ONCE]))
-                found += [entry_from_row(row) for row in connection.execute(part).mappings()]
+            for part in in_parts(wanted):
+                rows = connection.execute(query.where(STUDY.c.study_uid.in_(part))).mappings()
+                found += [entry_from_row(row) for row in rows]
             return found
 
     def discover(
@@ -354,14 +355,16 @@ class Ledger:
         ).group_by(STUDY.c.hospital_id)
         if hospital_ids is not None:
             studies = studies.where(STUDY.c.hospital_id.in_(hospital_ids))
-        held = self.held_by_reason(hospital_ids)
+        held: Counter[str] = Counter()
+        for hospital_id, _, n in self.held_by_reason(hospital_ids):
+            held[hospital_id] += n
         with self.reading() as connection:
             rows = [
                 {key: value if key == "hospital_id" else int(value) for key, value in row.items()}
                 for row in connection.execute(studies.order_by(STUDY.c.hospital_id)).mappings()
             ]
         for row in rows:
-            row["n_instances_quarantined"] = sum(n for hospital, _, n in held if hospital == row["hospital_id"])
+            row["n_instances_quarantined"] = held[str(row["hospital_id"])]
         return rows
 
     def held_by_reason(self, hospital_ids: Sequence[str] | None = None) -> list[tuple[str, str, int]]:

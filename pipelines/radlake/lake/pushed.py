@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from radlake.commit_points import reached
 from radlake.lake.ledger_tables import PUSH_NOTICE, PUSH_STUDY
+from radlake.lake.statements import put_row
 
 if TYPE_CHECKING:
     from radlake.lake.ledger import Ledger
@@ -73,7 +74,7 @@ class PushRecords:
         }
         key = {"hospital_id": hospital_id, "notice_uid": notice.notice_uid}
         with self._ledger.writing() as connection:
-            _put(connection, PUSH_NOTICE, key, values)
+            put_row(connection, PUSH_NOTICE, key, values)
             _doubt(connection, hospital_id, notice.study_uid, unverified=None, now=now)
         reached("push.told")
 
@@ -130,13 +131,7 @@ def _doubt(
     if unverified is None:
         unverified = unverified_of(connection, hospital_id, study_uid) or UNDECIDED
     key = {"hospital_id": hospital_id, "study_uid": study_uid}
-    _put(connection, PUSH_STUDY, key, {"unverified": unverified, "active_at": now})
-
-
-def _put(connection: sa.Connection, table: sa.Table, key: dict[str, str], values: dict[str, object]) -> None:
-    where = [table.c[name] == value for name, value in key.items()]
-    if not connection.execute(table.update().where(*where).values(**values)).rowcount:
-        connection.execute(table.insert().values(**key, **values))
+    put_row(connection, PUSH_STUDY, key, {"unverified": unverified, "active_at": now})
 
 
 def _notice(row: sa.RowMapping) -> Notice:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from radlake.lake.evidence import Settlement, StudyState
 from radlake.lake.ledger_tables import HOLD, RETENTION, STUDY, TOMBSTONE, VAULT
+from radlake.lake.statements import put_row
 
 if TYPE_CHECKING:
     from radlake.lake.ledger import Ledger
@@ -82,11 +83,8 @@ def enter_evidence(connection: sa.Connection, item: Settlement) -> None:
     where = RETENTION.c.hospital_id == item.hospital_id, RETENTION.c.study_uid == item.study_uid
     before = connection.execute(sa.select(RETENTION.c.evidence).where(*where)).scalar()
     words = sorted({*(before or "").split("|"), item.retention} - {""})
-    if before is None:
-        row = {"hospital_id": item.hospital_id, "study_uid": item.study_uid, "evidence": "|".join(words)}
-        connection.execute(RETENTION.insert().values(**row))
-    else:
-        connection.execute(RETENTION.update().where(*where).values(evidence="|".join(words)))
+    key = {"hospital_id": item.hospital_id, "study_uid": item.study_uid}
+    put_row(connection, RETENTION, key, {"evidence": "|".join(words)})
 
 
 class RetentionRows:

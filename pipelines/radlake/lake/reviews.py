@@ -18,10 +18,9 @@ from radlake.commit_points import reached
 from radlake.errors import PermanentError
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import REVIEW
+from radlake.lake.statements import in_parts
 
 __all__ = ["Review", "ReviewRefused", "Reviews"]
-
-_AT_ONCE = 500  # parameters of one statement
 
 
 class ReviewRefused(PermanentError):
@@ -125,11 +124,10 @@ class Reviews:
 
 def _in_force(connection: sa.Connection, quarantine_ids: Collection[str]) -> dict[str, Review]:
     query = sa.select(REVIEW).where(REVIEW.c.undone_at.is_(None)).order_by(REVIEW.c.review_id)
-    names = list(quarantine_ids)
     found: dict[str, Review] = {}
-    for start in range(0, len(names), _AT_ONCE):
-        part = query.where(REVIEW.c.quarantine_id.in_(names[start : start + _AT_ONCE]))
-        found |= {row["quarantine_id"]: _review(row) for row in connection.execute(part).mappings()}
+    for part in in_parts(list(quarantine_ids)):
+        rows = connection.execute(query.where(REVIEW.c.quarantine_id.in_(part))).mappings()
+        found |= {row["quarantine_id"]: _review(row) for row in rows}
     return found
 
 

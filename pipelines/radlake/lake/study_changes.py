@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from radlake.lake.events import ALTERED, EventLog, evidence_digest, last_evidence
 from radlake.lake.evidence import Settlement
 from radlake.lake.ledger_tables import STUDY
+from radlake.lake.statements import in_parts
 from radlake.lake.study_rows import decided, entry_from_row, expected_column, set_aside_columns, stored_columns
 
 __all__ = ["Changes", "Listed", "begun", "discovered", "settled"]
 
-_AT_ONCE = 500  # parameters of one statement
 # Built once: making a statement of 27 columns takes SQLAlchemy longer than running it.
 _ROWS = sa.select(STUDY, last_evidence()).where(
     STUDY.c.hospital_id == sa.bindparam("hospital"), STUDY.c.study_uid.in_(sa.bindparam("uids", expanding=True))
@@ -91,8 +91,8 @@ class Changes:
     def rows(self, hospital_id: str, study_uids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Rows of the studies that are known, by UID."""
         wanted, found = sorted(set(study_uids)), {}
-        for start in range(0, len(wanted), _AT_ONCE):
-            which = {"hospital": hospital_id, "uids": wanted[start : start + _AT_ONCE]}
+        for part in in_parts(wanted):
+            which = {"hospital": hospital_id, "uids": part}
             for row in map(dict, self.connection.execute(_ROWS, which).mappings()):
                 evidence = row.pop("evidence")
                 self._evidence[hospital_id, row["study_uid"]] = evidence.hex() if evidence else ""

@@ -11,10 +11,9 @@ import sqlalchemy as sa
 from radlake.lake.evidence import StudyState
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import STUDY, STUDY_TIME
+from radlake.lake.statements import in_parts
 
 __all__ = ["StudyTimes", "enter_study_times", "study_times"]
-
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,7 @@ def enter_study_times(ledger: Ledger, hospital_id: str, times: Mapping[str, date
     """Enter when studies were made, by study UID; what is known already stays."""
     uids = sorted(times)
     with ledger.writing() as connection:
-        for begin in range(0, len(uids), _AT_ONCE):
-            part = uids[begin : begin + _AT_ONCE]
+        for part in in_parts(uids):
             where = STUDY_TIME.c.hospital_id == hospital_id, STUDY_TIME.c.study_uid.in_(part)
             known = set(connection.execute(sa.select(STUDY_TIME.c.study_uid).where(*where)).scalars())
             if rows := [
