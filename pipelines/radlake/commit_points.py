@@ -25,6 +25,8 @@ POINTS: Mapping[str, str] = MappingProxyType(
         # receive
         "push.ingested": "Studies that were pushed are settled, and their received files still lie in the spool.",
         "push.told": "What a hospital told of a study is kept, and it does not know that yet.",
+        "push.commitment_asked": "A request for storage commitment is kept, and who asked does not know that yet.",
+        "push.commitment_told": "Who asked for storage commitment has the result, and the request is still kept.",
         # lake: objects and quarantine
         "object.built": "A series object is whole in scratch and not in the store.",
         "object.stored": "A series object is in the store and no row names it.",

@@ -29,7 +29,7 @@ from radlake.net.pdu import Proposal
 from radlake.net.upper_layer import Association
 from radlake.receive.mpps import MPPS
 from radlake.receive.service import Listening, receive
-from support import need
+from support import killed_reception, need
 from support.dicom import bare_bytes, dicom_bytes, uid
 from support.lakes import settings_of
 
@@ -46,6 +46,7 @@ hospitals:
       ae_titles: [SENDER, STORESCU]
       hosts: [127.0.0.1]
       token: "file:{token}"
+      commitment: {listeners}
       close: {{quiet: {quiet}}}
   - hospital_id: h2
     name_zh: 二
@@ -74,12 +75,19 @@ class Receiver:
         return {path.stem for path in (self.settings.restricted / "spool" / "push").rglob("*.dcm")}
 
 
-def lake_of(folder: Path, *, quiet: float, node: str = "") -> Settings:
-    """A new lake whose hospital h1 pushes by DIMSE and HTTP, and h2 by DIMSE."""
+def lake_of(folder: Path, *, quiet: float, node: str = "", listener: int = 0) -> Settings:
+    """A new lake whose hospital h1 pushes by DIMSE and HTTP, and h2 by DIMSE.
+
+    Parameters
+    ----------
+    listener : int
+        Port at which SENDER of h1 hears of storage commitment; it says none when 0.
+    """
     settings = settings_of(folder / "lake")
     token = folder / "token"
     token.write_text(TOKEN)
-    text = HOSPITALS.format(quiet=quiet / 60, node=node or "level: UNKNOWN", token=token)
+    listeners = f"[{{ae_title: SENDER, host: 127.0.0.1, port: {listener}}}]" if listener else "[]"
+    text = HOSPITALS.format(quiet=quiet / 60, node=node or "level: UNKNOWN", token=token, listeners=listeners)
     settings.hospitals.write_text(text, encoding="utf-8")
     return settings
 
@@ -123,11 +131,12 @@ def receiving_lake(settings: Settings, **limits: Any) -> Iterator[Receiver]:
 
 
 @contextmanager
-def receiver_process(settings: Settings) -> Iterator[tuple[Receiver, subprocess.Popen[str]]]:
-    """`radlake receive` as a process of its own, to be killed."""
+def receiver_process(settings: Settings, *, kill_at: str = "") -> Iterator[tuple[Receiver, subprocess.Popen[str]]]:
+    """`radlake receive` as a process of its own, to be killed, or one that kills itself at a commit point."""
     command = [str(Path(sys.executable).with_name("radlake")), "--lake", settings.lake, "receive"]
+    command += ["--host", "127.0.0.1", "--keep-free", "0", "--dicom-port", "0", "--http-port", "0"]
     with subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--keep-free", "0", "--dicom-port", "0", "--http-port", "0"],
+        [sys.executable, killed_reception.__file__, kill_at, settings.lake] if kill_at else command,
         env=os.environ | {"RADLAKE_WORKERS": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -19,6 +19,7 @@ __all__ = [
     "HOLD",
     "METADATA",
     "NODE_STATE",
+    "PUSH_COMMITMENT",
     "PUSH_NOTICE",
     "PUSH_STUDY",
     "QUARANTINE",
@@ -137,6 +138,16 @@ PUSH_NOTICE = sa.Table(  # what hospitals told of studies that they push
     sa.Column("listed", sa.LargeBinary),
     sa.Column("n_told", sa.Integer),
     sa.Column("told_at", sa.DateTime, nullable=False),
+)
+PUSH_COMMITMENT = sa.Table(  # storage commitment that senders asked for and do not know the result of
+    "push_commitment",
+    METADATA,
+    sa.Column("hospital_id", sa.String, primary_key=True),
+    sa.Column("transaction_uid", sa.String, primary_key=True),
+    sa.Column("ae_title", sa.String, nullable=False),
+    sa.Column("wanted", sa.LargeBinary, nullable=False),
+    sa.Column("n_tried", sa.Integer, nullable=False),
+    sa.Column("due_at", sa.DateTime, nullable=False, index=True),
 )
 RETENTION = sa.Table(  # what the headers of a study told of its class: outpatient|inpatient
     "retention",

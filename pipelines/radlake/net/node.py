@@ -20,14 +20,14 @@ from pydantic import (
     BeforeValidator,
     Field,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 from pydicom.datadict import tag_for_keyword
 
 from radlake.errors import ConfigInvalid, SourceMissing
 from radlake.net.courtesy import Courtesy, Hours
-from radlake.net.push import AETitle, CloseRule, ConfigModel, Push, SecretRef
+from radlake.net.parts import AETitle, ConfigModel, LocalPath, SecretRef, Tls
+from radlake.net.push import CloseRule, Listener, Push
 
 __all__ = [
     "Auth",
@@ -54,16 +54,10 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _beside_the_yaml(value: Path, info: ValidationInfo) -> Path:
-    base: Path = (info.context or {}).get("base", Path())
-    return base / value.expanduser()
-
-
 def _digits(value: Any) -> Any:
     return f"{value:06d}" if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-LocalPath = Annotated[Path, AfterValidator(_beside_the_yaml)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -73,20 +67,6 @@ class Timeouts(ConfigModel):
     connect: Seconds = 10
     query: Seconds = 60
     retrieve: Seconds = 300
-
-
-class Tls(ConfigModel):
-    """PEM files. `ca` checks the node; `certificate` and `key` are shown to it, when it asks who we are."""
-
-    ca: LocalPath | None = None
-    certificate: LocalPath | None = None
-    key: LocalPath | None = None
-
-    @model_validator(mode="after")
-    def _a_pair(self) -> Tls:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key come together")
-        return self
 
 
 class Auth(ConfigModel):
@@ -368,6 +348,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "auth": Auth,
     "push": Push,
     "close": CloseRule,
+    "commitment": Listener,
     "courtesy": Courtesy,
     "calendar": Hours,
 }

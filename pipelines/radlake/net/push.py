@@ -7,34 +7,15 @@ Whether somebody is that sender is decided in `radlake.receive.senders`, whether
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-__all__ = ["AETitle", "CloseRule", "ConfigModel", "Network", "Push", "SecretRef"]
+from radlake.net.parts import AETitle, ConfigModel, SecretRef, Tls
+
+__all__ = ["CloseRule", "Listener", "Network", "Push"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class ConfigModel(BaseModel):
-    """A part of the hospitals file: every key is known, no value changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _ae_title(value: str) -> str:
-    """PS3.5 6.2, VR AE: at most 16 characters of the default repertoire, no backslash, no control characters."""
-    value = value.strip(" ")
-    if not re.fullmatch(r"[ -\[\]-~]{1,16}", value):
-        raise ValueError("an AE title has 1 to 16 ASCII characters and no backslash")
-    return value
-
-
-def _reference(value: str) -> str:
-    if not re.fullmatch(r"(env|file):.+", value):
-        raise ValueError("write where the secret is, not the secret: env:NAME or file:PATH")
-    return value
 
 
 def _network(value: str) -> str:
@@ -42,10 +23,6 @@ def _network(value: str) -> str:
         return str(ipaddress.ip_network(value))
     except ValueError as exc:
         raise ValueError("write an address or a network, as in 10.1.2.3 or 10.1.2.0/24") from exc
-
-
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-SecretRef = Annotated[str, AfterValidator(_reference)]
 
 
 class CloseRule(ConfigModel):
@@ -68,6 +45,15 @@ class CloseRule(ConfigModel):
     quiet: float = Field(default=15, gt=0, le=720)
 
 
+class Listener(ConfigModel):
+    """Where a sender hears of the storage commitment that it asked for, when it has hung up (PS3.4 J.3.3)."""
+
+    ae_title: AETitle
+    host: str = Field(min_length=1)
+    port: int = Field(default=104, ge=1, le=65535, strict=True)
+    tls: Tls | None = None
+
+
 class Push(ConfigModel):
     """Who may send for a hospital.
 
@@ -81,6 +67,8 @@ class Push(ConfigModel):
         Where the bearer token of its STOW-RS requests and notices is.
     max_associations : int
         How many of its associations are served at a time.
+    commitment : tuple of Listener
+        For senders that ask for storage commitment and do not stay to hear the result.
     """
 
     ae_titles: tuple[AETitle, ...] = ()
@@ -88,6 +76,7 @@ class Push(ConfigModel):
     token: SecretRef | None = None
     max_associations: int = Field(default=16, ge=1, le=64, strict=True)
     close: CloseRule = CloseRule()
+    commitment: tuple[Listener, ...] = ()
 
     @model_validator(mode="after")
     def _somebody(self) -> Push:
@@ -95,7 +84,16 @@ class Push(ConfigModel):
             raise ValueError("ae_titles and hosts come together: an AE title alone proves nothing")
         if not (self.ae_titles or self.token):
             raise ValueError("name who sends: ae_titles and hosts for DIMSE, token for STOW-RS")
+        titles = [listener.ae_title for listener in self.commitment]
+        if strangers := set(titles) - set(self.ae_titles):
+            raise ValueError(f"commitment names {', '.join(sorted(strangers))}, which is not one of ae_titles")
+        if len(set(titles)) < len(titles):
+            raise ValueError("commitment names an AE title twice")
         return self
+
+    def listener(self, ae_title: str) -> Listener | None:
+        """Where a sender listens."""
+        return next((listener for listener in self.commitment if listener.ae_title == ae_title), None)
 
     @property
     def networks(self) -> tuple[Network, ...]:

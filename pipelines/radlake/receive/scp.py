@@ -1,4 +1,4 @@
-"""What hospitals push over DIMSE: C-STORE into the spool, and MPPS as notices (PS3.4 B, F.7)."""
+"""What hospitals push over DIMSE: C-STORE into the spool, MPPS as notices, storage commitment (PS3.4 B, F.7, J)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,31 @@ from collections.abc import Callable, Sequence
 from pydicom.uid import generate_uid
 
 from radlake import log
-from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
-from radlake.errors import StoreFull
+from radlake.errors import StoreFull, TransientError
+from radlake.lake.commitments import CommitmentRequest
 from radlake.lake.pushed import Notice, PushRecords
 from radlake.machine import utc_now
 from radlake.net import Hospital
 from radlake.net.connection import AssociationLost
 from radlake.net.contexts import choose_transfer_syntax
 from radlake.net.delivery import Delivery
+from radlake.net.event_report import event_report
 from radlake.net.message import SUCCESS, Command, Field, encode_command, has_data_set
 from radlake.net.pdu import Context, Refusal, Rejection
 from radlake.net.storage_scp import Sender
 from radlake.net.upper_layer import Association
-from radlake.receive import mpps
+from radlake.receive import commitment, mpps
+from radlake.receive.commitments import Commitments
+from radlake.receive.data_sets import (
+    DUPLICATE_INSTANCE,
+    INVALID_ARGUMENT,
+    NO_SUCH_INSTANCE,
+    RESOURCE_LIMITATION,
+    SYNTAXES,
+    Refused,
+    bytes_of,
+    data_set_of,
+)
 from radlake.receive.senders import Senders
 from radlake.receive.spool import PushSpool
 
@@ -29,8 +41,11 @@ __all__ = ["Reception"]
 
 _OUT_OF_RESOURCES, _CANNOT_UNDERSTAND = 0xA700, 0xC000
 _LARGEST_NOTICE = 16 << 20  # 16 MB: more than 100,000 references
-_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
-_ANSWERS = {Field.N_CREATE_RQ: Field.N_CREATE_RSP, Field.N_SET_RQ: Field.N_SET_RSP}
+_GRACE_SECONDS = 0.5  # many hang up at once when their request is taken, and take no event before that
+_SERVICES = {
+    mpps.MPPS: (Field.N_CREATE_RQ, Field.N_SET_RQ),
+    commitment.STORAGE_COMMITMENT: (Field.N_ACTION_RQ, Field.N_EVENT_REPORT_RSP),
+}
 
 
 class Reception:
@@ -43,9 +58,15 @@ class Reception:
     """
 
     def __init__(
-        self, senders: Senders, spool: PushSpool, records: PushRecords, *, told: Callable[[str, str], None]
+        self,
+        senders: Senders,
+        spool: PushSpool,
+        records: PushRecords,
+        commitments: Commitments,
+        *,
+        told: Callable[[str, str], None],
     ) -> None:
-        self.senders, self.spool, self.records, self.told = senders, spool, records, told
+        self.senders, self.spool, self.records, self.commitments, self.told = senders, spool, records, commitments, told
         self._n_open: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -60,7 +81,7 @@ class Reception:
                 log.get_logger().warning("sender_refused", hospital=name, reason="max_associations are open")
                 return Rejection.LOCAL_LIMIT
             self._n_open[name] += 1
-        return _Sender(self, hospital)
+        return _Sender(self, hospital, calling)
 
     def left(self, hospital_id: str) -> None:
         with self._lock:
@@ -70,12 +91,13 @@ class Reception:
 class _Sender:
     """One association of a hospital."""
 
-    def __init__(self, reception: Reception, hospital: Hospital) -> None:
-        self._reception, self._hospital = reception, hospital.hospital_id
+    def __init__(self, reception: Reception, hospital: Hospital, calling: str) -> None:
+        self._reception, self._hospital, self._calling = reception, hospital.hospital_id, calling
+        self._untold: dict[int, CommitmentRequest] = {}  # by the message ID that their result has or would have
 
     def choose(self, abstract_syntax: str, offered: Sequence[str]) -> str | Refusal:
-        if abstract_syntax == mpps.MPPS:
-            return next((uid for uid in offered if uid in _SYNTAXES), Refusal.TRANSFER_SYNTAXES)
+        if abstract_syntax in _SERVICES:
+            return next((uid for uid in offered if uid in SYNTAXES), Refusal.TRANSFER_SYNTAXES)
         return choose_transfer_syntax(abstract_syntax, offered)
 
     def delivery(self, study_uid: str) -> Delivery | int:
@@ -88,36 +110,72 @@ class _Sender:
             return _OUT_OF_RESOURCES
 
     def perform(self, assoc: Association, context: Context, command: Command) -> bool:
-        answer = _ANSWERS.get(Field(command["CommandField"])) if command["CommandField"] in _ANSWERS else None
-        if answer is None or context.abstract_syntax != mpps.MPPS:
+        field = command["CommandField"]
+        if field not in _SERVICES.get(context.abstract_syntax, ()):
             return False
         data = _whole(assoc) if has_data_set(command) else b""
+        if field == Field.N_EVENT_REPORT_RSP:
+            request = self._untold.pop(int(command.get("MessageIDBeingRespondedTo", 0)), None)
+            if request is not None:
+                self._reception.commitments.told(request, status=int(command["Status"]))
+        elif field == Field.N_ACTION_RQ:
+            self._commit(assoc, context, command, data)
+        else:
+            self._take_step(assoc, context, command, data)
+        return True
+
+    def _take_step(self, assoc: Association, context: Context, command: Command, data: bytes) -> None:
+        is_new = command["CommandField"] == Field.N_CREATE_RQ
         named = command.get("AffectedSOPInstanceUID") or command.get("RequestedSOPInstanceUID")
         uid = str(named or generate_uid(prefix=None))
         try:
-            ds = mpps.data_set_of(data, is_implicit=context.transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN)
+            ds = data_set_of(data, syntax_uid=context.transfer_syntax)
             known = self._reception.records.notice(self._hospital, uid)
-            if answer is Field.N_CREATE_RSP:
+            if is_new:
                 if known is not None:
-                    raise mpps.MppsRefused(mpps.DUPLICATE_INSTANCE)
+                    raise Refused(DUPLICATE_INSTANCE)
                 self._keep(mpps.notice_from_create(uid, ds))
             else:
                 if known is None:
-                    raise mpps.MppsRefused(mpps.NO_SUCH_INSTANCE)
+                    raise Refused(NO_SUCH_INSTANCE)
                 self._keep(mpps.notice_from_set(known, ds))
             status = SUCCESS
-        except mpps.MppsRefused as exc:
+        except Refused as exc:
             status = exc.status
             log.get_logger().warning("notice_refused", hospital=self._hospital, status=f"0x{status:04X}")
-        response = {
-            "AffectedSOPClassUID": mpps.MPPS,
-            "CommandField": answer,
-            "MessageIDBeingRespondedTo": command.get("MessageID", 0),
-            "Status": status,
-            "AffectedSOPInstanceUID": uid,
-        }
-        assoc.send(context.context_id, encode_command(response, with_data_set=False))
-        return True
+        _answer(assoc, context, command, sop_uid=uid, status=status)
+
+    def _commit(self, assoc: Association, context: Context, command: Command, data: bytes) -> None:
+        """Keep a request for storage commitment, answer it, and tell the result here if the sender waits for it."""
+        commitments, request, status = self._reception.commitments, None, SUCCESS
+        try:
+            ds = data_set_of(data, syntax_uid=context.transfer_syntax)
+            asked = commitment.read(command, ds, hospital_id=self._hospital, ae_title=self._calling)
+            if not commitments.ask(asked):
+                raise Refused(INVALID_ARGUMENT)
+            request = asked
+        except (Refused, TransientError) as exc:  # when the ledger is away, it is asked again later
+            status = exc.status if isinstance(exc, Refused) else RESOURCE_LIMITATION
+            log.get_logger().warning("commitment_refused", hospital=self._hospital, status=f"0x{status:04X}")
+        message_id = len(self._untold) + 1
+        if request is not None:
+            self._untold[message_id] = request
+        _answer(assoc, context, command, sop_uid=commitment.WELL_KNOWN, status=status)
+        if request is None:
+            return
+        if commitments.listener(request) is not None and assoc.is_readable(seconds=_GRACE_SECONDS):
+            return  # it hangs up, or goes on: it hears of it where it listens
+        try:
+            event_type, result = commitments.result(request)
+        except TransientError:
+            return
+        event = event_report(
+            sop_class=commitment.STORAGE_COMMITMENT,
+            sop_uid=commitment.WELL_KNOWN,
+            event_type=event_type,
+            message_id=message_id,
+        )
+        assoc.send(context.context_id, event, bytes_of(result, syntax_uid=context.transfer_syntax))
 
     def _keep(self, notice: Notice) -> None:
         self._reception.records.tell(self._hospital, notice, now=utc_now())
@@ -125,6 +183,20 @@ class _Sender:
 
     def leave(self) -> None:
         self._reception.left(self._hospital)
+        for request in self._untold.values():
+            self._reception.commitments.hung_up(request)
+
+
+def _answer(assoc: Association, context: Context, command: Command, *, sop_uid: str, status: int) -> None:
+    """The response of a normalized service without a data set (PS3.7 10.3)."""
+    response = {
+        "AffectedSOPClassUID": context.abstract_syntax,
+        "CommandField": int(command["CommandField"]) | 0x8000,
+        "MessageIDBeingRespondedTo": command.get("MessageID", 0),
+        "Status": status,
+        "AffectedSOPInstanceUID": sop_uid,
+    }
+    assoc.send(context.context_id, encode_command(response, with_data_set=False))
 
 
 def _whole(assoc: Association) -> bytes:

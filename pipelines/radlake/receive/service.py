@@ -24,6 +24,7 @@ from radlake.net.node import Tls
 from radlake.net.reach import server_context
 from radlake.net.storage_scp import StorageServer
 from radlake.receive.closer import Closer
+from radlake.receive.commitments import Commitments
 from radlake.receive.http import create_app
 from radlake.receive.scp import Reception
 from radlake.receive.senders import Senders
@@ -83,7 +84,10 @@ def receive(
     with closing(open_ledger(settings)) as ledger, workers(settings) as executor:
         spool = PushSpool(Lake.from_settings(settings).spool, keep_free=listening.keep_free)
         records = PushRecords(ledger)
-        with closing(Closer(settings, senders, spool, ledger, executor=executor)) as closer:
+        with (
+            closing(Closer(settings, senders, spool, ledger, executor=executor)) as closer,
+            closing(Commitments(settings, senders, spool, ledger)) as commitments,
+        ):
 
             def troubles() -> list[str]:
                 try:
@@ -92,8 +96,9 @@ def receive(
                     return [str(exc.facts["reason"]), *closer.troubles()]
                 return closer.troubles()
 
+            reception = Reception(senders, spool, records, commitments, told=closer.told)
             with (
-                _dimse(settings, listening, Reception(senders, spool, records, told=closer.told), announce),
+                _dimse(settings, listening, reception, announce),
                 _http(listening, senders, spool, records, closer.told, troubles, announce),
             ):
                 while not stop.is_set():

@@ -14,6 +14,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,13 @@ from radlake.lake.store import make_folder
 from radlake.machine import fsync
 from radlake.net.delivery import Delivery
 from radlake.net.instance_files import InstanceFolder, uid_of_file
+from radlake.net.message import value_of
 
-__all__ = ["Closed", "Intake", "PushSpool", "Waiting"]
+__all__ = ["Closed", "Intake", "PushSpool", "Waiting", "sop_class_of"]
 
 _NAME = "study.uid"
+_MEDIA_STORAGE_SOP_CLASS_UID = 0x00020002
+_META_BYTES = 64 * 1024  # file meta information is a few hundred bytes
 
 Key = tuple[str, str]  # hospital, Study Instance UID
 
@@ -93,6 +97,15 @@ class _Study:
     @property
     def uids(self) -> frozenset[str]:
         return frozenset[str]().union(*self.closed.values(), self.intake.arrived if self.intake else ())
+
+    def find(self, uids: Collection[str]) -> dict[str, Path]:
+        """Files of instances that are durable."""
+        folders = {**self.closed, **({self.next: self.intake.arrived} if self.intake else {})}
+        return {
+            uid: self.path / str(number) / f"{uid}.dcm"
+            for number, arrived in folders.items()
+            for uid in arrived.intersection(uids)
+        }
 
 
 class PushSpool:
@@ -186,6 +199,12 @@ class PushSpool:
                 return None
             return Waiting(study.uids, study.intake.seconds_silent() if study.intake else float("inf"))
 
+    def find(self, hospital_id: str, uids: Collection[str]) -> dict[str, Path]:
+        """Files of these instances that are durable; they may go when their study is ingested."""
+        with self._lock:
+            studies = [study for key, study in self._studies.items() if key[0] == hospital_id]
+            return {uid: path for study in studies for uid, path in study.find(uids).items()}
+
     def close(self, hospital_id: str, study_uid: str) -> Closed | None:
         """Take what waits of a study for an ingest; None while an instance is under way. Nothing waiting is no file."""
         key = (hospital_id, study_uid)
@@ -213,3 +232,10 @@ class PushSpool:
             if study.intake is None and not study.closed:
                 del self._studies[closed.key]
                 shutil.rmtree(study.path, ignore_errors=True)
+
+
+def sop_class_of(path: Path) -> str:
+    """SOP Class UID of a received file."""
+    with path.open("rb") as file:
+        head = file.read(_META_BYTES)
+    return value_of(head[132:], _MEDIA_STORAGE_SOP_CLASS_UID, is_implicit=False).decode("latin-1").strip(" \0")

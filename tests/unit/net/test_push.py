@@ -51,6 +51,14 @@ def test_a_hospital_that_pushes_needs_no_node(tmp_path: Path) -> None:
             "hospitals[0].push.close.quit: unknown key; did you mean quiet",
         ),
         ("    push: {token: 'env:T', close: {quiet: 0}}", "hospitals[0].push.close.quiet: must be greater than 0"),
+        (
+            "    push: {ae_titles: [CT01], hosts: [10.1.2.3], commitment: [{ae_title: CT02, host: 10.1.2.4}]}",
+            "hospitals[0].push: commitment names CT02, which is not one of ae_titles",
+        ),
+        (
+            "    push: {ae_titles: [CT01], hosts: [10.1.2.3], commitment: [{ae_title: CT01, hots: 10.1.2.4, host: x}]}",
+            "hospitals[0].push.commitment[0].hots: unknown key; did you mean host",
+        ),
         ("    node: {kind: push}", "hospitals[0]: a hospital without a node pushes to us"),
     ],
 )
