@@ -26,7 +26,7 @@ from radlake.lake import Lake, duck
 from radlake.sqlrun.queries import Query, load_queries
 from radlake.sqlrun.type_check import DATE_OFFSET_DDL
 
-__all__ = ["BuiltTable", "DateOffsets", "Mask", "build"]
+__all__ = ["BuiltTable", "DateOffsets", "Mask", "build", "register_date_offsets"]
 
 # Persons -> seconds by which the times of each were moved.
 DateOffsets = Callable[[np.ndarray], np.ndarray]
@@ -107,7 +107,7 @@ def build(
     results: dict[str, _Result] = {}
     problems: list[str] = []
     with duck.connect(lake, zone="restricted", snapshot=inputs) as connection:
-        _register_date_offsets(connection, date_offsets)
+        register_date_offsets(connection, date_offsets)
         for query in queries:
             missing = sorted(query.reads & {other.name for other in queries} - results.keys())
             result, found = (None, [f"reads {', '.join(missing)}"]) if missing else _run(connection, query)
@@ -133,7 +133,7 @@ def _stored(query: Query) -> list[str]:
     return sorted(query.reads - {"restricted.date_offset"})
 
 
-def _register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
+def register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
     keys = connection.sql(
         "SELECT patient_key FROM dicom.study UNION SELECT patient_key FROM core.exam ORDER BY patient_key"
     ).to_arrow_table()

@@ -53,6 +53,8 @@ class Row:
         It holds a count that policy withholds.
     is_out : bool
         It was shown before and cannot be taken back.
+    was_withheld : bool
+        It was withheld before and stays so.
     worth : float
         Rows of little worth are withheld first.
     """
@@ -61,6 +63,7 @@ class Row:
     facts: Sequence[Fact]
     is_small: bool
     is_out: bool = False
+    was_withheld: bool = False
     worth: float = 1.0
 
 
@@ -76,7 +79,7 @@ def withheld_rows(
     cells : sequence of collection
         Of every group: the published cells that it is in; groups of equal cells are told apart by nobody.
     """
-    withheld = {i for i, row in enumerate(rows) if row.is_small and not row.is_out}
+    withheld = {i for i, row in enumerate(rows) if row.was_withheld or (row.is_small and not row.is_out)}
     if not policy.complementary or not rows:
         return withheld
     worlds = _Worlds(np.asarray(sizes, dtype=float), rows, threshold=policy.threshold)

@@ -175,6 +175,10 @@ def indirectly_standardised_ratio(
         raise ValueError(f"{len(strata)} strata, but {len(reference)} of the reference")
     events, residents = sum(one.events for one in strata), sum(one.residents for one in strata)
     limits = events_limits(events, method=method, confidence=confidence)
+    variance = sum(one.event_variance for one in strata)
+    if variance != events:  # events that repeat within persons
+        spread = sqrt(variance / events)
+        limits = Interval(*(max(0.0, events + spread * (end - events)) for end in (limits.low, limits.high)))
     pairs = [(one, base) for one, base in zip(strata, reference, strict=True) if one.residents or one.events]
     if any(one.residents == 0 for one, _ in pairs):
         return Rate(events=events, residents=residents, problem="events_without_residents")
@@ -191,7 +195,7 @@ def indirectly_standardised_ratio(
         value=events * scale,
         low=limits.low * scale,
         high=limits.high * scale,
-        variance=sum(one.event_variance for one in strata) * scale**2,
+        variance=variance * scale**2,
         expected=expected,
     )
 

@@ -1,0 +1,176 @@
+"""Count measures in the lake: groups of persons who are in the same cells, and how often.
+
+Nothing here says what may be shown. The true calendar comes from `restricted.date_offset` of the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from radlake.contracts.table import quoted
+from radlake.epidemiology.definition import Measure
+from radlake.epidemiology.residents import DIGITS
+from radlake.stats.standards import first_age
+
+__all__ = ["Cell", "Group", "Step", "count_groups", "count_steps", "population_of"]
+
+UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Exams of one measure that no dimension tells apart; a dimension that the measure does not need is `none`."""
+
+    measure: int
+    year: int
+    region: str
+    sex: str
+    age: str
+    modality: str
+    body_part: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Persons who have as many exams in the same cells.
+
+    Attributes
+    ----------
+    n_exams : dict
+        Cell -> exams of each of them.
+    size : int
+        How many persons they are.
+    """
+
+    n_exams: dict[Cell, int]
+    size: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is left after a filter of the definition."""
+
+    name: str
+    n_exams: int
+    n_persons: int
+
+
+def population_of(connection: duckdb.DuckDBPyConnection) -> dict[tuple[int, str, str, str], int]:
+    """Residents by year, region, sex and age band."""
+    rows = connection.execute("SELECT year, region_code, sex, age_band, n_residents FROM ref.population").fetchall()
+    return {(year, region, sex, band): residents for year, region, sex, band, residents in rows}
+
+
+def count_groups(
+    connection: duckdb.DuckDBPyConnection, measures: Sequence[Measure], *, bands: Sequence[str]
+) -> list[Group]:
+    """Groups of persons over all measures together, in a fixed order.
+
+    Parameters
+    ----------
+    bands : sequence of str
+        Age bands of the population.
+    """
+    if not measures:
+        return []
+    parts, values = [], []
+    for number, measure in enumerate(measures):
+        where, given = _filters(measure)
+        parts.append(f"SELECT exams.patient_key, {_cell(number, measure, bands)} AS cell FROM exams WHERE {where}")
+        values += given
+    sql = f"""
+        WITH exams AS ({_EXAMS}),
+        cells AS ({" UNION ALL ".join(parts)}),
+        counted AS (SELECT patient_key, cell, count(*) AS n_exams FROM cells GROUP BY patient_key, cell),
+        persons AS (SELECT list((cell, n_exams) ORDER BY cell) AS pattern FROM counted GROUP BY patient_key)
+        SELECT pattern, count(*) FROM persons GROUP BY pattern ORDER BY pattern
+    """
+    known: dict[tuple[Any, ...], Cell] = {}
+
+    def cell(values: tuple[Any, ...]) -> Cell:
+        return known.setdefault(values, Cell(*values))
+
+    rows = connection.execute(sql, values).fetchall()
+    return [Group({cell(tuple(one.values()) if isinstance(one, dict) else tuple(one)): n for one, n in map(_pair, pattern)}, size) for pattern, size in rows]  # fmt: skip  # noqa: E501
+
+
+def count_steps(connection: duckdb.DuckDBPyConnection, measure: Measure) -> list[Step]:
+    """Exams and persons that are left after each filter, one after the other."""
+    years = ", ".join(map(str, measure.years))
+    clauses: list[tuple[str, str, list[Any]]] = [("all exams", "TRUE", []), (f"years {years}", _years(measure), [])]
+    clauses += [(name, *_clause(name, value)) for name, value in measure.filters.items()]
+    steps, where, given = [], "TRUE", []
+    for name, clause, values in clauses:
+        where, given = f"{where} AND {clause}", [*given, *values]
+        sql = f"WITH exams AS ({_EXAMS}) SELECT count(*), count(DISTINCT patient_key) FROM exams WHERE {where}"
+        [(n_exams, n_persons)] = connection.execute(sql, given).fetchall()
+        steps.append(Step(name, n_exams, n_persons))
+    return steps
+
+
+_COLUMNS = ("hospital_id", "exam_pseudo_id", "patient_key", "region_code", "modality_group", "body_part_code",
+            "laterality_code", "has_contrast", "patient_sex", "patient_age_years")  # fmt: skip
+_EXAMS = f"""
+    SELECT {", ".join(f"exam.{column}" for column in _COLUMNS)},
+        year(exam.study_at - to_seconds(date_offset.date_offset_seconds)) AS exam_year
+    FROM core.exam AS exam
+    INNER JOIN restricted.date_offset AS date_offset ON exam.patient_key = date_offset.patient_key
+"""
+
+
+def _pair(item: Any) -> tuple[Any, int]:
+    cell, n_exams = item.values() if isinstance(item, dict) else item
+    return cell, n_exams
+
+
+def _cell(number: int, measure: Measure, bands: Sequence[str]) -> str:
+    """SQL of the cell that an exam is in. Year and region decide of the denominator, whatever the measure shows."""
+    digits = DIGITS[measure.region_level]
+    starts = sorted(bands, key=first_age)
+    of_age = " ".join(f"WHEN patient_age_years >= {first_age(band)} THEN '{band}'" for band in reversed(starts))
+    needs_age = "age" in measure.group_by or measure.kind != "crude"
+    columns = [
+        ("measure", str(number)),
+        ("year", "exam_year"),
+        ("region", f"CASE WHEN region_code = '{UNKNOWN}' THEN region_code "
+                   f"ELSE rpad(left(region_code, {digits}), 6, '0') END"),
+        ("sex", "patient_sex" if "sex" in measure.group_by else "'none'"),
+        ("age", f"CASE {of_age} ELSE '{UNKNOWN}' END" if needs_age and starts else "'none'"),
+        ("modality", "modality_group" if "modality" in measure.group_by else "'none'"),
+        ("body_part", "body_part_code" if "body_part" in measure.group_by else "'none'"),
+    ]  # fmt: skip
+    return f"struct_pack({', '.join(f'{name} := {sql}' for name, sql in columns)})"
+
+
+def _filters(measure: Measure) -> tuple[str, list[Any]]:
+    found = [_clause(name, value) for name, value in measure.filters.items()]
+    return " AND ".join([_years(measure), *(sql for sql, _ in found)]), [v for _, values in found for v in values]
+
+
+def _years(measure: Measure) -> str:
+    return f"exam_year IN ({', '.join(map(str, measure.years))})"
+
+
+def _clause(name: str, value: Any) -> tuple[str, list[Any]]:
+    if name == "age":
+        return "patient_age_years BETWEEN ? AND ?", list(value)
+    if name == "finding":
+        code, certainties = value
+        return (
+            "EXISTS (SELECT 1 FROM core.finding AS finding WHERE finding.hospital_id = exams.hospital_id "
+            "AND finding.exam_pseudo_id = exams.exam_pseudo_id AND finding.is_current AND finding.is_of_patient "
+            "AND finding.finding_code = ? AND list_contains(?::VARCHAR[], finding.certainty_code))",
+            [code, list(certainties)],
+        )
+    if name == "has_contrast":
+        return "has_contrast = ?", [value]
+    if name == "region_code":
+        return "list_has_any(?::VARCHAR[], [region_code, rpad(left(region_code, 4), 6, '0'), "\
+               "rpad(left(region_code, 2), 6, '0')])", [list(value)]  # fmt: skip
+    if name == "body_part_code":  # an exam of several parts counts for each of them
+        return "list_has_any(?::VARCHAR[], string_split(body_part_code, '+'))", [list(value)]
+    return f"list_contains(?::VARCHAR[], {quoted(name)})", [list(value)]

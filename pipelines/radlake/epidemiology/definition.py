@@ -1,0 +1,343 @@
+"""The definition of a measure: a YAML file under review, read strictly, with all its problems at once.
+
+What is counted is in `counting`, what it comes to in `rows`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from radlake.contracts import load_table
+from radlake.epidemiology.residents import DIGITS
+from radlake.errors import ConfigInvalid, SourceMissing
+from radlake.resources import schemas_root
+from radlake.stats.standards import load_standards
+from radlake.vocab.load import vocabulary
+
+__all__ = ["DIMENSIONS", "Measure", "load_measure", "measure_from_yaml", "shipped_measures"]
+
+# Dimension of a measure -> column of stats.measure.
+DIMENSIONS = {
+    "year": "exam_year",
+    "region": "region_code",
+    "sex": "patient_sex",
+    "age": "age_band",
+    "modality": "modality_group",
+    "body_part": "body_part_code",
+}
+LIMITS = {
+    "crude": ("byar", "exact", "byar_from_10"),
+    "standardised": ("dobson", "fay_feuer"),
+    "ratio": ("byar", "exact", "byar_from_10"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A valid definition.
+
+    Attributes
+    ----------
+    count : {"persons", "exams"}
+        Persons are counted once in each calendar year, whatever they had done.
+    filters : mapping
+        Column of core.exam -> values; `age` -> (first, last) completed years; `finding` -> (code, certainties).
+    years : tuple of int
+        Calendar years; the denominators are the residents of each, added up.
+    region_level : {"county", "prefecture", "province"}
+    kind : {"crude", "standardised", "ratio"}
+    content : mapping
+        The file as it was read; the id is its digest.
+    """
+
+    name: str
+    version: int
+    title: Mapping[str, str]
+    formula: Mapping[str, str]
+    count: Literal["persons", "exams"]
+    years: tuple[int, ...]
+    group_by: tuple[str, ...] = ()
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    region_level: str = "prefecture"
+    kind: str = "crude"
+    per: float = 1000.0
+    standard: str = ""
+    limits: str = "byar"
+    confidence: float = 0.95
+    is_smoothed: bool = False
+    has_trend: bool = False
+    content: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def definition(self) -> str:
+        """Canonical JSON: the same definition gives the same text, whatever its layout."""
+        return json.dumps(self.content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    @property
+    def measure_id(self) -> str:
+        return hashlib.sha256(self.definition.encode()).hexdigest()[:16]
+
+
+def shipped_measures() -> dict[str, Path]:
+    """Definitions that come with radlake, by name."""
+    return {path.stem: path for path in sorted((schemas_root() / "measures").glob("*.yaml"))}
+
+
+def load_measure(path: Path) -> Measure:
+    """Read a definition, or one that comes with radlake by its name.
+
+    Raises
+    ------
+    SourceMissing
+    ConfigInvalid
+        With all problems, each with its line and the nearest name that exists.
+    """
+    path = shipped_measures().get(str(path), path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SourceMissing(path=path) from exc
+    return measure_from_yaml(text, path=path)
+
+
+def measure_from_yaml(text: str, *, path: Path | str = "measure") -> Measure:
+    """The measure of a text; see `load_measure`."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigInvalid(path=path, problems=[f"{line}{getattr(exc, 'problem', exc)}"]) from exc
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigInvalid(path=path, problems=["line 1: is not a mapping of fields"])
+    reader = _Reader(node)
+    found = _measure(reader)
+    if reader.problems or found is None:
+        raise ConfigInvalid(path=path, problems=[problem for _, problem in sorted(reader.problems)])
+    return found
+
+
+class _Reader:
+    """Fields of a YAML mapping with the line of each; problems are collected, not raised."""
+
+    def __init__(self, node: yaml.MappingNode, *, where: str = "", problems: list[tuple[int, str]] | None = None):
+        self.where = where
+        self.problems: list[tuple[int, str]] = [] if problems is None else problems
+        self.line = node.start_mark.line + 1
+        self.lines: dict[str, int] = {}
+        self.values: dict[str, Any] = {}
+        self._nodes: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            name = str(key.value)
+            if name in self.values:
+                self.tell(name, f"{where}{name} is given twice", line=key.start_mark.line + 1)
+                continue
+            self.lines[name] = key.start_mark.line + 1
+            self._nodes[name] = value
+            self.values[name] = yaml.SafeLoader("").construct_object(value, deep=True)
+
+    def tell(self, name: str, problem: str, *, line: int | None = None) -> None:
+        line = line or self.lines.get(name, self.line)
+        self.problems.append((line, f"line {line}: {problem}"))
+
+    def only(self, names: Collection[str], *, required: Collection[str] = ()) -> None:
+        for name in self.values:
+            if name not in names:
+                self.tell(name, f"unknown field {self.where}{name}.{_nearest(name, names)}")
+        for name in required:
+            if name not in self.values:
+                self.tell(name, f"{self.where}{name} is missing")
+
+    def get(self, name: str, is_valid: Callable[[Any], bool], kind: str, default: Any = None) -> Any:
+        if name not in self.values:
+            return default
+        value = self.values[name]
+        if is_valid(value):
+            return value
+        self.tell(name, f"{self.where}{name} is {value!r}, must be {kind}")
+        return default
+
+    def one_of(self, name: str, choices: Collection[str], default: Any = None) -> Any:
+        value = self.values.get(name, default)
+        if value != default and value not in choices:
+            self.tell(name, f"{self.where}{name} is {value!r}.{_nearest(str(value), choices)}")
+            return default
+        return value
+
+    def several(self, name: str, choices: Collection[str] | None) -> tuple[Any, ...]:
+        value = self.values.get(name, [])
+        values = value if isinstance(value, list) else [value]
+        if choices is not None:
+            for one in values:
+                if one not in choices:
+                    self.tell(name, f"{self.where}{name} has {one!r}.{_nearest(str(one), choices)}")
+        if name in self.values and (not values or len(set(map(str, values))) < len(values)):
+            self.tell(name, f"{self.where}{name} is empty or names something twice")
+        return tuple(values)
+
+    def inside(self, name: str) -> _Reader | None:
+        node = self._nodes.get(name)
+        if node is None:
+            return None
+        if not isinstance(node, yaml.MappingNode):
+            self.tell(name, f"{self.where}{name} must be a mapping of fields")
+            return None
+        return _Reader(node, where=f"{self.where}{name}.", problems=self.problems)
+
+
+_ALL = ("measure", "version", "title", "formula", "numerator", "years", "region_level", "group_by", "rate")
+
+
+def _measure(top: _Reader) -> Measure | None:
+    top.only(_ALL, required=[name for name in _ALL if name not in ("region_level", "group_by")])
+    name = top.get(
+        "measure", lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z][a-z0-9_]*", v)), "a snake_case name"
+    )
+    version = top.get("version", _is_whole, "a whole number from 1")
+    titles = {field: _in_two_languages(top, field) for field in ("title", "formula")}
+    years = top.get("years", _is_years, "a year like 2026, a range like 2024-2026, or a list of years", [])
+    group_by = top.several("group_by", DIMENSIONS)
+    level = top.one_of("region_level", ("county", "prefecture", "province"), "prefecture")
+    numerator, rate = top.inside("numerator"), top.inside("rate")
+    if numerator is not None:
+        digits = DIGITS[level]
+        for code in numerator.several("region", None):
+            if not re.fullmatch(r"\d{6}", str(code)) or str(code)[digits:].strip("0"):
+                numerator.tell("region", f"numerator.region {code} is not a 6-digit code of a {level} or above it")
+    count, filters = _numerator(numerator) if numerator else (None, {})
+    found = _rate(rate, group_by=group_by) if rate else {}
+    if found.get("is_smoothed") and "region" not in group_by:
+        top.tell("rate", "rate.smooth needs region in group_by")
+    if found.get("has_trend") and "year" not in group_by:
+        top.tell("rate", "rate.trend needs year in group_by")
+    if found.get("has_trend") and len(_years(years)) < 2:
+        top.tell("years", "rate.trend needs two years or more")
+    if count == "exams" and found.get("limits") in ("exact", "byar_from_10"):
+        top.tell("rate", "rate.limits: exact limits are of events that do not repeat; count persons, or use byar")
+    if top.problems:
+        return None
+    return Measure(
+        name=name,
+        version=version,
+        title=titles["title"],
+        formula=titles["formula"],
+        count=count,  # pyright: ignore[reportArgumentType]
+        years=_years(years),
+        group_by=tuple(name for name in DIMENSIONS if name in group_by),
+        filters=filters,
+        region_level=level,
+        content=top.values,
+        **found,
+    )
+
+
+def _numerator(reader: _Reader) -> tuple[str | None, dict[str, Any]]:
+    exam = load_table("core.exam")
+    values = {"modality": exam.column("modality_group").values or (), "sex": ("F", "M", "UNKNOWN"),
+              "side": exam.column("laterality_code").values or (), "body_part": _body_parts()}  # fmt: skip
+    columns = {"modality": "modality_group", "sex": "patient_sex", "side": "laterality_code",
+               "body_part": "body_part_code", "hospital": "hospital_id", "region": "region_code"}  # fmt: skip
+    reader.only(["count", *columns, "age", "contrast", "finding"], required=["count"])
+    filters: dict[str, Any] = {}
+    for name, column in columns.items():
+        if name in reader.values:
+            filters[column] = reader.several(name, values.get(name))  # type: ignore[arg-type]
+            if name in ("hospital", "region") and not all(isinstance(v, str) for v in filters[column]):
+                reader.tell(name, f"numerator.{name} must be text in quotes: a code may begin with 0")
+    if "contrast" in reader.values:
+        filters["has_contrast"] = reader.get("contrast", lambda v: isinstance(v, bool), "true or false")
+    if (age := reader.inside("age")) is not None:
+        age.only(["from", "to"])
+        first = age.get("from", lambda v: _is_whole(v, 0), "completed years", 0)
+        last = age.get("to", lambda v: _is_whole(v, 0), "completed years", 200)
+        if first > last:
+            age.tell("from", "numerator.age.from is above numerator.age.to")
+        filters["age"] = (first, last)
+    if (finding := reader.inside("finding")) is not None:
+        finding.only(["code", "certainty"], required=["code"])
+        code = finding.one_of("code", _findings())
+        certainties = finding.several("certainty", ("PRESENT", "POSSIBLE", "ABSENT")) or ("PRESENT",)
+        filters["finding"] = (code, certainties)
+    return reader.one_of("count", ("persons", "exams")), filters
+
+
+def _rate(reader: _Reader, *, group_by: Collection[str]) -> dict[str, Any]:
+    reader.only(["kind", "per", "standard", "limits", "confidence", "smooth", "trend"], required=["kind"])
+    kind = reader.one_of("kind", LIMITS)
+    if kind is None:
+        return {}
+    standards = load_standards()
+    if kind == "standardised" and "standard" not in reader.values:
+        reader.tell("kind", f"rate.standard is missing; there are {', '.join(sorted(standards))}")
+    if kind != "standardised" and "standard" in reader.values:
+        reader.tell("standard", f"rate.standard is for a standardised rate, and this one is {kind}")
+    if kind != "crude" and "age" in group_by:
+        reader.tell("kind", f"a {kind} rate takes the ages together; take age out of group_by or make it crude")
+    if kind == "standardised" and reader.values.get("smooth"):
+        reader.tell("smooth", "rate.smooth smooths crude rates and ratios; a standardised rate is not one of events")
+    return {
+        "kind": kind,
+        "per": float(reader.get("per", lambda v: _is_number(v) and v > 0, "a number above 0", 1000)),
+        "standard": reader.one_of("standard", standards, ""),
+        "limits": reader.one_of("limits", LIMITS[kind], LIMITS[kind][0]),
+        "confidence": reader.get("confidence", lambda v: _is_number(v) and 0.5 <= v < 1, "from 0.5 to below 1", 0.95),
+        "is_smoothed": reader.get("smooth", lambda v: isinstance(v, bool), "true or false", False),
+        "has_trend": reader.get("trend", lambda v: isinstance(v, bool), "true or false", False),
+    }
+
+
+def _in_two_languages(top: _Reader, name: str) -> dict[str, str]:
+    reader = top.inside(name)
+    if reader is None:
+        return {}
+    reader.only(["zh", "en"], required=["zh", "en"])
+    return {key: reader.get(key, lambda v: isinstance(v, str) and v != "", "text", "") for key in ("zh", "en")}
+
+
+def _body_parts() -> list[str]:
+    return sorted({part for parts in vocabulary().part_of_term.values() for part in parts} | {"UNKNOWN"})
+
+
+def _findings() -> list[str]:
+    file = schemas_root() / "vocab" / "findings.yaml"
+    return sorted(yaml.safe_load(file.read_text(encoding="utf-8"))["findings"]) if file.is_file() else []
+
+
+def _is_years(value: Any) -> bool:
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d{4})-(\d{4})", value)
+        return match is not None and 1900 <= int(match[1]) <= int(match[2]) <= 2200
+    values = value if isinstance(value, list) else [value]
+    return bool(values) and all(_is_whole(v, 1900) and v <= 2200 for v in values) and len(set(values)) == len(values)
+
+
+def _years(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str):
+        first, last = value.split("-")
+        return tuple(range(int(first), int(last) + 1))
+    return tuple(sorted(value if isinstance(value, list) else [value]))
+
+
+def _is_whole(value: Any, least: int = 1) -> bool:
+    return type(value) is int and value >= least
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _nearest(name: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), {n.lower(): n for n in names}, n=3, cutoff=0.6)
+    exact = {n.lower(): n for n in names}
+    if close:
+        return f" Did you mean {' or '.join(exact[n] for n in close)}?"
+    return f" There are {', '.join(sorted(names))}." if 0 < len(names) <= 12 else ""
