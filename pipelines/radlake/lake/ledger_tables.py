@@ -61,6 +61,7 @@ STUDY = sa.Table(
     sa.Column("discovered_at", sa.DateTime, nullable=False),
     sa.Column("completed_at", sa.DateTime),
     sa.Column("updated_at", sa.DateTime, nullable=False),
+    sa.Index("ix_study_date", "hospital_id", "study_date"),  # a backfill counts windows of an archive of years
 )
 STUDY_EVENT = sa.Table(  # every change of a row of `study`, in one chain per hospital
     "study_event",
