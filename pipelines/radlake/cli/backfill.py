@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from radlake.backfill import (
     BackfillResult,
     Ending,
     HospitalPlan,
-    HospitalStatus,
     PlanRows,
     harvest_rates,
     keep_plan,
@@ -27,12 +25,11 @@ from radlake.backfill import (
     status_of,
 )
 from radlake.backfill.coverage import publish_coverage
-from radlake.cli._heatmap import LEGEND, heatmap_of_days, heatmap_of_months
+from radlake.cli._backfill import show_plans, show_results, show_status
 from radlake.cli._lake import existing_lake
 from radlake.cli._progress import Bars
 from radlake.cli._stop import stopping
 from radlake.cli.hospitals import Hospitals, chosen_hospitals
-from radlake.cli.tables import human_bytes, plain_table, wide_console
 from radlake.config import Settings
 from radlake.errors import RadlakeError
 from radlake.harvest.courtesy.week import Slot, Week, week_of
@@ -95,9 +92,9 @@ def plan(
     if as_json:
         failed = {name: {"error": str(exc), "error_class": type(exc).__name__} for name, exc in errors.items()}
         document = {"is_kept": not dry_run, "hospitals": [made.to_json() for made in plans], "not_asked": failed}
-        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        _print_json(document)
     else:
-        _show_plans(plans, is_kept=not dry_run)
+        show_plans(plans, is_kept=not dry_run)
     for name, exc in sorted(errors.items()):
         typer.echo(f"error: {name} was not planned, which is not the same as no studies: {exc}", err=True)
     if errors:
@@ -127,9 +124,7 @@ def run(
         planned = set(PlanRows(ledger).planned_hospitals())
     chosen = [hospital for hospital in chosen_hospitals(settings, hospitals) if hospital.hospital_id in planned]
     if not chosen:
-        typer.echo("nothing is planned; begin with `radlake backfill plan --from DAY --to DAY`", err=True)
-        raise typer.Exit(1)
-    results: list[BackfillResult] = []
+        _refuse_unplanned()
     with (
         stopping() as told,
         Bars(Console(stderr=True)) as bars,
@@ -154,7 +149,10 @@ def run(
                 return BackfillResult(hospital.hospital_id, Ending.FAILED, cause=exc)
 
         results = list(threads.map(work, chosen))
-        _report(results, as_json=as_json)
+        if as_json:
+            _print_json({"hospitals": [result.to_json() for result in results]})
+        else:
+            show_results(results)
     if any(result.ending is Ending.FAILED or (result.ending is Ending.DONE and result.n_open) for result in results):
         raise typer.Exit(1)
 
@@ -178,9 +176,9 @@ def status(
             for name in names
         ]
     if as_json:
-        typer.echo(json.dumps({"hospitals": [one.to_json() for one in found]}, ensure_ascii=False, indent=2))
-        return
-    _show_status(found, days=days)
+        _print_json({"hospitals": [one.to_json() for one in found]})
+    else:
+        show_status(found, days=days)
 
 
 @app.command()
@@ -215,10 +213,16 @@ def _planned(settings: Settings, rows: PlanRows, hospitals: list[str] | None) ->
     """The named hospitals, or all that are planned: also one that is not registered any more."""
     if hospitals:
         return [hospital.hospital_id for hospital in chosen_hospitals(settings, hospitals)]
-    if names := rows.planned_hospitals():
-        return names
+    return rows.planned_hospitals() or _refuse_unplanned()
+
+
+def _refuse_unplanned() -> NoReturn:
     typer.echo("nothing is planned; begin with `radlake backfill plan --from DAY --to DAY`", err=True)
     raise typer.Exit(1)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
 
 
 def _week(hospital: Hospital | None) -> Week:
@@ -234,96 +238,3 @@ def _askable(hospitals: Sequence[Hospital]) -> list[Hospital]:
         if hospital not in askable:
             typer.echo(f"note: {hospital.hospital_id} is a {hospital.node.kind}: it cannot be asked by date", err=True)
     return askable
-
-
-def _show_plans(plans: Sequence[HospitalPlan], *, is_kept: bool) -> None:
-    console = wide_console()
-    table = _numbers("hospital", "windows", "studies", "to fetch", "instances", "about", "hours", "without a date")
-    for made in plans:
-        hours = "unknown" if made.seconds is None else f"{made.seconds / 3600:.1f}"
-        bytes_to_fetch = human_bytes(made.total("open_bytes"))
-        counts = (len(made.windows), *map(made.total, ("n_studies", "n_open", "n_instances")))
-        table.add_row(
-            made.hospital_id, *(f"{n:,}" for n in counts), bytes_to_fetch, hours, f"{made.undated.n_studies:,}"
-        )
-    if plans:
-        console.print(table)
-    for made in plans:
-        for line in _notes(made):
-            console.print(f"{made.hospital_id}: {line}", markup=False)
-    console.print("the plan is kept; `radlake backfill run` fetches it" if is_kept else "a dry run: nothing is kept")
-
-
-def _notes(made: HospitalPlan) -> Iterator[str]:
-    if made.total("n_studies") == 0:
-        window = made.window
-        yield f"0 studies: the node lists none between {window.start} and {window.end}, and it is reachable"
-    else:
-        states = ", ".join(f"{n:,} {state}" for state, n in sorted(made.states.items()))
-        yield f"in the ledger: {states}; bytes are estimated by {made.size_source}"
-        yield (
-            f"hours by {made.rate.source}" if made.rate else "hours are unknown: nothing was fetched from any node yet"
-        )
-    if made.n_without_count:
-        yield f"{made.n_without_count:,} studies without a number of instances: the node does not tell it"
-    if made.survey.list_limit:
-        yield f"the node cuts its lists at {made.survey.list_limit:,}; it was asked in parts"
-    for window in made.survey.doubtful:
-        yield f"uncertain: {window.start} to {window.end} may have more studies than the node lists"
-    if made.survey.undated_trouble:
-        yield f"uncertain: there may be more studies without a date: {made.survey.undated_trouble}"
-
-
-def _report(results: Sequence[BackfillResult], *, as_json: bool) -> None:
-    if as_json:
-        document = {"hospitals": [result.to_json() for result in results]}
-        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
-        return
-    table = _numbers("hospital", "windows", "studies", "bytes", "still open", "ending")
-    for result in results:
-        counts = (f"{result.n_windows:,}", f"{result.n_studies:,}", human_bytes(result.stored_bytes))
-        table.add_row(result.hospital_id, *counts, f"{result.n_open:,}", result.ending.value)
-    wide_console().print(table)
-    for result in results:
-        if result.error:
-            typer.echo(f"error: {result.hospital_id}: {result.error}", err=True)
-
-
-def _show_status(found: Sequence[HospitalStatus], *, days: bool) -> None:
-    console = wide_console()
-    table = _numbers("hospital", "windows", "studies", "complete", "open", "stored", "to come", "rate", "ends", "state")
-    for one in found:
-        rate = (
-            f"{one.rate.studies_per_second * 3600:,.0f}/h {human_bytes(one.rate.bytes_per_second)}/s"
-            if one.rate
-            else ""
-        )
-        ends = f"{one.eta:%Y-%m-%d %H:%M} UTC" if one.eta else ("" if one.n_open else "done")
-        state = "paused" if one.is_paused else "running" if one.is_running else "at rest"
-        counts = (
-            f"{one.n_windows_done:,}/{one.n_windows:,}",
-            *(f"{n:,}" for n in (one.n_studies, one.n_complete, one.n_open)),
-        )
-        sizes = (human_bytes(one.stored_bytes), human_bytes(one.open_bytes))
-        table.add_row(one.hospital_id, *counts, *sizes, rate, ends, state)
-    console.print(table)
-    problems = plain_table("hospital", "problem", "n", "what to do next")
-    for one in found:
-        for problem in one.problems:
-            problems.add_row(one.hospital_id, problem.reason, f"{problem.n:,}", problem.next_step)
-    if problems.rows:
-        console.print("")
-        console.print(problems)
-    console.print("")
-    coverage = {one.hospital_id: one.coverage for one in found}
-    lines = heatmap_of_days(coverage) if days else heatmap_of_months(coverage, width=console.width)
-    for line in lines:
-        console.print(line, no_wrap=True, crop=False)
-    console.print(LEGEND, style="dim")
-
-
-def _numbers(*columns: str) -> Table:
-    table = plain_table(*columns)
-    for column in table.columns[1:]:
-        column.justify, column.no_wrap = "right", True
-    return table

@@ -55,9 +55,7 @@ def board(
         document = [asdict(line) | {"node": notes.get(line.hospital_id, "")} for line in boards]
         typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
         return
-    table = plain_table("hospital", *_HEADERS)
-    for column in table.columns[1:-2]:
-        column.justify = "right"
+    table = plain_table("hospital", *_HEADERS, numbers=slice(1, -2))
     for line in boards:
         table.add_row(line.hospital_id, *_cells(line), notes.get(line.hospital_id, ""))
     wide_console().print(table)

@@ -28,9 +28,7 @@ def build_command(
         raise typer.BadParameter(f"no layer {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     existing_lake(ctx.obj)
     built = build_lake(ctx.obj, now=utc_now(), layers=chosen)
-    table = plain_table("table", "rows", "withheld", "version", "")
-    for column in table.columns[1:4]:
-        column.justify = "right"
+    table = plain_table("table", "rows", "withheld", "version", "", numbers=slice(1, 4))
     for item in built:
         state = "new" if item.is_new else "unchanged"
         table.add_row(item.name, f"{item.n_rows:,}", f"{item.n_masked:,}", str(item.version), state)

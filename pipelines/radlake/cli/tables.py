@@ -23,11 +23,19 @@ def wide_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
-def plain_table(*columns: str | Text) -> Table:
-    """A table with a line below its header, the one style of every verb; it folds what is too long."""
+def plain_table(*columns: str | Text, numbers: slice = slice(0)) -> Table:
+    """A table with a line below its header, the one style of every verb; it folds what is too long.
+
+    Parameters
+    ----------
+    numbers : slice
+        The columns that hold numbers.
+    """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
+    for column in table.columns[numbers]:
+        column.justify, column.no_wrap = "right", True
     return table
 
 
@@ -52,8 +60,7 @@ def summary_table(summaries: Sequence[HarvestSummary]) -> Group:
         studies.add_row(*run, *(f"{n:,}" for n in counts))
         counts = (item.instances_stored, item.instances_quarantined, item.instances_duplicate)
         instances.add_row(*run, *(f"{n:,}" for n in counts), human_bytes(item.stored_bytes))
-    why = plain_table("this run: quarantined because", "instances")
-    why.columns[1].justify = "right"
+    why = plain_table("this run: quarantined because", "instances", numbers=slice(1, None))
     for reason, n in reasons.most_common():
         why.add_row(reason, f"{n:,}")
     if not_dicom := sum(item.files_not_dicom for item in summaries):
@@ -62,8 +69,6 @@ def summary_table(summaries: Sequence[HarvestSummary]) -> Group:
 
 
 def _table(title: str, *numbers: str) -> Table:
-    table = plain_table("hospital", "via", *numbers)
+    table = plain_table("hospital", "via", *numbers, numbers=slice(2, None))
     table.title, table.title_justify = title, "left"
-    for column in table.columns[2:]:
-        column.justify, column.no_wrap = "right", True
     return table
