@@ -25,6 +25,7 @@ __all__ = [
     "certify",
     "harvest",
     "hospital_ids",
+    "publish_board",
     "quality",
     "retain",
     "tidy",
@@ -105,6 +106,24 @@ def build() -> dict[str, int]:
     from radlake.ingest.build import build_lake
 
     return {table.name: table.n_rows for table in build_lake(Settings(), now=utc_now())}
+
+
+def publish_board() -> dict[str, int]:
+    """Publish how far behind hospitals are; how many studies wait or are late, and how many hospitals are dark."""
+    from radlake.ingest.ops import boards_of, publish_lag
+    from radlake.lake import Lake
+    from radlake.lake.ledger import Ledger
+
+    settings, now = Settings(), utc_now()
+    with closing(Ledger(settings.ledger)) as ledger:
+        boards = boards_of(ledger, load_hospitals(settings.hospitals), now=now)
+    publish_lag(Lake.from_settings(settings), boards, now=now)
+    return {
+        "n_hospitals": len(boards),
+        "n_waiting": sum(line.n_waiting for line in boards),
+        "n_late": sum(line.n_late for line in boards),
+        "n_dark": sum(line.is_dark for line in boards),
+    }
 
 
 def quality(params: Mapping[str, Any]) -> dict[str, int]:

@@ -72,6 +72,16 @@ def test_the_lake_is_tidied_after_the_harvest_of_the_night(bag: dict[str, Any]) 
     )
 
 
+def test_the_lag_is_published_each_hour(bag: dict[str, Any]) -> None:
+    dag = bag["dags"]["publish_lag"]
+    assert (dag["schedule"], dag["timezone"], dag["catchup"], dag["max_active_runs"]) == (
+        "10 * * * *",
+        "Asia/Shanghai",
+        False,
+        1,
+    )
+
+
 def test_a_build_starts_the_quality_checks_and_the_certificate(bag: dict[str, Any]) -> None:
     assert bag["dags"]["build_lake"]["tasks"]["build"]["outlets"] == ["radlake://lake/stats"]
     assert bag["dags"]["check_quality"]["assets"] == ["radlake://lake/stats"]

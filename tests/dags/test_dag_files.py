@@ -38,6 +38,7 @@ def test_there_are_dags() -> None:
         "certify_lake",
         "check_quality",
         "harvest_studies",
+        "publish_lag",
         "retain_studies",
         "tidy_lake",
     ]

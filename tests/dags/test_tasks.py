@@ -11,6 +11,7 @@ import pytest
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid
 from radlake.ingest import harvest_hospital
+from radlake.lake import Lake, duck
 from radlake.net import Window, load_hospitals
 from radlake.quality.report import QualityLow, QualityReport, judge
 from radlake_airflow import tasks
@@ -39,6 +40,14 @@ def test_expiry_needs_a_signature(settings: Settings) -> None:
 
 def test_quality_is_read_from_the_lake(settings: Settings) -> None:
     assert tasks.quality({"hours": 24, "min_complete_share": 1.0})["n_hospitals"] == 2
+
+
+def test_the_lag_of_each_hospital_is_published(settings: Settings) -> None:
+    told = tasks.publish_board()
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        rows = connection.execute("SELECT hospital_id, n_waiting, is_dark FROM ops.lag ORDER BY 1").fetchall()
+    assert rows == [("h1", 0, False), ("h2", 0, False)]
+    assert told == {"n_hospitals": 2, "n_waiting": 0, "n_late": 0, "n_dark": 0}
 
 
 def test_good_quality_is_told_in_counts() -> None:

@@ -104,6 +104,11 @@ def test_the_night_is_certified_and_nothing_has_expired(runs: dict[str, Any]) ->
     assert runs["retain_studies"]["xcoms"]["retain[-1]"] == {"n_due": 0, "n_held": 0, "n_removed": 0}
 
 
+def test_the_lag_is_published(runs: dict[str, Any]) -> None:
+    assert runs["publish_lag"]["state"] == "success"
+    assert set(runs["publish_lag"]["xcoms"]["publish[-1]"]) == {"n_hospitals", "n_waiting", "n_late", "n_dark"}
+
+
 def test_the_night_ends_with_a_tidy_lake(runs: dict[str, Any]) -> None:
     assert runs["tidy_lake"]["state"] == "success"
     assert set(runs["tidy_lake"]["xcoms"]["tidy[-1]"]) == {"n_months", "n_files"}

@@ -83,6 +83,7 @@ def main(verb: str, target: str) -> None:
             "build_lake": run(dags["build_lake"], logical_date=None),
             "check_quality": run(dags["check_quality"], logical_date=None),
             "certify_lake": run(dags["certify_lake"], logical_date=night),
+            "publish_lag": run(dags["publish_lag"], logical_date=night),
             "retain_studies": run(dags["retain_studies"], logical_date=night),
             "tidy_lake": run(dags["tidy_lake"], logical_date=night),
         }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,11 +15,10 @@ from radlake.cli._lake import existing_lake
 from radlake.cli.hospitals import registered_hospitals
 from radlake.cli.tables import plain_table, wide_console
 from radlake.config import Settings
-from radlake.harvest.board import HISTORY_DAYS, Board, board_of
+from radlake.harvest.board import HISTORY_DAYS, Board
 from radlake.harvest.courtesy import NodeState, allowed, load_states, week_of
-from radlake.ingest.ops import publish_lag
+from radlake.ingest.ops import boards_of, publish_lag
 from radlake.lake.ledger import Ledger
-from radlake.lake.study_times import study_times
 from radlake.machine import utc_now
 from radlake.net import DimseNode, Hospital, WebNode
 
@@ -59,13 +57,6 @@ def board(
     for line in boards:
         table.add_row(line.hospital_id, *_cells(line), notes.get(line.hospital_id, ""))
     wide_console().print(table)
-
-
-def boards_of(ledger: Ledger, registered: Iterable[str], *, now: datetime, days: int) -> list[Board]:
-    """A line for each hospital that is registered or has studies, most behind first."""
-    known = study_times(ledger, since=now - timedelta(days=HISTORY_DAYS))
-    boards = [board_of(name, known.get(name, []), now=now, days=days) for name in {*registered, *known}]
-    return sorted(boards, key=lambda line: (not line.is_dark, -(line.oldest_waiting_hours or 0), line.hospital_id))
 
 
 def _cells(line: Board) -> list[str]:

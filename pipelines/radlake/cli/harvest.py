@@ -15,14 +15,13 @@ from rich.console import Console
 from radlake.cli._lake import existing_lake
 from radlake.cli._progress import Bars
 from radlake.cli._stop import stoppable
-from radlake.cli.board import boards_of
 from radlake.cli.hospitals import Hospitals, chosen_hospitals, hospital_of_files
 from radlake.cli.tables import summary_table
 from radlake.config import Settings
 from radlake.dicom.reasons import reasons
 from radlake.errors import RadlakeError
 from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total
-from radlake.ingest.ops import publish_lag
+from radlake.ingest.ops import boards_of, publish_lag
 from radlake.ingest.province import Told, harvest_province
 from radlake.ingest.workers import workers
 from radlake.lake.ledger import Ledger

@@ -8,21 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
 from radlake.commit_points import reached
 from radlake.contracts import load_table
-from radlake.harvest.board import Board
+from radlake.harvest.board import HISTORY_DAYS, Board, board_of
 from radlake.ingest.batch import arrow_rows
 from radlake.ingest.summary import HarvestSummary
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
+from radlake.lake.study_times import study_times
 from radlake.net import Hospital
 
-__all__ = ["Finished", "publish_lag", "publish_ops"]
+__all__ = ["Finished", "boards_of", "publish_lag", "publish_ops"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ def _hospital_row(hospital: Hospital) -> dict[str, Any]:
         "hospital_level": hospital.level,
         "storage_policy": hospital.storage_policy,
     }
+
+
+def boards_of(ledger: Ledger, registered: Iterable[str], *, now: datetime, days: int = 7) -> list[Board]:
+    """A line for each hospital that is registered or has studies, most behind first."""
+    known = study_times(ledger, since=now - timedelta(days=HISTORY_DAYS))
+    boards = [board_of(name, known.get(name, []), now=now, days=days) for name in {*registered, *known}]
+    return sorted(boards, key=lambda line: (not line.is_dark, -(line.oldest_waiting_hours or 0), line.hospital_id))
 
 
 def publish_lag(lake: Lake, boards: Iterable[Board], *, now: datetime) -> None:
