@@ -54,9 +54,11 @@ def bring_in(
     Raises
     ------
     TransientError
-        If the node cannot be reached, or rests for long. What came before is in the store.
+        If the node cannot be reached, or rests for long, or a harvest of the hospital is running. What came before is
+        in the store.
     """
     lake = Lake.from_settings(settings)
+    _finish(settings, lake, hospital.hospital_id)
     left = objects_of(lake, hospital_id=hospital.hospital_id, residency="index")
     studies = [list(group) for _, group in itertools.groupby(left, key=lambda item: item.study_uid)]
     done: list[Fetched] = []
@@ -75,6 +77,16 @@ def bring_in(
         for item in stored:
             lake.cache.drop(item.path)
     return done
+
+
+def _finish(settings: Settings, lake: Lake, hospital_id: str) -> None:
+    """Do what a killed run left: commit its staged batch, and drop from the cache what is in the store by its row."""
+    settings.prepare_restricted()
+    with closing(open_ledger(settings)) as ledger, ledger.lock(hospital_id):
+        roll_forward(lake, ledger, hospital_id=hospital_id, now=utc_now())
+    if cached := lake.cache.paths(f"{hospital_id}/"):
+        for item in objects_of(lake, paths=cached, residency="central"):
+            lake.cache.drop(item.path)
 
 
 def _store(lake: Lake, item: SeriesObject) -> bool:

@@ -116,13 +116,14 @@ def fetch_study(
         for path in done:
             lake.cache.use(path)
         due = [item for item in wanted if item.path not in done]
-        if due:
+        if due or any(item.residency == "index" for item in wanted):
             settings.prepare_restricted()
             with closing(open_ledger(settings)) as ledger:
                 ask = partial(
                     Asking, settings, hospital, ledger=ledger, client=client, patience=timeout, is_awaited=is_awaited
                 )
-                done |= {one.object.path: one for one in _Fetch(settings, lake, ledger, hospital, ask).run(due)}
+                fetched = _Fetch(settings, lake, ledger, hospital, ask).run(due, here=list(done.values()))
+            done |= {one.object.path: one for one in fetched}
             lake.cache.trim(spared=[item.path for item in wanted])
     return [done[item.path] for item in wanted]
 
@@ -141,12 +142,17 @@ class _Fetch:
         self._folder = lake.scratch / f"fetch-{uuid.uuid4().hex}"
         self._trouble = ""
 
-    def run(self, due: Sequence[SeriesObject]) -> list[Fetched]:
-        study_uid = self._ledger.study_of(self._hospital.hospital_id, due[0].study_uid)
+    def run(self, due: Sequence[SeriesObject], *, here: Sequence[Fetched]) -> list[Fetched]:
+        """Bring what is due; what is here already may have come before a kill, and its study be open still."""
+        lake_study_uid = (due or [one.object for one in here])[0].study_uid
+        study_uid = self._ledger.study_of(self._hospital.hospital_id, lake_study_uid)
         entry = self._ledger.entry(self._hospital.hospital_id, study_uid) if study_uid else None
         if entry is None:
-            raise SourceMissing(path=f"The ledger's entry of study {due[0].study_uid} of {self._hospital.hospital_id}")
+            raise SourceMissing(path=f"The ledger's entry of study {lake_study_uid} of {self._hospital.hospital_id}")
         self._originals = {self._keys.uid(uid): uid for uid in entry.stored}
+        if not due:
+            self._enter(entry, here)
+            return []
         self._folder.mkdir(parents=True)
         try:
             self._bring(entry, self._uids(due))
@@ -154,7 +160,7 @@ class _Fetch:
             done = [
                 Fetched(item, Outcome.FETCHED) if item.path in proven else self._failed(entry, item) for item in due
             ]
-            self._enter(entry, done)
+            self._enter(entry, [*here, *done])
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
         log.get_logger().info(
@@ -301,6 +307,7 @@ class _Fetch:
         ]
         if not aside and not resolved:
             return
+        quarantine.release(resolved, now=utc_now())  # first: who is killed in between finds the study open, and repeats
         settlement = Settlement(
             hospital_id=entry.hospital_id,
             study_uid=entry.study_uid,
@@ -310,7 +317,6 @@ class _Fetch:
         )
         self._ledger.settle([settlement], now=utc_now())
         reached("residency.reopened")
-        quarantine.release(resolved, now=utc_now())
 
 
 def _is_equal(item: SeriesObject, outcome: StudyOutcome) -> bool:
