@@ -108,8 +108,7 @@ def run_backfill(
         try:
             return runner.run(sorted(windows, key=_age, reverse=newest_first))
         finally:
-            if runner.has_worked:
-                publish_coverage(Lake.from_settings(settings), ledger, hospital.hospital_id, now=utc_now())
+            runner.publish_coverage()
 
 
 def _is_due(kept: KeptWindow, *, within: Window | None) -> bool:
@@ -144,7 +143,7 @@ class _Runner:
         self._executor = executor
         self._progress = progress
         self._n_studies = self._stored_bytes = 0
-        self.has_worked = False
+        self._has_worked = False
 
     def run(self, windows: list[KeptWindow]) -> BackfillResult:
         ending, n_windows, cause = Ending.DONE, 0, None
@@ -194,9 +193,16 @@ class _Runner:
                 break
         n_open = self._n_open(window)
         trouble = f"{n_open} studies are not here in full" if n_open else ""
+        self.publish_coverage()  # first: killed after its end, nobody would come back to the window
         self.rows.end(self._hospital_id, name, done_at=None if n_open else utc_now(), trouble=trouble)
         reached("backfill.window_ended")
         return Ending.DONE
+
+    def publish_coverage(self) -> None:
+        """Tell how far the days are, if something was done since it was told."""
+        if self._has_worked:
+            publish_coverage(Lake.from_settings(self._settings), self._ledger, self._hospital_id, now=utc_now())
+            self._has_worked = False
 
     def _early(self) -> Ending | None:
         if self._should_stop():
@@ -238,7 +244,7 @@ class _Runner:
             return [StudyFound(uid, n_instances=n) for uid, n in undated(connection, self._hospital_id)]
 
     def _count(self, before: int, window: Window | None, *, stored_bytes: int, seconds: float) -> None:
-        self.has_worked = True
+        self._has_worked = True
         n_studies = max(before - self._n_open(window), 0)
         self._n_studies += n_studies
         self._stored_bytes += stored_bytes
