@@ -229,7 +229,7 @@ def _layers(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     read: list[Path] = []
     while True:
         try:
-            spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+            spec = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         except FileNotFoundError as exc:
             raise ConfigInvalid(path=str(path), problems=[_not_there(path)]) from exc
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:

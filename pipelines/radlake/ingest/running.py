@@ -75,6 +75,7 @@ class Run:
     running: dict[Future[StudyOutcome], _UnderWay] = field(default_factory=dict)
     gone: list[SourceFile] = field(default_factory=list)
     outcomes: list[StudyOutcome] = field(default_factory=list)
+    n_instances: int = 0  # of the outcomes
     troubles: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     span: Span = field(default_factory=Span)
@@ -126,8 +127,7 @@ class Run:
         self.running[self.executor.submit(ingest_study, job)] = _UnderWay(entry, files, span)
         telemetry.add("radlake.studies.under_way", 1, hospital=entry.hospital_id)
         self.collect(at_most=most_under_way(self.executor, self.settings))
-        n_instances = sum(len(outcome.instances) for outcome in self.outcomes)
-        if len(self.outcomes) >= _BATCH_STUDIES or n_instances >= _BATCH_INSTANCES:
+        if len(self.outcomes) >= _BATCH_STUDIES or self.n_instances >= _BATCH_INSTANCES:
             self._publish()
 
     def flush(self) -> None:
@@ -160,6 +160,7 @@ class Run:
                     raise
                 _tell_work(outcome, span)
                 self.outcomes.append(outcome)
+                self.n_instances += len(outcome.instances)
                 if len(outcome.files) < len(files):
                     self.gone += sorted(set(files) - set(outcome.files), key=lambda file: file.origin)
             if room:
@@ -173,7 +174,7 @@ class Run:
     def take_outcomes(self) -> list[StudyOutcome]:
         """What has come from the workers and is to be published."""
         outcomes = sorted(self.outcomes, key=lambda outcome: outcome.study_uid)
-        self.outcomes = []
+        self.outcomes, self.n_instances = [], 0
         return outcomes
 
     def _publish(self) -> None:
