@@ -15,8 +15,9 @@ from radlake.commit_points import listening
 from radlake.config import Settings
 from radlake.errors import TransientError
 from radlake.ingest import harvest_folder
-from support import kill_scenarios
 from support.faulty_proxy import FaultyProxy, Kind
+from support.kills import commands
+from support.kills.archive import write_archive
 from support.lakes import picture, settings_of, states
 from support.postgres import PostgresCluster, new_database, running_postgres
 from support.rgw import Rgw
@@ -30,7 +31,7 @@ _READING = frozenset({"GET", "HEAD"})
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faults") / "archive"
-    kill_scenarios.write_archive(folder)
+    write_archive(folder)
     return folder
 
 
@@ -76,7 +77,7 @@ class Once:
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Warm]:
-    with Warm(kill_scenarios.warm_up) as warm:
+    with Warm(commands.warm_up) as warm:
         yield warm
 
 
@@ -98,12 +99,12 @@ def warm() -> Iterator[Warm]:
     ],
 )
 def test_a_disk_that_is_full_is_told_and_mended(point: str, archive: Path, whole: Settings, warm: Warm, tmp_path: Path):
-    given = {"archive": str(archive)}
+    given = {"folder": str(archive)}
     settings = settings_of(tmp_path / "lake")
-    error, text = warm.value(kill_scenarios.starved, "folder", tmp_path, given, point)
+    error, text = warm.value(commands.starved, "folder", tmp_path, given, point)
     assert error in ("StoreFull", "StoreUnavailable")
     assert "othing was lost" in text
-    assert warm.call(kill_scenarios.run_again, "folder", tmp_path, given).error == ""
+    assert warm.call(commands.run_again, "folder", tmp_path, given).error == ""
     assert outcome(settings) == outcome(whole)
 
 

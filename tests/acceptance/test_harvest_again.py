@@ -1,4 +1,4 @@
-"""A harvest that is run again changes nothing. What a killed one leaves is in `test_kill_matrix`."""
+"""A harvest that is run again changes nothing. What a killed one leaves is in `test_kills_of_harvests`."""
 
 from __future__ import annotations
 

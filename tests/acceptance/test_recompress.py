@@ -27,7 +27,7 @@ from radlake.lake.upkeep import tidy
 from radlake.recompress import estimate_hospital, instance, recompress_hospital, run
 from support.dicom import ct_study, image_study, write
 from support.killing import run_killed
-from support.lakes import picture, settings_of, states
+from support.lakes import picture, settings_of
 from support.recompress import pixels
 
 _FACTS = {
@@ -204,26 +204,6 @@ def test_tidy_deletes_the_old_objects_when_nobody_can_ask_for_them(native: Setti
     tidied(settings, days=0)
     assert objects(settings) == both - old
     assert len(instances(settings)) == 8
-
-
-@pytest.mark.parametrize(
-    "point",
-    [
-        "object.stored",
-        "recompress.proven",
-        "batch.staged",
-        "batch.dicom.instance",
-        "batch.dicom.series",
-        "batch.dicom.study",
-        "batch.unstaged",
-    ],
-)
-def test_killed_and_run_again(point: str, settings: Settings, uninterrupted: Settings):
-    run_killed(recompress_hospital, settings, "h1", point=point)
-    recompress_hospital(settings, "h1")
-    assert picture(settings) == picture(uninterrupted)
-    assert states(settings) == states(uninterrupted)
-    assert not list((settings.restricted / "staged").rglob("*.parquet"))
 
 
 @pytest.mark.parametrize("point", ["batch.staged", "batch.dicom.instance"])

@@ -1,4 +1,4 @@
-"""Expiry: what is due goes wholly and leaves a tombstone; what is held or not due stays; a kill changes nothing."""
+"""Expiry: what is due goes wholly and leaves a tombstone; what is held or not due stays."""
 
 from __future__ import annotations
 
@@ -23,20 +23,7 @@ from radlake.vault.lake_key import lake_keys, open_ledger
 from radlake.vault.trail import AuditTrail
 from support import expiry
 from support.expiry import REASON, expired, lake_of_2009, write_archive
-from support.killing import run_killed
 from support.lakes import leads_back, picture, states
-
-POINTS = (
-    "expiry.buried",
-    "expiry.withdrawn",
-    "expiry.told",
-    "expiry.dicom.study",
-    "expiry.dicom.series",
-    "expiry.dicom.instance",
-    "expiry.object",
-    "expiry.objects",
-    "expiry.finished",
-)
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +119,6 @@ def test_a_held_study_never_goes_until_it_is_released(settings: Settings) -> Non
             ("hold", uid), ("release", uid), ("expire", uid),
         ]  # fmt: skip
         assert trail.problems() == []
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_run_again(point: str, settings: Settings, uninterrupted: dict[str, Any]) -> None:
-    run_killed(expired, settings, point=point)
-    expired(settings)
-    assert everything(settings) == uninterrupted
 
 
 def test_an_expired_study_does_not_come_back(settings: Settings, archive: Path) -> None:

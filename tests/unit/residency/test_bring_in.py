@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from radlake.config import Settings
-from radlake.lake import Lake, duck
+from radlake.lake import Lake
 from radlake.residency import bring_in, fetch_study, held
-from support.killing import run_killed
 from support.lakes import picture, states
 from support.residency import harvested, kept_objects, the_hospital, write_archive
 
@@ -42,16 +41,6 @@ def test_the_lake_is_that_of_a_central_hospital_afterwards(
     assert [(item.residency, item.n_objects) for item in held(Lake.from_settings(settings))] == [("central", 2)]
     assert bring_in(settings, the_hospital(settings)) == []
     assert not list(Lake.from_settings(settings).cache.root.glob("*/*/*.zip"))
-
-
-@pytest.mark.parametrize("point", ["residency.cached", "object.stored", "batch.staged", "batch.dicom.series"])
-def test_stopped_and_run_again(point: str, archive: Path, central: dict[str, object], tmp_path: Path) -> None:
-    settings = turned_central(tmp_path / "lake", archive)
-    run_killed(bring_in, settings, the_hospital(settings), point=point)
-    bring_in(settings, the_hospital(settings))
-    assert picture(settings) == central
-    with duck.connect(Lake.from_settings(settings)) as connection:
-        assert connection.execute("SELECT DISTINCT residency FROM dicom.series").fetchall() == [("central",)]
 
 
 def test_what_cannot_be_brought_stays_where_it_is(archive: Path, tmp_path: Path) -> None:

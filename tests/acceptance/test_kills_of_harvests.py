@@ -1,0 +1,25 @@
+"""Every way into the lake, killed (SIGKILL) at every commit point and run again: as if nobody had killed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.kills.backfills import BACKFILLS
+from support.kills.harvests import HARVESTS
+from support.kills.matrix import Matrix, kill_matrix
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    with kill_matrix(tmp_path_factory.mktemp("kill")) as matrix:
+        yield matrix
+
+
+@pytest.mark.parametrize("scenario", {**HARVESTS, **BACKFILLS})
+def test_killed_anywhere_and_run_again(scenario: str, matrix: Matrix, capsys: pytest.CaptureFixture[str]):
+    with capsys.disabled():
+        told = matrix.kill_everywhere(scenario)
+    assert told
+    assert {kill: problem for kill, problem in told.items() if problem} == {}
