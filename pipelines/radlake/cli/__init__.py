@@ -34,6 +34,7 @@ VERBS = {
     "profile": "Read the de-identification profile that an ethics board signed",
     "ref": "Load reference tables: population, prices, film ledger",
     "build": "Compute core and stats tables from the harvested metadata",
+    "findings": "Code findings from the report texts that hospitals deliver",
     "measure": "Define rates of exams or persons as files, check, count and release them",
     "sql": "Ask the lake a question in SQL",
     "key": "See, verify, wrap, back up and rotate keys",
