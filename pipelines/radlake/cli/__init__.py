@@ -36,6 +36,8 @@ VERBS = {
     "build": "Compute core and stats tables from the harvested metadata",
     "findings": "Code findings from the report texts that hospitals deliver",
     "measure": "Define rates of exams or persons as files, check, count and release them",
+    "duplicates": "Build and show the statistics of repeated exams",
+    "why": "See why an exam is counted as a repeat, or is not",
     "sql": "Ask the lake a question in SQL",
     "key": "See, verify, wrap, back up and rotate keys",
     "vault": "Find out who is behind a pseudonym; every look-up is audited",

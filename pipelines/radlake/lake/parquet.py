@@ -19,7 +19,7 @@ from radlake.contracts.table import Column, quoted
 from radlake.lake.deltalog import DataFile
 from radlake.lake.store import storage_errors
 
-__all__ = ["files_with", "new_connection", "pruning_predicate", "scan", "text", "write_rows"]
+__all__ = ["files_with", "new_connection", "pruning_predicate", "scan", "text", "write_query", "write_rows"]
 
 # 24,576 rows: a look-up of one patient reads little, a scan loses nothing.
 _ROW_GROUP = 24_576
@@ -91,7 +91,7 @@ def write_rows(
             if without is not None:
                 connection.register("without", without)
                 query += f" ANTI JOIN without USING ({_names(without.column_names)})"
-        return _copy(connection, table, query, folder=folder, name=name)
+        return write_query(connection, table, query, folder=folder, name=name)
 
 
 def files_with(table: Table, files: Sequence[str], *, keys: pa.Table, filesystem: Any = None) -> list[str]:
@@ -122,12 +122,19 @@ def pruning_predicate(table: Table, keys: pa.Table) -> str | None:
     return " AND ".join(terms) or None
 
 
-def _copy(
-    connection: duckdb.DuckDBPyConnection, table: Table, query: str, *, folder: Path, name: str
+def write_query(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    query: str,
+    *,
+    folder: Path,
+    name: str,
+    row_group: int = _ROW_GROUP,
 ) -> list[DataFile]:
+    """Write the result of a query with the columns of the contract, in its order, below a folder."""
     order = dict.fromkeys([*([table.partition] if table.partition else []), *table.sort, *table.key])
     target = folder
-    options = ["FORMAT parquet", "COMPRESSION zstd", f"ROW_GROUP_SIZE {_ROW_GROUP}", "RETURN_STATS true"]
+    options = ["FORMAT parquet", "COMPRESSION zstd", f"ROW_GROUP_SIZE {row_group}", "RETURN_STATS true"]
     if table.partition:
         options += [
             f"PARTITION_BY ({quoted(table.partition)})",

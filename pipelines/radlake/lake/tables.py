@@ -141,6 +141,27 @@ class TableStore:
         )
         return version
 
+    def overwrite_files(
+        self, table: Table | str, write: Callable[[Path], Sequence[DataFile]], *, batch_id: str
+    ) -> tuple[int, bool]:
+        """Replace the whole content by files that `write` makes below a folder, for tables that no memory holds.
+
+        Nobody checks the rows against the contract: `write` answers for them.
+
+        Returns
+        -------
+        tuple of int and bool
+            Version of the table that holds this content, and whether this call made it; nothing is written for a
+            batch that was committed before.
+        """
+        table = _contract(table)
+        return self._publish(
+            table,
+            batch_id=batch_id,
+            plan=lambda snapshot: _Plan(snapshot.files(), []),
+            write=lambda folder, _: write(folder),
+        )
+
     def files(self, table: Table | str, *, version: int | None = None, where: str | None = None) -> list[str]:
         """Paths or URIs of the files that hold a table, at its latest or an older version.
 

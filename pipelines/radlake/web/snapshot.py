@@ -137,7 +137,7 @@ def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None
 
 
 _THRESHOLD = """
-SELECT coalesce(arg_max(disclosure_threshold, built_at), 5)
+SELECT coalesce(arg_max(disclosure_threshold, built_at) FILTER (disclosure_threshold > 0), 5)
 FROM ops.build
 WHERE built_table LIKE 'stats.%'
 """

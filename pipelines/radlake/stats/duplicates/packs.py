@@ -53,11 +53,18 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Windows:
-    """Lengths of windows in days, ascending, and those that headlines use."""
+    """Lengths of windows in days, ascending, those that headlines use, and what is common to all packs.
+
+    Attributes
+    ----------
+    max_person_exams : int
+        A person with more exams is no person but a number that many share: its exams match nothing.
+    """
 
     version: int
     days: tuple[int, ...]
     headline_days: tuple[int, ...]
+    max_person_exams: int
     source: str
 
 
@@ -67,8 +74,6 @@ class RulePack:
 
     Attributes
     ----------
-    max_person_exams : int
-        A person with more exams is no person but a number that many share: its exams match nothing.
     exclusions : tuple of Exclusion
         In the order in which they are looked at; the first that applies names the pair.
     """
@@ -78,7 +83,6 @@ class RulePack:
     title: Mapping[str, str]
     source: str
     windows: Windows
-    max_person_exams: int
     exclusions: tuple[Exclusion, ...]
 
     @property
@@ -94,8 +98,9 @@ def load_windows(root: Path | None = None) -> Windows:
     ConfigInvalid
     """
     path = _folder(root) / "windows.yaml"
-    data = _read(path, {"version", "days", "headline_days", "source"})
-    windows = Windows(data["version"], tuple(data["days"]), tuple(data["headline_days"]), data["source"])
+    data = _read(path, {"version", "days", "headline_days", "max_person_exams", "source"})
+    data |= {name: tuple(data[name]) for name in ("days", "headline_days")}
+    windows = Windows(**data)
     problems = []
     if not windows.days or list(windows.days) != sorted(set(windows.days)) or windows.days[0] < 1:
         problems.append("days must be whole numbers from 1, ascending")
@@ -144,7 +149,7 @@ def _load_packs(folder: Path) -> dict[str, RulePack]:
     for path in sorted(folder.glob("*.yaml")):
         if path.name in _SPECIAL:
             continue
-        data = _read(path, {"id", "version", "title", "source", "windows_version", "max_person_exams", "exclusions"})
+        data = _read(path, {"id", "version", "title", "source", "windows_version", "exclusions"})
         found = _pack_problems(data, grounds=grounds, windows=windows)
         problems += [f"{path.name}: {problem}" for problem in found]
         if not found:
@@ -158,7 +163,6 @@ def _load_packs(folder: Path) -> dict[str, RulePack]:
                 title=data["title"],
                 source=data["source"],
                 windows=windows,
-                max_person_exams=data["max_person_exams"],
                 exclusions=exclusions,
             )
             packs[pack.name] = pack

@@ -1,0 +1,74 @@
+"""`radlake duplicates`: build and show the statistics of repeated exams."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Literal
+
+import typer
+
+from radlake.cli._answers import show_table
+from radlake.cli._lake import existing_lake
+from radlake.machine import utc_now
+
+app = typer.Typer(no_args_is_help=True, help="Repeated exams: build the statistics, and show their rates.")
+
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
+By = Literal["all", "exam_month", "region_code", "hospital_level", "hospital_id", "modality_group"]
+
+
+@app.command()
+def build(ctx: typer.Context, start: Day = None, end: Day = None, as_json: Json = False) -> None:
+    """Lay exams out by person, exam and time, and count repeats by every rule pack and window.
+
+    --start and --end are the first and last day that exams are known of; without them each hospital's own are taken
+    from its exams. Nothing is written when nothing has changed.
+    """
+    from radlake.ingest.duplicates import build_repeats
+    from radlake.stats.duplicates.sequence import Observed
+
+    if (start is None) != (end is None):
+        raise typer.BadParameter("give --start and --end together")
+    existing_lake(ctx.obj)
+    observed = Observed(start.date(), end.date()) if start and end else None
+    built = build_repeats(ctx.obj, now=utc_now(), observed=observed)
+    if as_json:
+        typer.echo(json.dumps(vars(built)))
+        return
+    state = "new" if built.is_new else "unchanged"
+    typer.echo(f"stats.repeat_rate version {built.rates_version}: {built.n_rows:,} rows, {state}")
+
+
+@app.command()
+def rates(
+    ctx: typer.Context,
+    by: Annotated[By, typer.Option(help="What to divide by.")] = "all",
+    window: Annotated[int | None, typer.Option(help="Days; else the headline windows.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look-back and index rates with 95 % limits (Wilson): all repeats, after exclusions, across hospitals only.
+
+    Exact counts of the restricted zone: what is published passes disclosure control first.
+    """
+    from radlake.stats.duplicates.packs import load_windows
+    from radlake.stats.duplicates.shares import shares
+
+    lake = existing_lake(ctx.obj)
+    known = load_windows()
+    if window is not None and window not in known.days:
+        raise typer.BadParameter(f"windows are {', '.join(map(str, known.days))} days")
+    rows = shares(lake, by=None if by == "all" else by, windows=(window,) if window else known.headline_days)
+    if as_json:
+        typer.echo(json.dumps([vars(row) for row in rows], default=vars))
+        return
+    header = ("rule pack", "days", by, "exams", "all repeats", "after exclusions", "of those across", "index rate")
+    shown = [
+        (
+            *(row.rule_pack, row.window_days, row.group, row.n_exams),
+            *map(str, (row.repeats, row.potential, row.potential_across, row.indexed)),
+        )
+        for row in rows
+    ]
+    show_table(shown, header=header, numbers=(False, True, False, True, False, False, False, False))

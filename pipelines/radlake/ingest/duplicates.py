@@ -1,0 +1,148 @@
+"""Build the repeat statistics of a lake, and explain one exam: both need the true calendar, so both need the key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from radlake.config import Settings
+from radlake.contracts import load_table
+from radlake.errors import SourceMissing
+from radlake.ingest.offsets import date_offsets
+from radlake.lake import Lake, duck
+from radlake.stats.duplicates.packs import load_packs, load_windows
+from radlake.stats.duplicates.rates import RATES, repeat_rates
+from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence
+from radlake.stats.duplicates.why import Explanation, PersonExam, explain
+
+__all__ = ["BuiltRepeats", "ExamMissing", "build_repeats", "why_counted"]
+
+
+class ExamMissing(SourceMissing):
+    sentence = (
+        "There is no exam {exam} in core.exam of this lake; give its exam_pseudo_id, and --hospital if several have it."
+    )
+
+
+@dataclass(frozen=True)
+class BuiltRepeats:
+    """Versions of the two tables after a build, and rows of stats.repeat_rate."""
+
+    sequence_version: int
+    rates_version: int
+    n_rows: int
+    is_new: bool
+
+
+def build_repeats(settings: Settings, *, now: datetime, observed: Observed | None = None) -> BuiltRepeats:
+    """Make core.exam_sequence and stats.repeat_rate anew; nothing is written when nothing they depend on has changed.
+
+    Raises
+    ------
+    KeyMissing, KeyMismatch, ContractBroken
+    """
+    lake = Lake.from_settings(settings)
+    workers = max(1, settings.workers or 2)
+    with date_offsets(settings) as offsets:
+        built = build_sequence(lake, date_offsets=offsets, observed=observed, workers=workers)
+    rows = repeat_rates(lake, version=built.version, workers=workers)
+    rules = hashlib.sha256(repr(load_packs()).encode()).hexdigest()[:16]
+    before = lake.restricted_tables.version(RATES)
+    batch_id = f"repeats-{built.version}-{rules}"
+    version = lake.restricted_tables.overwrite(RATES, rows, batch_id=batch_id)
+    versions = {TABLE: (built.version, built.inputs), RATES: (version, {TABLE: built.version})}
+    _record(lake, versions, rules=rules, n_rows=rows.num_rows, batch_id=batch_id, now=now)
+    return BuiltRepeats(built.version, version, rows.num_rows, version != before)
+
+
+def why_counted(settings: Settings, exam_pseudo_id: str, *, hospital_id: str | None = None) -> Explanation:
+    """Explain one exam from the rows of its person, by all rule packs.
+
+    Raises
+    ------
+    ExamMissing
+        If there is no such exam, or several hospitals have one.
+    """
+    lake = Lake.from_settings(settings)
+    with duck.connect(lake, zone="restricted", layers={"core", "ref"}) as connection:
+        found = connection.execute(
+            "SELECT hospital_id, patient_key FROM core.exam"
+            " WHERE exam_pseudo_id = ? AND hospital_id = coalesce(?, hospital_id)",
+            [exam_pseudo_id, hospital_id],
+        ).fetchall()
+        if len(found) != 1:
+            raise ExamMissing(exam=exam_pseudo_id)
+        hospital, patient_key = found[0]
+        cursor = connection.execute(_PERSON, [patient_key])
+        names = [column[0] for column in cursor.description or ()]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    with date_offsets(settings) as offsets:
+        moved = timedelta(seconds=int(offsets(np.array([patient_key]))[0]))
+    exams = [_person_exam(row, moved=moved) for row in rows]
+    is_asked = [(one.exam_pseudo_id, one.hospital_id) == (exam_pseudo_id, hospital) for one in exams]
+    exam = exams[is_asked.index(True)]
+    others = [one for one, asked in zip(exams, is_asked, strict=True) if not asked]
+    return explain(exam, others, packs=load_packs(), windows=load_windows())
+
+
+_PERSON = """
+SELECT
+    exam.hospital_id, exam.exam_pseudo_id, exam.study_at, exam.modality_group, exam.body_part_code,
+    exam.laterality_code, exam.is_patient_known, exam_order.encounter_pseudo_id, exam_order.ground_codes,
+    exam_order.operation_days, exam_order.evidence_source, exam.region_code, hospital.hospital_level
+FROM core.exam AS exam
+LEFT JOIN ref.exam_order AS exam_order USING (hospital_id, exam_pseudo_id, patient_key)
+LEFT JOIN ref.hospital AS hospital USING (hospital_id)
+WHERE exam.patient_key = ?
+"""
+
+
+def _person_exam(row: Mapping[str, Any], *, moved: timedelta) -> PersonExam:
+    given = dict(row)
+    at, grounds = given.pop("study_at"), given.pop("ground_codes")
+    given["hospital_level"] = given["hospital_level"] or "UNKNOWN"
+    given["evidence_source"] = given["evidence_source"] or ""
+    return PersonExam(
+        **given,
+        at=None if at is None else at - moved,
+        ground_codes=frozenset(grounds.split("+")) if grounds else frozenset(),
+    )
+
+
+def _record(
+    lake: Lake,
+    versions: Mapping[str, tuple[int, Mapping[str, int]]],
+    *,
+    rules: str,
+    n_rows: int,
+    batch_id: str,
+    now: datetime,
+) -> None:
+    """Lineage, as of every other built table; once for the same numbers."""
+    run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    contract = load_table("ops.build")
+    rows = [
+        {
+            "run_id": run_id,
+            "built_table": load_table(name).full_name,
+            "built_version": version,
+            "inputs": json.dumps({load_table(read).full_name: number for read, number in inputs.items()}),
+            "query_sha256": rules,
+            "n_rows": n_rows,
+            "warnings": "[]",
+            "disclosure_policy": "none: exact, in the restricted zone",
+            "disclosure_threshold": 0,
+            "built_at": now,
+        }
+        for name, (version, inputs) in versions.items()
+    ]
+    data = pa.Table.from_pylist(rows, schema=contract.arrow_schema())
+    lake.tables.commit_batch(contract, data, batch_id=batch_id)

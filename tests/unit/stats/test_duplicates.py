@@ -1,0 +1,182 @@
+"""Repeats counted in one pass are those that were drawn, those of a sort, and those that are explained one by one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import date
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from radlake.cli import main
+from radlake.deidentify import KeyRing
+from radlake.errors import ConfigInvalid, ContractBroken
+from radlake.ingest.duplicates import why_counted
+from radlake.lake import Lake, duck, parquet
+from radlake.resources import schemas_root
+from radlake.stats.duplicates import sequence
+from radlake.stats.duplicates.packs import load_packs, load_windows
+from radlake.stats.duplicates.pairs import OUT_OF_ORDER, cells
+from radlake.stats.duplicates.rates import count_cells, repeat_rates
+from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence, ground_bits
+from radlake.stats.duplicates.shares import shares
+from radlake.synth.rows.truth import MEASURES
+from radlake.synth.rows.write import Plan, write_chunk, write_province
+from support.lakes import KEY, settings_of
+
+PLAN = Plan(n_exams=40_000, n_hospitals=40, seed=7)
+KEYS = "rule_pack, window_days, exam_month, hospital_id, modality_group"
+
+
+def offsets(keys: np.ndarray) -> np.ndarray:
+    return np.array(KeyRing.from_secret(KEY).offset_seconds(keys.tolist()))
+
+
+@pytest.fixture(scope="module")
+def province(tmp_path_factory):
+    settings = settings_of(tmp_path_factory.mktemp("province"))
+    lake = Lake.from_settings(settings)
+    chunks = (write_chunk(lake, PLAN, chunk, date_offsets=offsets) for chunk in range(PLAN.n_chunks))
+    truth = write_province(lake, PLAN, chunks=chunks)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(sequence, "_ROWS_AT_ONCE", 10_000)  # several ranges of persons
+    build_sequence(lake, date_offsets=offsets, observed=Observed(PLAN.start, PLAN.end), workers=2)
+    patch.undo()
+    return settings, lake, truth
+
+
+def test_every_number_is_the_known_truth(province):
+    _, lake, truth = province
+    names = ", ".join(MEASURES)
+    with duckdb.connect() as connection:
+        connection.register("ours", repeat_rates(lake))
+        connection.register("truth", pq.read_table(truth))
+        differing = [
+            connection.execute(f"SELECT {KEYS}, {names} FROM {a} EXCEPT SELECT {KEYS}, {names} FROM {b}").fetchall()
+            for a, b in (("ours", "truth"), ("truth", "ours"))
+        ]
+        total = connection.execute("SELECT sum(n_potential_across_cities) FROM ours").fetchall()[0][0]
+    assert differing == [[], []]
+    assert total > 1_000
+
+
+@pytest.mark.parametrize("direction", ["back", "ahead"])
+def test_the_stream_finds_what_the_sort_finds(province, direction):
+    _, lake, _ = province
+    found = []
+    with parquet.new_connection(threads=1) as connection:
+        files = parquet.scan(sequence.load_table(TABLE), lake.restricted_tables.files(TABLE))
+        for is_streamed in (True, False):
+            query = cells(
+                files, packs=load_packs(), windows=load_windows(), direction=direction, is_streamed=is_streamed
+            )
+            found.append(sorted(connection.execute(f"SELECT * EXCLUDE ({OUT_OF_ORDER}) FROM ({query})").fetchall()))
+    assert len(lake.restricted_tables.files(TABLE)) > 2
+    assert found[0] == found[1]
+
+
+def test_rows_out_of_order_are_noticed_and_sorted(province, tmp_path):
+    _, lake, _ = province
+    file = lake.restricted_tables.files(TABLE)[0]
+    shuffled = str(tmp_path / "shuffled.parquet")
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (FROM '{file}' ORDER BY hash(patient_key, person_day, exam_code)) TO '{shuffled}'")
+
+    def counted(name: str) -> list[dict[str, object]]:
+        found = count_cells([name], packs=load_packs(), windows=load_windows(), direction="back", workers=1)
+        return sorted(found.drop_columns([OUT_OF_ORDER]).to_pylist(), key=repr)
+
+    assert counted(shuffled) == counted(file)
+
+
+def test_explaining_every_exam_of_some_persons_gives_the_same_classes(province):
+    settings, lake, _ = province
+    with duck.connect(lake) as connection:
+        asked = connection.execute(
+            "SELECT exam_pseudo_id FROM core.exam SEMI JOIN (SELECT patient_key FROM core.exam GROUP BY ALL"
+            " HAVING count(*) BETWEEN 5 AND 900 ORDER BY patient_key LIMIT 12) USING (patient_key)"
+        ).fetchall()
+        keys = [
+            key
+            for (key,) in connection.execute(
+                "SELECT DISTINCT patient_key FROM core.exam WHERE exam_pseudo_id IN"
+                f" ({', '.join(repr(exam) for (exam,) in asked)})"
+            ).fetchall()
+        ]
+    explained: Counter[tuple[str, str]] = Counter()
+    for (exam,) in asked:
+        for verdict in why_counted(settings, exam).packs:
+            explained[verdict.rule_pack, verdict.class_.partition(":")[0].partition("(")[0]] += 1
+    names = {0: "none", 1: "same_episode", 2: "duplicative_potential"}
+    counted: Counter[tuple[str, str]] = Counter()
+    relation = parquet.scan(sequence.load_table(TABLE), lake.restricted_tables.files(TABLE))
+    chosen = f"(FROM {relation} WHERE patient_key IN ({', '.join(map(str, keys))}))"
+    query = cells(chosen, packs=load_packs(), windows=load_windows(), direction="back", is_streamed=False)
+    with parquet.new_connection(threads=1) as connection:
+        for pack in load_packs():
+            for class_, n in connection.execute(f"SELECT class_{pack}, sum(n) FROM ({query}) GROUP BY ALL").fetchall():
+                name = names.get(class_, "follow_up" if class_ < 200 else "justified")
+                if name != "none" and n:
+                    counted[pack, name] += int(n)
+    assert sum(explained.values()) > 20
+    assert explained == counted
+
+
+def test_without_a_period_wrong_clocks_do_not_stretch_that_of_a_hospital(province):
+    _, lake, _ = province
+    build_sequence(lake, date_offsets=offsets, workers=1)
+    at_30 = [row for row in shares(lake_with_rates(lake), by=None, windows=(30,)) if row.rule_pack == "lawful_v1"]
+    assert len(at_30) == 1
+    assert 0.92 * PLAN.n_exams < at_30[0].n_exams < PLAN.n_exams
+    limits = at_30[0].repeats.limits
+    assert limits is not None
+    assert limits.low < at_30[0].repeats.n / at_30[0].n_exams < limits.high
+    build_sequence(lake, date_offsets=offsets, observed=Observed(PLAN.start, PLAN.end), workers=1)
+
+
+def lake_with_rates(lake: Lake) -> Lake:
+    lake.restricted_tables.overwrite("stats.repeat_rate", repeat_rates(lake), batch_id=f"test-{date.min}")
+    return lake
+
+
+def test_a_ground_that_nobody_defined_stops_the_build():
+    with pytest.raises(ContractBroken, match="no ground bad_mood"):
+        ground_bits(["emergency", "bad_mood+oncology"])
+
+
+def test_a_pack_with_faults_is_refused_with_all_of_them(tmp_path):
+    folder = schemas_root() / "rules" / "duplicates"
+    for file in folder.glob("*.yaml"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    text = (tmp_path / "lawful.yaml").read_text()
+    (tmp_path / "lawful.yaml").write_text(
+        text.replace("windows_version: 1", "windows_version: 9").replace("code: appraisal", "code: nothing")
+    )
+    with pytest.raises(ConfigInvalid, match=r"windows_version is 9[^$]*no ground nothing"):
+        load_packs(tmp_path)
+
+
+def test_the_commands(province, capsys, monkeypatch):
+    settings, lake, _ = province
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr("sys.argv", ["radlake", "--lake", settings.lake, *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert not stopped.value.code
+        return capsys.readouterr().out
+
+    built = json.loads(run("duplicates", "build", "--start", "2024-01-01", "--end", "2026-12-31", "--json"))
+    assert built["n_rows"] > 1_000
+    again = json.loads(run("duplicates", "build", "--start", "2024-01-01", "--end", "2026-12-31", "--json"))
+    assert again == built | {"is_new": False}
+    rates = json.loads(run("duplicates", "rates", "--window", "30", "--by", "hospital_level", "--json"))
+    assert {row["rule_pack"] for row in rates} == set(load_packs())
+    with duck.connect(lake) as connection:
+        exam = connection.execute("SELECT exam_pseudo_id FROM core.exam LIMIT 1").fetchall()[0][0]
+    assert "20" + "24-" not in run("why", exam, "--json")
+    assert json.loads(run("why", exam, "--json"))["exam"]["exam_pseudo_id"] == exam
+    assert run("why", exam).startswith(f"exam {exam} of ")
