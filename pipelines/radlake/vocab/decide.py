@@ -58,7 +58,7 @@ class ExamFacts:
         SNOMED CT codes of the regions of IHE RAD MADO, sorted and joined by "+"; or UNKNOWN.
     confidence_code : str
         HIGH: a standard code, or two evidences agree; MEDIUM: one evidence; LOW: evidences contradict each other, only
-        series say it, or the description was understood in part; NONE: unknown.
+        series say it, or most of the description was not understood; NONE: unknown.
     conflict_code : str
         BODY_PART, CONTRAST, LATERALITY, MODALITY, sorted and joined by "+"; or NONE.
     loinc_code : str
@@ -175,7 +175,7 @@ def _confidence(evidence: Evidence, found: _Parts) -> str:
     if found.n_agreeing > 1 or evidence.region:
         return "HIGH"
     is_rough = not found.n_agreeing and found.source == "description"
-    is_partial = found.source == "description" and evidence.n_unread > 0
+    is_partial = found.source == "description" and evidence.is_partial
     return "LOW" if is_rough or is_partial else "MEDIUM"
 
 

@@ -47,8 +47,8 @@ class Evidence:
         Modality group that the descriptions name; "" when they name none.
     is_paired : bool
         A description names something paired of a part that is not (左侧颈动脉).
-    n_unread : int
-        Pieces of the descriptions of the study that no rule knows.
+    is_partial : bool
+        More of a description of the study was not understood than was.
     """
 
     modalities: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Evidence:
     series_contrast: tuple[str, ...] = ()
     spoken: str = ""
     is_paired: bool = False
-    n_unread: int = 0
+    is_partial: bool = False
 
 
 def evidence_of(datasets: Sequence[Dataset]) -> Evidence:
@@ -103,7 +103,7 @@ def evidence_of(datasets: Sequence[Dataset]) -> Evidence:
         series_contrast=_contrast(series),
         spoken=next((one.modality for one in said if one.modality), ""),
         is_paired=any(one.is_paired for one in said if one.parts),
-        n_unread=sum(len(one.unread) for one in study),
+        is_partial=any(one.is_partial for one in study),
     )
 
 

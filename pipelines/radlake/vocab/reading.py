@@ -57,6 +57,11 @@ class Reading:
     unread: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
 
+    @property
+    def is_partial(self) -> bool:
+        """More of the text was not understood than was."""
+        return 2 * len(self.unread) > len(self.steps)
+
 
 @dataclass
 class _Draft:
@@ -171,7 +176,9 @@ def _is_side(pieces: Sequence[Found], at: int) -> bool:
 def _read_latin(run: Run, modality: str, known: Rules, draft: _Draft) -> None:
     pieces = list(_known_pieces(run.pieces, known))
     for piece in pieces:
-        if piece.word is None:
+        if piece.word is None and piece.text in known.grammar.tokens:
+            draft.steps.append(Step(piece.text, "in a phrase about contrast"))
+        elif piece.word is None:
             _not_understood(piece.text, glued=False, draft=draft)
         else:
             _understood(piece.text, piece.word, modality, known, draft, may_state=True)
@@ -207,7 +214,7 @@ def _contrast_phrases(pieces: Sequence[Found], modality: str, known: Rules) -> s
         elif token in grammar.with_:
             if not is_oral and (has_noun or (is_bare_enough and _ends_phrase(following, known))):
                 said.add(True)
-        elif token in ("CONTRAST", "CONT", "IVCON", "CONTR"):
+        elif token in grammar.strong:
             said.add(True)
         elif token in grammar.oral and has_noun:
             pass  # contrast by mouth says nothing about contrast in the vessels

@@ -44,6 +44,7 @@ class Grammar:
     joins: frozenset[str]
     after: frozenset[str]
     oral: frozenset[str]
+    strong: frozenset[str]
 
     @cached_property
     def tokens(self) -> frozenset[str]:
@@ -115,7 +116,7 @@ def rules() -> Rules:
             for word in (*entry["zh"], *map(str, entry["en"])):
                 contrast_in.setdefault(word, {}).update(dict.fromkeys(entry.get("in", everywhere), given))
     grammar = data["contrast"]["grammar"]
-    spoken = {token for name in ("without", "with", "both", "nouns") for token in grammar[name]}
+    spoken = {token for name in ("without", "with", "both", "nouns", "strong") for token in grammar[name]}
     for words in (known.zh, known.en):
         for key, word in words.items():
             text = key if isinstance(key, str) else " ".join(key)
@@ -151,7 +152,7 @@ def rules() -> Rules:
         },
         grammar=Grammar(
             frozenset(grammar["in"]),
-            *(frozenset(grammar[name]) for name in ("without", "with", "both", "nouns", "joins", "after", "oral")),
+            *(frozenset(grammar[name]) for name in ("without", "with", "both", "nouns", "joins", "after", "oral", "strong")),
         ),
         patterns=tuple((re.compile(pattern), replacement) for pattern, replacement in data["patterns"]),
         spellings=tuple(csv_rows("spellings")),

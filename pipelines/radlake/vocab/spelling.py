@@ -10,12 +10,13 @@ import string
 import unicodedata
 from functools import cache, lru_cache
 
+from radlake.vocab.load import vocabulary
 from radlake.vocab.rules import rules
 
 __all__ = ["one_word", "spelled"]
 
 _BETWEEN = r"[\s/_\-.,&+()]+"
-_MIN_COMPOUND, _MIN_TYPO = 3, 6  # letters: shorter ones are found in any name
+_MIN_COMPOUND, _MIN_TOKEN, _MIN_WORD = 3, 5, 6  # letters: shorter ones are found in any name
 _Table = tuple[re.Pattern[str] | None, dict[str, str]]
 
 
@@ -51,7 +52,7 @@ def one_word(token: str) -> tuple[str, ...]:
     >>> one_word("ABDPELVIS"), one_word("SHOUDLER"), one_word("WANGMING")
     (('ABD', 'PELVIS'), ('SHOULDER',), ())
     """
-    if not token.isascii() or not token.isalpha() or len(token) < _MIN_TYPO:
+    if not token.isascii() or not token.isalpha() or len(token) < _MIN_TOKEN:
         return ()
     return _compound(token) or _corrected(token)
 
@@ -78,8 +79,8 @@ def _corrected(token: str) -> tuple[str, ...]:
     edits |= {head + rest[1] + rest[0] + rest[2:] for head, rest in cuts if len(rest) > 1}
     edits |= {head + letter + rest[1:] for head, rest in cuts if rest for letter in string.ascii_uppercase}
     edits |= {head + letter + rest for head, rest in cuts for letter in string.ascii_uppercase}
-    words = _single_words()
-    meant = {edit: rules().en[edit,] for edit in edits if len(edit) >= _MIN_TYPO and edit in words}
+    words = vocabulary().en  # not those of reading.yaml, which have words of many languages
+    meant = {edit: rules().en[edit,] for edit in edits if len(edit) >= _MIN_WORD and (edit,) in words}
     meanings = {(word.parts, word.side) for word in meant.values()} - {(frozenset(), None)}
     return (min(edit for edit, word in meant.items() if word.parts or word.side),) if len(meanings) == 1 else ()
 
