@@ -10,6 +10,7 @@ from typing import Any
 from radlake.config import Settings
 from radlake.errors import QuarantineError
 from radlake.lake.evidence import SealedRecord, StoredInstance
+from radlake.lake.unread import UnreadPiece
 from radlake.pixels import PixelDecision
 from radlake.retention.classes import Rule
 from radlake.telemetry import Work
@@ -80,6 +81,8 @@ class StudyOutcome:
     ----------
     ways : mapping of str to int
         How many instances were de-identified by template, and why the others were not.
+    unread : tuple of UnreadPiece
+        What no rule of the vocabulary could read in the descriptions of a study whose body part is not sure.
     work : Work, optional
         When and where a worker did it.
     """
@@ -96,6 +99,7 @@ class StudyOutcome:
     sealed: SealedRecord | None = None  # the vault's record of `stored`
     retention: str = ""  # class that the headers tell
     ways: Mapping[str, int] = field(default_factory=dict)
+    unread: tuple[UnreadPiece, ...] = ()
     work: Work | None = field(default=None, compare=False)
 
 

@@ -24,6 +24,7 @@ from radlake.lake import Lake, duck
 from radlake.lake.evidence import SetAside, Settlement, StudyEntry
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
+from radlake.lake.unread import enter_unread
 from radlake.quality import check_batch
 from radlake.referee import Policy
 
@@ -117,6 +118,8 @@ def publish_together(
     tables = _joined([one.tables for one in made])
     tables["ops.quality"] = pa.concat_tables([gate.results for gate in dict.fromkeys(gates)])
     settlements = [settlement for one in made for settlement in one.settlements]
+    unread = [(o.study["patient_key"], piece) for o in outcomes if o.study for piece in o.unread]
+    enter_unread(ledger, unread)  # counted by person: a batch that is done again changes nothing
     commit(lake, ledger, stage(lake, tables=tables, settlements=settlements), now=now)
     return [one.publication for one in made]
 

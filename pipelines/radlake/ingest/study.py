@@ -7,10 +7,13 @@ and touches neither ledger nor tables. What it could not take comes back with a 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+from pydicom import Dataset
 
 from radlake import log
 from radlake.config import Settings
@@ -24,10 +27,11 @@ from radlake.ingest.packing import Packed, Packing
 from radlake.ingest.reading import Readable, Reading, read_files
 from radlake.lake import Lake, ObjectStore
 from radlake.lake.evidence import SealedRecord, StoredInstance
+from radlake.lake.unread import UnreadPiece
 from radlake.retention.classes import class_of_headers
 from radlake.telemetry import Work
 from radlake.vault.record import identity_of, seal
-from radlake.vocab import evidence_of
+from radlake.vocab import evidence_of, read, texts_of
 
 __all__ = ["ingest_study"]
 
@@ -148,7 +152,17 @@ class _Study:
             sealed=self._sealed(study),
             retention=class_of_headers(self._distinct, rules=self._job.retention_rules).value,
             ways=packing.ways,
+            unread=self._unread([members[0].header for members in by_series.values()], study),
         )
+
+    def _unread(self, headers: Sequence[Dataset], study: dict[str, Any]) -> tuple[UnreadPiece, ...]:
+        """Pieces to be counted, of a person that is known: others would each count as one."""
+        if study["confidence_code"] not in ("NONE", "LOW") or not study["is_patient_known"]:
+            return ()
+        group = study["modality_group"]
+        pieces = sorted({piece for text in texts_of(headers) for piece in read(text, group).unread})
+        keys = self._shop.keys
+        return tuple(UnreadPiece(keys.pseudo_id("unread", f"{group}|{piece}"), piece, group) for piece in pieces)
 
     def _pack(
         self, packing: Packing, series_uid: str, members: list[Readable], *, place: dict[str, Any]

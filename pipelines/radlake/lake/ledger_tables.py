@@ -29,6 +29,8 @@ __all__ = [
     "STUDY_EVENT",
     "STUDY_TIME",
     "TOMBSTONE",
+    "UNREAD_PERSON",
+    "UNREAD_TEXT",
     "VAULT",
     "VAULT_ALIAS",
     "VAULT_AUDIT",
@@ -277,4 +279,17 @@ BACKFILL_HOUR = sa.Table(  # what a backfill did in an hour of UTC, to tell its 
     sa.Column("n_studies", sa.Integer, nullable=False),
     sa.Column("stored_bytes", sa.BigInteger, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),
+)
+UNREAD_PERSON = sa.Table(  # who has a piece of a description that no rule reads: a keyed digest, never its text
+    "unread_person",
+    METADATA,
+    sa.Column("digest", sa.String, primary_key=True),
+    sa.Column("patient_key", sa.BigInteger, primary_key=True, autoincrement=False),
+)
+UNREAD_TEXT = sa.Table(  # the text of those that many persons have
+    "unread_text",
+    METADATA,
+    sa.Column("digest", sa.String, primary_key=True),
+    sa.Column("text", sa.String, nullable=False),
+    sa.Column("modality_group", sa.String, nullable=False),
 )
