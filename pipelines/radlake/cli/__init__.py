@@ -32,6 +32,7 @@ VERBS = {
     "review": "Judge pictures in quarantine: accept, mask or reject",
     "deid": "Judge what was de-identified, by radlake or by any other tool",
     "profile": "Read the de-identification profile that an ethics board signed",
+    "vocab": "See how descriptions of examinations are read, and what no rule can read",
     "ref": "Load reference tables: population, prices, film ledger",
     "build": "Compute core and stats tables from the harvested metadata",
     "findings": "Code findings from the report texts that hospitals deliver",

@@ -6,13 +6,14 @@ holds a keyed digest and pseudonyms. A name that ten persons share tells nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import UNREAD_PERSON, UNREAD_TEXT
+from radlake.lake.statements import in_parts, put_row
 
 __all__ = ["COMMON", "MOST", "Unread", "UnreadPiece", "enter_unread", "unread_texts"]
 
@@ -41,28 +42,30 @@ class Unread:
 def enter_unread(ledger: Ledger, found: Sequence[tuple[int, UnreadPiece]]) -> None:
     """Count pieces by person (patient_key); the same ones again change nothing."""
     pieces = {piece.digest: piece for _, piece in found}
-    pairs = {(piece.digest, key) for key, piece in found}
-    if not pieces:
-        return
-    with ledger.writing() as connection:
-        asked = UNREAD_PERSON.c.digest.in_(sorted(pieces))
-        known = {tuple(row) for row in connection.execute(sa.select(UNREAD_PERSON).where(asked))}
-        counts = {digest: sum(1 for other, _ in known if other == digest) for digest in pieces}
-        new = sorted((digest, key) for digest, key in pairs - known if counts[digest] < MOST)
-        if new:
-            rows = [{"digest": digest, "patient_key": key} for digest, key in new]
-            connection.execute(UNREAD_PERSON.insert(), rows)
-        for digest, _ in new:
-            counts[digest] += 1
-        common = {digest for digest, n in counts.items() if n >= COMMON}
-        told = set(
-            connection.execute(sa.select(UNREAD_TEXT.c.digest).where(UNREAD_TEXT.c.digest.in_(sorted(common)))).scalars()
-        )
-        if rows := [
-            {"digest": digest, "text": pieces[digest].text, "modality_group": pieces[digest].modality_group}
-            for digest in sorted(common - told)
-        ]:
-            connection.execute(UNREAD_TEXT.insert(), rows)
+    persons: dict[str, set[int]] = {digest: set() for digest in pieces}
+    for patient_key, piece in found:
+        persons[piece.digest].add(patient_key)
+    for part in in_parts(sorted(pieces)):
+        with ledger.writing() as connection:
+            _enter(connection, [pieces[digest] for digest in part], persons)
+
+
+def _enter(connection: sa.Connection, pieces: Sequence[UnreadPiece], persons: Mapping[str, set[int]]) -> None:
+    digests = [piece.digest for piece in pieces]
+    known: dict[str, set[int]] = {digest: set() for digest in digests}
+    for digest, patient_key in connection.execute(sa.select(UNREAD_PERSON).where(UNREAD_PERSON.c.digest.in_(digests))):
+        known[digest].add(patient_key)
+    new = [
+        {"digest": digest, "patient_key": key}
+        for digest in digests
+        for key in sorted(persons[digest] - known[digest])[: max(0, MOST - len(known[digest]))]
+    ]
+    if new:
+        connection.execute(UNREAD_PERSON.insert(), new)
+    for piece in pieces:
+        if len(known[piece.digest] | persons[piece.digest]) >= COMMON > len(known[piece.digest]):
+            key = {"digest": piece.digest}
+            put_row(connection, UNREAD_TEXT, key, {"text": piece.text, "modality_group": piece.modality_group})
 
 
 def unread_texts(ledger: Ledger, *, limit: int) -> list[Unread]:

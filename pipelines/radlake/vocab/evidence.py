@@ -18,7 +18,7 @@ from radlake.vocab.load import UNKNOWN, sct_code, vocabulary
 from radlake.vocab.reading import Reading, put_together, read
 from radlake.vocab.terms import modality_group_of, modality_term
 
-__all__ = ["Evidence", "evidence_from_json", "evidence_of", "evidence_to_json", "texts_of"]
+__all__ = ["Evidence", "evidence_from_json", "evidence_of", "evidence_of_texts", "evidence_to_json", "texts_of"]
 
 _PROCEDURE_CODES = ("ProcedureCodeSequence", "RequestedProcedureCodeSequence", "PerformedProtocolCodeSequence")
 _REQUEST_CODES = ("RequestedProcedureCodeSequence", "ScheduledProtocolCodeSequence")
@@ -79,31 +79,56 @@ def evidence_of(datasets: Sequence[Dataset]) -> Evidence:
     terms = [modality_term(_text(ds, "Modality")) for ds in datasets]
     images = [ds for ds, term in zip(datasets, terms, strict=True) if term not in known.derived_modalities]
     evidence = images or list(datasets)
-    group = modality_group_of(terms)
-    group = "" if group in ("OT", UNKNOWN) else group
+    group = _group(terms)
+    return _of_readings(
+        terms,
+        study=[read(text, group) for text in texts_of(evidence, _STUDY_TEXTS)],
+        step=[read(text, group) for text in texts_of(evidence, _STEP_TEXTS)],
+        series=[read(text, group) for text in texts_of(evidence, _SERIES_TEXTS)],
+        procedure=[read(text, group) for text in dict.fromkeys(_code_meanings(evidence))],
+        region=_sorted(_region(item) for ds in evidence for item in _items(ds, "AnatomicRegionSequence")),
+        examined=_sorted(_examined(_text(ds, "BodyPartExamined"), group) for ds in evidence),
+        side=_sorted(map(_sides, evidence)),
+        agent=_agent(evidence),
+    )
 
-    study = [read(text, group) for text in texts_of(evidence, _STUDY_TEXTS)]
-    step = [read(text, group) for text in texts_of(evidence, _STEP_TEXTS)]
-    series = [read(text, group) for text in texts_of(evidence, _SERIES_TEXTS)]
-    procedure = [read(text, group) for text in dict.fromkeys(_code_meanings(evidence))]
+
+def evidence_of_texts(descriptions: Sequence[str], *, modalities: Sequence[str]) -> Evidence:
+    """Evidence of an exam of which only descriptions of the study or order are known."""
+    terms = [modality_term(modality) for modality in modalities]
+    return _of_readings(terms, study=[read(text, _group(terms)) for text in descriptions])
+
+
+def _group(terms: Sequence[str]) -> str:
+    """Modality group that descriptions are read for; "" when the headers name none."""
+    group = modality_group_of(terms)
+    return "" if group in ("OT", UNKNOWN) else group
+
+
+def _of_readings(
+    terms: Sequence[str],
+    *,
+    study: Sequence[Reading],
+    step: Sequence[Reading] = (),
+    series: Sequence[Reading] = (),
+    procedure: Sequence[Reading] = (),
+    **coded: tuple[str, ...],
+) -> Evidence:
     said = [*study, *step, *procedure, *series]
     return Evidence(
         modalities=tuple(sorted(set(terms))),
-        region=_sorted(_region(item) for ds in evidence for item in _items(ds, "AnatomicRegionSequence")),
         procedure=_parts(procedure),
-        examined=_sorted(_examined(_text(ds, "BodyPartExamined"), group) for ds in evidence),
         study=_parts(study),
         step=_parts(step),
         series=_parts(series),
-        side=_sorted(map(_sides, evidence)),
         study_side=_sorted(one.sides for one in (*study, *step, *procedure)),
         series_side=_sorted(one.sides for one in series),
-        agent=_agent(evidence),
         study_contrast=_contrast((*study, *step, *procedure)),
         series_contrast=_contrast(series),
         spoken=next((one.modality for one in said if one.modality), ""),
         is_paired=any(one.is_paired for one in said if one.parts),
         is_partial=any(one.is_partial for one in study),
+        **coded,
     )
 
 

@@ -77,6 +77,7 @@ class Vocabulary(Lexicon):
     part_of_term: dict[str, frozenset[str]]
     defined_terms: frozenset[str]
     region_of: dict[str, str]
+    sct_of: dict[str, str]
     side_of_code: dict[str, str]
     paired: frozenset[str]
     group_of_modality: dict[str, str]
@@ -141,6 +142,7 @@ def vocabulary() -> Vocabulary:
         part_of_term=part_of_term,
         defined_terms=frozenset(row["term"] for row in rows),
         region_of={part["code"]: part["region"] for part in parts if "+" not in part["code"]},
+        sct_of={part["code"]: part["sct"][0] for part in parts if part.get("sct")},
         side_of_code={entry["sct"]: side for side, entry in words["laterality"].items()},
         paired=frozenset(part["code"] for part in parts if part.get("paired")),
         group_of_modality=group_of,

@@ -141,22 +141,22 @@ def _read_chinese(run: Run, modality: str, known: Rules, draft: _Draft) -> None:
     """A Chinese run.
 
     With unknown characters in it a single character is no word (手 in 手术) unless a side stands before it (左手), a
-    body part before 科, 内科 or 外科 is a department, and only what stands before the first unknown character can
-    state a side or contrast (张增强 is a person).
+    body part before 科, 内科 or 外科 is a department, and a word that is a given name says nothing after a single
+    unknown character (张增强 is a person).
     """
     pieces = run.pieces
     is_loose = any(piece.word is None for piece in pieces)
-    is_start = True
+    gap = 0  # unknown characters right before
     for at, piece in enumerate(pieces):
         word = piece.word
         before = pieces[at - 1].word if at else None
         after = pieces[at + 1] if at + 1 < len(pieces) else None
         if word is None:
-            is_start = False
+            gap += len(piece.text)
             _not_understood(piece.text, glued=at > 0 and before is None, draft=draft)
             continue
         is_single = len(piece.text) == 1
-        is_after_side = before is not None and before.side is not None and is_start
+        is_after_side = before is not None and before.side is not None
         is_department = after is not None and after.word is None and after.text in _DEPARTMENT
         if is_loose and ((is_single and not is_after_side and not word.side) or is_department):
             draft.steps.append(Step(piece.text, "not counted"))
@@ -164,7 +164,9 @@ def _read_chinese(run: Run, modality: str, known: Rules, draft: _Draft) -> None:
         if word.side and is_single and not _is_side(pieces, at):
             draft.steps.append(Step(piece.text, "not counted"))
             continue
-        _understood(piece.text, word, modality, known, draft, may_state=is_start)
+        may_state = gap != 1 or piece.text not in known.given_names
+        _understood(piece.text, word, modality, known, draft, may_state=may_state)
+        gap = 0
 
 
 def _is_side(pieces: Sequence[Found], at: int) -> bool:
@@ -207,7 +209,12 @@ def _contrast_phrases(pieces: Sequence[Found], modality: str, known: Rules) -> s
         token = tokens[at][0]
         end, has_noun, is_oral = _nouns_after(tokens, at + 1, known)
         following = tokens[end] if end < len(tokens) else None
-        if token in grammar.without and (has_noun or (is_bare_enough and token not in ("NO", "NON"))):
+        if (
+            token in grammar.without
+            and not is_oral
+            and not (following and following[0] in grammar.other)
+            and (has_noun or (is_bare_enough and token not in ("NO", "NON")))
+        ):
             said.add(False)
         elif token in grammar.both and (has_noun or is_bare_enough):
             said |= {False, True}
@@ -216,7 +223,7 @@ def _contrast_phrases(pieces: Sequence[Found], modality: str, known: Rules) -> s
                 said.add(True)
         elif token in grammar.strong:
             said.add(True)
-        elif token in grammar.oral and has_noun:
+        elif token in grammar.without or (token in grammar.oral and has_noun):
             pass  # contrast by mouth says nothing about contrast in the vessels
         else:
             end = at + 1

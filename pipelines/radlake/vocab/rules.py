@@ -20,6 +20,7 @@ __all__ = ["ANY", "FILES", "Grammar", "Rules", "rules", "rules_digest"]
 
 ANY = "ANY"  # of the other parts
 _SIDES = {"左": "L", "右": "R", "双": "B"}  # first character of a word that names a paired part: 双肾
+_SIDED = ("左侧", "右侧", "双侧")
 # What decides; labelled_exams.csv measures and vendors.yaml is about something else.
 FILES = (
     "body_part_terms.csv",
@@ -45,6 +46,7 @@ class Grammar:
     after: frozenset[str]
     oral: frozenset[str]
     strong: frozenset[str]
+    other: frozenset[str]
 
     @cached_property
     def tokens(self) -> frozenset[str]:
@@ -82,6 +84,7 @@ class Rules(Lexicon):
     absorbed: tuple[tuple[str, str, str], ...]
     everything: str
     part_of_modality: dict[str, str]
+    given_names: frozenset[str]
 
 
 @cache
@@ -127,19 +130,21 @@ def rules() -> Rules:
     # 冠状动脉造影 names the part that its words name; not the way of an instrument (经直肠), nor a department.
     around = set(data["context"]["zh"])
     named = {word: meaning for word, meaning in zh.items() if meaning.parts}
-    for word in sorted(zh.keys() - named.keys() - around, key=len):
-        if not word.startswith("经"):
-            inside = _words_inside(word, zh)
+    for word in sorted(zh.keys() - around, key=len):
+        inside = [] if word.startswith("经") else _words_inside(word, zh)
+        if word not in named:
             zh[word] = replace(
                 zh[word],
                 parts=frozenset[str]().union(*(named[part].parts for part in inside if part in named)),
                 is_paired=any(named[part].is_paired for part in inside if part in named),
             )
-            said = {group: given for part in inside for group, given in contrast_in.get(part, {}).items()}
-            if said and word not in contrast_in:
-                contrast_in[word] = said
-    for word, meaning in zh.items():
-        if meaning.parts and meaning.is_paired and (side := _SIDES.get(word[0])):
+        said = {group: given for part in inside for group, given in contrast_in.get(part, {}).items()}
+        if said and word not in contrast_in:
+            contrast_in[word] = said
+    for word, meaning in list(zh.items()):
+        if word in data["split"] or (word[:2] in _SIDED and word[2:] in zh and zh[word[2:]].is_paired):
+            del zh[word]
+        elif meaning.parts and meaning.is_paired and (side := _SIDES.get(word[0], "B" if "双" in word else None)):
             zh[word] = replace(meaning, side=side)
 
     return Rules(
@@ -152,7 +157,10 @@ def rules() -> Rules:
         },
         grammar=Grammar(
             frozenset(grammar["in"]),
-            *(frozenset(grammar[name]) for name in ("without", "with", "both", "nouns", "joins", "after", "oral", "strong")),
+            *(
+                frozenset(grammar[name])
+                for name in ("without", "with", "both", "nouns", "joins", "after", "oral", "strong", "other")
+            ),
         ),
         patterns=tuple((re.compile(pattern), replacement) for pattern, replacement in data["patterns"]),
         spellings=tuple(csv_rows("spellings")),
@@ -162,6 +170,7 @@ def rules() -> Rules:
         absorbed=tuple((entry["part"], entry["by"], entry["otherwise"]) for entry in how["absorbed"]),
         everything=how["everything"],
         part_of_modality=modalities["body_part"],
+        given_names=frozenset(data["names"]),
     )
 
 
