@@ -1,7 +1,7 @@
 """Pieces of descriptions that no rule of the vocabulary could read, so that somebody adds rules.
 
-A piece may be a name, so its text is kept only from the tenth person on whose description has it; before that the ledger
-holds a keyed digest and pseudonyms. A name that ten persons share tells nobody.
+A piece may be a name, so its text is kept only from the tenth person on whose description has it; before that the
+ledger holds a keyed digest and pseudonyms. A name that ten persons share tells nobody.
 """
 
 from __future__ import annotations
