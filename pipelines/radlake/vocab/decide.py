@@ -28,12 +28,10 @@ _LADDER = (
 )
 _SERIES = ("series", "description")
 # Groups that one examination is called by: PET/CT is in the group PT and its CT series says CT.
-_ALIKE = (
-    frozenset({"PT", "CT", "NM", "MR"}),
-    frozenset({"XA", "RF", "DX"}),
-    frozenset({"CT", "XA"}),
-    frozenset({"MG", "DX"}),
-)
+_ALIKE = tuple(
+    map(frozenset, (("PT", "CT"), ("PT", "MR"), ("PT", "NM"), ("NM", "CT"), ("XA", "RF"), ("XA", "DX"), ("RF", "DX"),
+                    ("CT", "XA"), ("MG", "DX")))
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def _group(evidence: Evidence) -> tuple[str, bool]:
         return group, False
     if group in ("OT", UNKNOWN):
         return spoken, False
-    return group, group != spoken and not any({group, spoken} <= alike for alike in _ALIKE)
+    return group, group != spoken and not any(alike == {group, spoken} for alike in _ALIKE)
 
 
 def _body_parts(evidence: Evidence) -> _Parts:
