@@ -34,9 +34,9 @@ def hold(settings: Settings, ledger: Ledger, study_uid: str, *, reason: Reason) 
     StudyUnknown, StudyExpired
     """
     rows = RetentionRows(ledger)
-    hospitals = [item.hospital_id for item in rows.kept() if item.lake_study_uid == study_uid]
+    hospitals = rows.stored_in(study_uid)
     if not hospitals:
-        if any(item.lake_study_uid == study_uid for item in rows.tombstones()):
+        if rows.buried_in(study_uid):
             raise StudyExpired(study=study_uid)
         raise StudyUnknown(study=study_uid)
     for hospital_id in hospitals:
@@ -54,7 +54,7 @@ def release(settings: Settings, ledger: Ledger, study_uid: str, *, reason: Reaso
         If it is not held.
     """
     rows = RetentionRows(ledger)
-    hospitals = sorted({item.hospital_id for item in rows.holds() if item.lake_study_uid == study_uid})
+    hospitals = rows.held_in(study_uid)
     if not hospitals:
         raise StudyUnknown(study=f"{study_uid} that is held")
     for hospital_id in hospitals:

@@ -5,8 +5,8 @@ What follows from them is decided in `radlake.retention`; removing is done in `r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,11 @@ from radlake.lake.statements import put_row
 if TYPE_CHECKING:
     from radlake.lake.ledger import Ledger
 
-__all__ = ["Hold", "KeptStudy", "RetentionRows", "Tombstone", "enter_evidence"]
+__all__ = ["KeptStudy", "RetentionRows", "Tombstone", "enter_evidence"]
 
+_AT_ONCE = 2000  # rows that are read ahead
 _IN_FORCE = HOLD.c.released_at.is_(None)
+_IS_STORED = sa.and_(STUDY.c.lake_study_uid != "", STUDY.c.state != StudyState.WITHDRAWN)
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,6 @@ class KeptStudy:
     study_date: date | None
     evidence: tuple[str, ...]
     is_held: bool
-
-
-@dataclass(frozen=True)
-class Hold:
-    """A legal hold; of one that was released `released_at` is set."""
-
-    hospital_id: str
-    lake_study_uid: str
-    placed_at: datetime
-    placed_by: str
-    why: str
-    released_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +83,7 @@ class RetentionRows:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def kept(self, hospital_id: str | None = None) -> list[KeptStudy]:
+    def kept(self, hospital_id: str | None = None) -> Iterator[KeptStudy]:
         """Stored studies, those of a hospital or all, in order."""
         held = sa.exists().where(
             HOLD.c.hospital_id == STUDY.c.hospital_id,
@@ -112,16 +102,15 @@ class RetentionRows:
                 held.label("is_held"),
             )
             .join_from(STUDY, RETENTION, same, isouter=True)
-            .where(STUDY.c.lake_study_uid != "", STUDY.c.state != StudyState.WITHDRAWN)
+            .where(_IS_STORED)
             .order_by(STUDY.c.hospital_id, STUDY.c.study_uid)
+            .execution_options(yield_per=_AT_ONCE)
         )
         if hospital_id:
             query = query.where(STUDY.c.hospital_id == hospital_id)
         with self._ledger.reading() as connection:
-            return [
-                KeptStudy(**{**row, "evidence": tuple(filter(None, (row["evidence"] or "").split("|")))})
-                for row in connection.execute(query).mappings()
-            ]
+            for row in connection.execute(query).mappings():
+                yield KeptStudy(**{**row, "evidence": tuple(filter(None, (row["evidence"] or "").split("|")))})
 
     def hold(self, hospital_id: str, lake_study_uid: str, *, by: str, why: str, now: datetime) -> None:
         """Place a legal hold; several may lie on a study."""
@@ -135,11 +124,22 @@ class RetentionRows:
             where = *_of_study(HOLD, hospital_id, lake_study_uid), _IN_FORCE
             return connection.execute(HOLD.update().where(*where).values(released_at=now)).rowcount
 
-    def holds(self) -> list[Hold]:
-        """Holds that are in force, oldest first."""
-        query = sa.select(*(HOLD.c[field.name] for field in fields(Hold))).where(_IN_FORCE).order_by(HOLD.c.hold_id)
+    def held_in(self, lake_study_uid: str) -> list[str]:
+        """Hospitals in which a hold of this study is in force."""
+        return self._hospitals(HOLD, lake_study_uid, _IN_FORCE)
+
+    def stored_in(self, lake_study_uid: str) -> list[str]:
+        """Hospitals of which this study is stored."""
+        return self._hospitals(STUDY, lake_study_uid, _IS_STORED)
+
+    def buried_in(self, lake_study_uid: str) -> list[str]:
+        """Hospitals of which this study has a tombstone."""
+        return self._hospitals(TOMBSTONE, lake_study_uid, sa.true())
+
+    def _hospitals(self, table: sa.Table, lake_study_uid: str, where: sa.ColumnElement[bool]) -> list[str]:
+        query = sa.select(table.c.hospital_id).where(table.c.lake_study_uid == lake_study_uid, where)
         with self._ledger.reading() as connection:
-            return [Hold(**row) for row in connection.execute(query).mappings()]
+            return list(connection.scalars(query.distinct().order_by(table.c.hospital_id)))
 
     def bury(self, tombstone: Tombstone) -> bool:
         """Enter a tombstone, unless the study is held: from here on it is removed whatever happens.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from radlake.retention.classes import RetentionClass
 from radlake.retention.schedule import Schedule
 
-__all__ = ["Cohort", "PlanRow", "cost_curve", "province"]
+__all__ = ["Cohort", "PlanRow", "cost_curve", "province", "total_yuan"]
 
 _GB = 1 << 30  # stores bill by it and call it GB
 
