@@ -22,7 +22,7 @@ from radlake.net.client import StudyFound, Window
 from radlake.net.connection import AssociationLost, open_socket
 from radlake.net.contexts import VERIFICATION, plan_contexts
 from radlake.net.delivery import Delivery
-from radlake.net.inventory import Inventory, Keys, int_from_text, studies_within, study_from_text
+from radlake.net.inventory import Inventory, Keys, int_from_text, studies_within, study_from_answer
 from radlake.net.listing import AnyDate, CutLists, Span
 from radlake.net.message import (
     PENDING,
@@ -117,17 +117,8 @@ class DimseClient(StudyClient):
     ) -> list[StudyFound]:
         fields = ("InstanceAvailability", "ModalitiesInStudy", "StudyInstanceUID", "NumberOfStudyRelatedInstances")
         keys = {"StudyTime": "", **span.keys(), **dict.fromkeys(fields, "")}
-        return [
-            study_from_text(
-                answer.get("StudyInstanceUID", ""),
-                study_date=answer.get("StudyDate", ""),
-                n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
-                modalities=answer.get("ModalitiesInStudy", "").split("\\"),
-                availability=answer.get("InstanceAvailability", ""),
-                study_time=answer.get("StudyTime", ""),
-            )
-            for answer in itertools.islice(self._find(assoc, "STUDY", keys), at_most)
-        ]
+        answers = itertools.islice(self._find(assoc, "STUDY", keys), at_most)
+        return [study_from_answer(answer) for answer in answers]
 
     def _ask(self, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:
         try:

@@ -9,7 +9,16 @@ from radlake.dicom.values import date_from_text, time_from_text
 from radlake.log import get_logger
 from radlake.net.client import StudyFound, Window
 
-__all__ = ["Inventory", "Keys", "int_from_text", "plan_by_series", "plan_requests", "studies_within", "study_from_text"]
+__all__ = [
+    "Inventory",
+    "Keys",
+    "int_from_text",
+    "plan_by_series",
+    "plan_requests",
+    "studies_within",
+    "study_from_answer",
+    "study_from_text",
+]
 
 Keys = Mapping[str, str | Sequence[str]]
 
@@ -90,6 +99,18 @@ def study_from_text(
     named = tuple(m.strip() for m in modalities if m.strip())
     return StudyFound(
         study_uid.strip(), day, n if n >= 0 else None, named, availability.strip().upper(), time_from_text(study_time)
+    )
+
+
+def study_from_answer(answer: Mapping[str, str]) -> StudyFound:
+    """A study from the answer to a query at STUDY level."""
+    return study_from_text(
+        answer.get("StudyInstanceUID", ""),
+        study_date=answer.get("StudyDate", ""),
+        n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
+        modalities=answer.get("ModalitiesInStudy", "").split("\\"),
+        availability=answer.get("InstanceAvailability", ""),
+        study_time=answer.get("StudyTime", ""),
     )
 
 

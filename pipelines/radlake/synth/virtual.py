@@ -16,7 +16,7 @@ from functools import lru_cache
 from radlake.errors import NodeUnavailable, QueryFailed
 from radlake.net import StudyFound, Window
 from radlake.net.delivery import Delivery
-from radlake.net.inventory import Inventory, Keys, studies_within, study_from_text
+from radlake.net.inventory import Inventory, Keys, studies_within, study_from_answer
 from radlake.net.listing import AnyDate, CutLists, Span
 from radlake.net.study_client import StudyClient
 from radlake.synth.behaviour import Behaviour, Offline, TooBroad
@@ -242,17 +242,7 @@ class VirtualClient(StudyClient):
                 node=self._name, level="STUDY", reason="out of resources", status=_OUT_OF_RESOURCES
             ) from exc
         cap = self._behaviour.quirks.result_cap
-        return [
-            study_from_text(
-                answer["StudyInstanceUID"],
-                study_date=answer["StudyDate"],
-                n_instances=answer.get("NumberOfStudyRelatedInstances", ""),
-                modalities=answer["ModalitiesInStudy"].split("\\"),
-                availability=answer.get("InstanceAvailability", ""),
-                study_time=answer.get("StudyTime", ""),
-            )
-            for answer in (answers[:cap] if cap else answers)
-        ]
+        return [study_from_answer(answer) for answer in (answers[:cap] if cap else answers)]
 
     def _find_inventory(self, study_uid: str) -> Inventory:
         self._associate()
