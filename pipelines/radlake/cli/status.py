@@ -48,15 +48,19 @@ def status(
         def look() -> Status:
             return read_status(settings, lake, ledger, registered=registered, now=utc_now())
 
-        if as_json:
-            for n in range(10**9 if watch else 1):
-                time.sleep(every if n else 0)
-                typer.echo(json.dumps(look().to_json(), ensure_ascii=False, default=str, indent=None if watch else 2))
-            return
+        def document(indent: int | None) -> str:
+            return json.dumps(look().to_json(), ensure_ascii=False, default=str, indent=indent)
+
         if not watch:
-            wide_console().print(shown(look()))
+            if as_json:
+                typer.echo(document(2))
+            else:
+                wide_console().print(shown(look()))
             return
         try:
+            while as_json:
+                typer.echo(document(None))
+                time.sleep(every)
             with Live(shown(look()), console=Console(), auto_refresh=False, screen=True) as live:
                 while True:
                     time.sleep(every)

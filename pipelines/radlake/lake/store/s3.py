@@ -77,7 +77,7 @@ class S3Store:
 
     def make_bucket(self) -> None:
         """Make the bucket, unless it is there."""
-        bucket = self.root.removeprefix("s3://").partition("/")[0]
+        bucket = self._place[0]
         with storage_errors(self.root):
             if not self.fs.exists(bucket):
                 self.fs.mkdir(bucket)
