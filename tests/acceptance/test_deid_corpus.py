@@ -21,6 +21,7 @@ from pydicom.datadict import dictionary_has_tag
 from pydicom.uid import UID_dictionary
 
 from radlake.dicom.part10 import encode_instance, read_bytes
+from radlake.errors import QuarantineError
 from support import need
 from support.deid import KEYS, read_output
 
@@ -79,8 +80,12 @@ def outcomes(corpus: Path, corpus_outputs: dict[Path, bytes | str]) -> dict[Path
             continue
         if isinstance(output, str):
             outcomes[path] = Outcome(reason=output)
-        else:
+            continue
+        try:
             before = encode_instance(read_bytes(path.read_bytes()))
+        except QuarantineError as error:  # its UIDs cannot be written as they are
+            outcomes[path] = Outcome(reason=error.reason)
+        else:
             outcomes[path] = Outcome(before=read_output(before), after=read_output(output))
     return outcomes
 
