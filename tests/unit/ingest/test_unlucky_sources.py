@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -308,6 +309,8 @@ def _field(stat: Path, number: int) -> str:
 
 def test_no_scheduler_is_told_in_words(cd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import dask.config
+
+    importlib.import_module("distributed")  # first, or its defaults would go with what is set here
 
     settings = settings_of(tmp_path / "lake", dask="tcp://127.0.0.1:1")
     with (
