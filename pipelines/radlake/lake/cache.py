@@ -19,16 +19,20 @@ from pathlib import Path
 
 import xxhash
 
-from radlake.errors import LedgerBusy
+from radlake.errors import TransientError
 from radlake.lake.objects import ObjectStore
 from radlake.lake.store import make_folder, sweep
 from radlake.lake.store.local import LocalStore
 
-__all__ = ["ObjectCache"]
+__all__ = ["FetchBusy", "ObjectCache"]
 
 _LOCKS, _PENDING = ".locks", ".pending"
 _POLL = 0.05  # seconds
 _LONGEST = timedelta(days=7)  # that a batch may take
+
+
+class FetchBusy(TransientError):
+    sentence = "Another process brings this study of {hospital}, and has not ended yet. It is on its way; ask again."
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class ObjectCache:
 
         Raises
         ------
-        LedgerBusy
+        FetchBusy
             If it takes longer than `timeout` seconds.
         """
         folder = self.root / _LOCKS
@@ -140,7 +144,7 @@ class ObjectCache:
                     break
                 except OSError as exc:
                     if time.monotonic() >= end:
-                        raise LedgerBusy(hospital=study.partition("/")[0]) from exc
+                        raise FetchBusy(hospital=study.partition("/")[0]) from exc
                     time.sleep(_POLL)
             yield
 

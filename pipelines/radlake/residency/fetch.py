@@ -107,7 +107,7 @@ def fetch_study(
     ------
     NodeAtRest
         If the node is left in peace for longer than `timeout`, by its calendar or for its failures.
-    NodeUnavailable, AssociationRejected, SlowDown, PortBusy, StoreFull, LedgerBusy
+    NodeUnavailable, AssociationRejected, SlowDown, PortBusy, StoreFull, LedgerBusy, FetchBusy
     """
     lake = Lake.from_settings(settings)
     place = f"{hospital.hospital_id}/{wanted[0].study_uid}"

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from radlake.errors import LedgerBusy
-from radlake.lake.cache import ObjectCache
+from radlake.lake.cache import FetchBusy, ObjectCache
 
 
 def filled(folder: Path, *names: str, limit: int) -> ObjectCache:
@@ -65,7 +64,7 @@ def test_a_range_beyond_the_end_is_no_answer(tmp_path: Path) -> None:
 
 def test_a_second_process_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:
     cache = ObjectCache(tmp_path / "cache", 0)
-    with cache.lock("h1/1.2", timeout=1), cache.lock("h1/1.3", timeout=1), pytest.raises(LedgerBusy):
+    with cache.lock("h1/1.2", timeout=1), cache.lock("h1/1.3", timeout=1), pytest.raises(FetchBusy):
         cache.lock("h1/1.2", timeout=0.1).__enter__()
     with cache.lock("h1/1.2", timeout=0.1):
         pass
