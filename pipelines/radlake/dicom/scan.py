@@ -44,33 +44,35 @@ def spans(data: bytes, pos: int, *, is_implicit: bool = False) -> list[Span]:
     """
     found: list[Span] = []
     while pos < len(data):
-        span, length = _element(data, pos, is_implicit=is_implicit)
-        if span.tag >= FIRST_PIXELS:
-            found.append(span)
+        tag, vr, value, length = _element(data, pos, is_implicit=is_implicit)
+        if tag >= FIRST_PIXELS:
+            found.append(Span(tag, vr, pos, value, value))
             return found
-        pos = _end(data, span, length, is_implicit=is_implicit)
-        found.append(span._replace(end=pos))
+        end = _end(data, vr, value, length, is_implicit=is_implicit)
+        found.append(Span(tag, vr, pos, value, end))
+        pos = end
     if pos > len(data):
         raise ValueError("an element is longer than the bytes")
     return found
 
 
-def _element(data: bytes, pos: int, *, is_implicit: bool) -> tuple[Span, int]:
+def _element(data: bytes, pos: int, *, is_implicit: bool) -> tuple[int, bytes, int, int]:
+    """Tag, VR, where the value begins, and its length."""
     if is_implicit:
         group, element, length = _IMPLICIT.unpack_from(data, pos)
-        return Span(group << 16 | element, b"", pos, pos + 8, pos + 8), length
+        return group << 16 | element, b"", pos + 8, length
     group, element, vr, length = _EXPLICIT.unpack_from(data, pos)
     value = pos + 8
     if vr in LONG_FORM:
         (length,) = _LENGTH.unpack_from(data, value)
         value += 4
-    return Span(group << 16 | element, vr, pos, value, value), length
+    return group << 16 | element, vr, value, length
 
 
-def _end(data: bytes, span: Span, length: int, *, is_implicit: bool) -> int:
+def _end(data: bytes, vr: bytes, value: int, length: int, *, is_implicit: bool) -> int:
     if length != _UNDEFINED:
-        return span.value + length
-    return sequence_end(data, span.value, is_implicit=is_implicit or span.vr == b"UN")
+        return value + length
+    return sequence_end(data, value, is_implicit=is_implicit or vr == b"UN")
 
 
 def sequence_end(data: bytes, pos: int, *, is_implicit: bool) -> int:
@@ -90,8 +92,8 @@ def sequence_end(data: bytes, pos: int, *, is_implicit: bool) -> int:
             if _IMPLICIT.unpack_from(data, pos)[:2] == _ITEM_END:
                 pos += 8
                 break
-            span, inner = _element(data, pos, is_implicit=is_implicit)
-            pos = _end(data, span, inner, is_implicit=is_implicit)
+            _, vr, value, inner = _element(data, pos, is_implicit=is_implicit)
+            pos = _end(data, vr, value, inner, is_implicit=is_implicit)
 
 
 def file_meta_spans(data: bytes) -> list[Span]:
@@ -99,7 +101,7 @@ def file_meta_spans(data: bytes) -> list[Span]:
     found: list[Span] = []
     pos = FILE_META
     while data[pos : pos + 2] == b"\x02\x00":
-        span, length = _element(data, pos, is_implicit=False)
-        pos = span.value + length
-        found.append(span._replace(end=pos))
+        tag, vr, value, length = _element(data, pos, is_implicit=False)
+        found.append(Span(tag, vr, pos, value, value + length))
+        pos = value + length
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from radlake.vocab.load import UNKNOWN, vocabulary
 
@@ -48,12 +48,17 @@ def manufacturer_group(text: str) -> str:
     value = unicodedata.normalize("NFKC", text).upper()
     if not value.strip():
         return UNKNOWN
-    for words, group in vocabulary().vendors.items():
-        name = " ".join(words)
-        found = name in value if name[0] > "\u3400" else re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", value)
-        if found:
-            return group
-    return "OTHER"
+    return next((group for pattern, group in _vendors() if pattern.search(value)), "OTHER")
+
+
+@cache
+def _vendors() -> list[tuple[re.Pattern[str], str]]:
+    """A Chinese name stands anywhere, one in letters as words of its own."""
+    names = [(" ".join(words), group) for words, group in vocabulary().vendors.items()]
+    return [
+        (re.compile(re.escape(name) if name[0] > "\u3400" else rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"), group)
+        for name, group in names
+    ]
 
 
 def _squeezed(text: str) -> str:
