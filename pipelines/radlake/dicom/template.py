@@ -100,13 +100,12 @@ class Match(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Constant bytes up to and with tag and VR of a varying element."""
+    """Constant bytes up to and with tag and VR of a varying element, and where its length stands behind them."""
 
-    tag: int
     lead: bytes
-    n_head: int  # bytes of them that are tag and VR
-    is_long: bool
-    is_whole: bool
+    n_reserved: int
+    n_length: int
+    n_head: int  # of the element, where all of it is wanted: bytes of `lead` that are its tag and VR
 
 
 def read_start(path: Path, *, n_bytes: int = _HEADER_BYTES) -> tuple[bytes, int]:
@@ -167,18 +166,20 @@ class HeaderTemplate:
         self.exemplar = exemplar
         self.varying = frozenset(varying)
         self.whole = whole
+        tags: list[int] = []
         parts: list[_Part] = []
         constant_from = 0
         for span in exemplar.spans:
             if span.tag not in self.varying:
                 continue
-            is_explicit = bool(span.vr)
-            n_head = 6 if is_explicit else 4
+            tags.append(span.tag)
+            n_head = 6 if span.vr else 4  # implicit VR has none
+            n_length = 4 if span.vr in LONG_FORM or not span.vr else 2
             lead = exemplar.header[constant_from : span.start + n_head]
-            is_long = span.vr in LONG_FORM
-            parts.append(_Part(span.tag, lead, n_head, is_long, span.tag in whole))
+            n_reserved = span.value - span.start - n_head - n_length
+            parts.append(_Part(lead, n_reserved, n_length, n_head if span.tag in whole else 0))
             constant_from = span.end
-        self.tags = tuple(part.tag for part in parts)
+        self.tags = tuple(tags)
         self._parts = tuple(parts)
         self._rest = exemplar.header[constant_from:]
         self._n_pixels = exemplar.n_bytes - len(exemplar.header)
@@ -191,32 +192,22 @@ class HeaderTemplate:
 
     def match(self, start: bytes, n_bytes: int) -> Match | None:
         """Match the first bytes of a file of `n_bytes`; of encapsulated pixel data, nothing is known yet then."""
-        is_implicit = self.exemplar.is_implicit
         pos = 0
         values: list[bytes] = []
-        for tag, lead, n_head, is_long, is_whole in self._parts:
+        for lead, n_reserved, n_length, n_head in self._parts:
             if not start.startswith(lead, pos):
                 return None
             pos += len(lead)
-            begin = pos - n_head
-            if is_long:
-                length = int.from_bytes(start[pos + 2 : pos + 6], "little")
-                pos += 6
-            elif is_implicit and tag >> 16 != 2:
-                length = int.from_bytes(start[pos : pos + 4], "little")
-                pos += 4
-            else:
-                length = int.from_bytes(start[pos : pos + 2], "little")
-                pos += 2
-            value_at = pos
+            value = pos + n_reserved + n_length
+            length = int.from_bytes(start[value - n_length : value], "little")
+            begin = pos - n_head if n_head else value
+            pos = value + length
             if length == _UNDEFINED:
                 try:
-                    pos = sequence_end(start, pos, is_implicit=is_implicit)
+                    pos = sequence_end(start, value, is_implicit=self.exemplar.is_implicit)
                 except (ValueError, struct.error):
                     return None
-            else:
-                pos += length
-            values.append(start[begin if is_whole else value_at : pos])
+            values.append(start[begin:pos])
         if not start.startswith(self._rest, pos):
             return None
         pos += len(self._rest)

@@ -246,8 +246,9 @@ class _Reader:
         if not is_instance_uid(sop_uid):
             return None
         exemplar = template.exemplar
-        for tag, element in zip(template.tags, match.values, strict=True):
-            if tag in template.whole and tells_more(exemplar, tag, element, told=self._told_by(exemplar)):
+        for tag in template.whole:
+            element = match.values[template.tags.index(tag)]
+            if tells_more(exemplar, tag, element, told=self._told_by(exemplar)):
                 return None
         if _NUMBER in template.varying:
             number = match.values[template.tags.index(_NUMBER)].decode("utf-8", "replace").split("\\")[0].strip(" \0")
