@@ -34,13 +34,14 @@ from radlake.lake.digests import digest_of_file
 from radlake.lake.objects import MemberLost
 from radlake.pixels import Verdict, judge
 from radlake.validate import check_instance
-from radlake.validate.pixels import check_fragments
+from radlake.validate.pixels import fragment_check
 
 __all__ = ["Packed", "Packing"]
 
 _SOP_INSTANCE, _STUDY, _SERIES, _PATIENT_ID = 0x00080018, 0x0020000D, 0x0020000E, 0x00100020
 _AT_ONCE = 64  # headers that are treated before the first of their pixels is copied, which empties the cache
-_CHUNK = 512 * 1024  # stays in the cache of a core between reading, digesting and writing
+_CHUNK = 640 * 1024  # a CT slice with its header; stays in the cache of a core between reading, digesting and writing
+_LONGEST_HEAD = 64 * 1024
 _LONG_UID = 16
 _FRAGMENTS = 32 << 20  # encapsulated pixel data that are read at once to be checked
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -91,6 +92,8 @@ class _Learnt(NamedTuple):
         Those of them that other instances have otherwise.
     read, beside
         What they are read from: attributes that vary, and fields that do not.
+    check_fragments : callable or None
+        Of encapsulated pixel data.
     """
 
     treated: TreatedTemplate
@@ -98,6 +101,7 @@ class _Learnt(NamedTuple):
     changing: InstanceColumns
     read: frozenset[int]
     beside: dict[int, tuple[bytes, bytes]]
+    check_fragments: Callable[[bytes | memoryview], object] | None
 
 
 class Packing:
@@ -130,7 +134,7 @@ class Packing:
         self._exemplars = {id(one.template.exemplar.ds) for one in matched}
         self._full: dict[int, Treated | None] = {}  # what the full way made of exemplars, by the id of their header
         self._learnt: dict[int, _Learnt | Unfit] = {}  # by the id of the template
-        self._buffer = memoryview(bytearray(_CHUNK))
+        self._buffer = memoryview(bytearray(_LONGEST_HEAD + _CHUNK))
 
     def members(self, items: list[Readable]) -> Iterator[tuple[str, Iterator[bytes | memoryview]]]:
         """Member name and the pieces of its content, for those of a series that are to be stored.
@@ -233,7 +237,7 @@ class Packing:
         try:
             learnt = self._learnt_from(template)
             treated = learnt.treated.treat(values)
-            pieces, holds_pixels = self._copied(item, treated.head)
+            pieces, holds_pixels = self._copied(item, learnt, treated.head)
         except Unfit as reason:
             self.ways[str(reason)] += 1
             return None
@@ -277,31 +281,41 @@ class Packing:
         fields = fields_of(treated.head)
         changing = InstanceColumns(made.tags)
         beside = {tag: fields[tag] for tag in changing.tags - made.tags if tag in fields}
-        return _Learnt(made, InstanceColumns().of(fields), changing, changing.tags & made.tags, beside)
+        check = fragment_check(header) if template.exemplar.is_encapsulated else None
+        return _Learnt(made, InstanceColumns().of(fields), changing, changing.tags & made.tags, beside, check)
 
-    def _copied(self, item: Readable, head: bytes) -> tuple[Iterator[bytes | memoryview], bool]:
+    def _copied(self, item: Readable, learnt: _Learnt, head: bytes) -> tuple[Iterator[bytes | memoryview], bool]:
         """The pieces of an instance by template: header, pixels as they lie in the file; and whether these are read."""
         assert item.matched is not None
-        if item.matched.template.exemplar.is_encapsulated:
-            return iter((head, self._fragments(item, item.matched), _SEQUENCE_END)), True
+        if learnt.check_fragments is not None:
+            return iter((head, _fragments(item, item.matched, check=learnt.check_fragments), _SEQUENCE_END)), True
+        if len(head) > _LONGEST_HEAD:
+            raise Unfit("a long header")
         return self._pixels(item, item.matched, head), False
 
     def _pixels(self, item: Readable, matched: Matched, head: bytes) -> Iterator[bytes | memoryview]:
-        """Header and native pixels through one buffer; the file is digested on the way."""
-        buffer, start, n_bytes, digest = self._buffer, matched.pixels_at, 0, xxhash.xxh3_128()
+        """Header and native pixels through one buffer, in one piece as long as it holds them.
+
+        The file is digested on the way.
+        """
+        buffer, n_bytes, digest = self._buffer[_LONGEST_HEAD:], 0, xxhash.xxh3_128()
+        pixels_at = _LONGEST_HEAD + matched.pixels_at
+        start = pixels_at - len(head)
         try:
             file = os.open(item.file.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 n_read = os.readv(file, [buffer])
-                if xxhash.xxh3_64_intdigest(buffer[:start]) != matched.header_digest:
+                if xxhash.xxh3_64_intdigest(buffer[: matched.pixels_at]) != matched.header_digest:
                     raise OSError("another header than before")
-                yield head
+                digest.update(buffer[:n_read])
+                self._buffer[start:pixels_at] = head
                 while n_read:
-                    digest.update(buffer[:n_read])
-                    yield buffer[start:n_read]
                     n_bytes += n_read
-                    start = 0
-                    n_read = os.readv(file, [buffer])
+                    yield self._buffer[start : _LONGEST_HEAD + n_read]
+                    if n_read < _CHUNK and n_bytes == matched.n_bytes:
+                        break  # the file ends here
+                    start, n_read = _LONGEST_HEAD, os.readv(file, [buffer])
+                    digest.update(buffer[:n_read])
             finally:
                 os.close(file)
             if n_bytes != matched.n_bytes:
@@ -311,27 +325,31 @@ class Packing:
             raise MemberLost from exc
         item.source_digest = digest.hexdigest()
 
-    def _fragments(self, item: Readable, matched: Matched) -> memoryview:
-        """Encapsulated pixel data without the end, checked like those of an instance that is read in full."""
-        exemplar = matched.template.exemplar
-        if matched.n_bytes - matched.pixels_at > _FRAGMENTS:
-            raise Unfit("large encapsulated pixel data")
-        try:
-            data = item.file.path.read_bytes()
-            fragments = memoryview(data)[matched.pixels_at : -len(_SEQUENCE_END)]
-            check_fragments(exemplar.ds, fragments)
-        except QuarantineError:
-            raise Unfit("fragments that are not in order") from None
-        is_same = xxhash.xxh3_64_intdigest(data[: matched.pixels_at]) == matched.header_digest
-        if not is_same or data[-8:-4] != _SEQUENCE_END[:4]:
-            raise Unfit("something behind the pixels")
-        item.source_digest = xxhash.xxh3_128_hexdigest(data)
-        return fragments
-
     def _lose(self, item: Readable) -> None:
         """A file that could be read before and cannot now."""
         self._reading.gone.append(item.file)
         self.packed = {name: packed for name, packed in self.packed.items() if packed.item is not item}
+
+
+def _fragments(item: Readable, matched: Matched, *, check: Callable[[bytes | memoryview], object]) -> memoryview:
+    """Encapsulated pixel data without the end, checked like those of an instance that is read in full."""
+    if matched.n_bytes - matched.pixels_at > _FRAGMENTS:
+        raise Unfit("large encapsulated pixel data")
+    file = os.open(item.file.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = memoryview(os.read(file, matched.n_bytes + 1))
+    finally:
+        os.close(file)
+    is_same = xxhash.xxh3_64_intdigest(data[: matched.pixels_at]) == matched.header_digest
+    if not is_same or len(data) != matched.n_bytes or data[-8:-4] != _SEQUENCE_END[:4]:
+        raise Unfit("something behind the pixels")
+    fragments = data[matched.pixels_at : -len(_SEQUENCE_END)]
+    try:
+        check(fragments)
+    except QuarantineError:
+        raise Unfit("fragments that are not in order") from None
+    item.source_digest = xxhash.xxh3_128_hexdigest(data)
+    return fragments
 
 
 def _pieces(encoded: Encoded) -> Iterator[bytes | memoryview]:

@@ -65,28 +65,22 @@ class StoredZip:
         start = self._end
         header_bytes = 30 + len(name)
         crc, length, digest, checksum = 0, 0, xxhash.xxh3_128(), isal_zlib.crc32
-        room = bytes(header_bytes)  # for the local header, which can only be written at the end
+        self._file.seek(start + header_bytes)  # room for the local header, which can only be written at the end
         try:
             for piece in pieces:
-                self._write(b"".join((room, piece)) if room else piece)
-                room = b""
-                crc = checksum(piece, crc)
                 digest.update(piece)
+                crc = checksum(piece, crc)
+                self._write(piece)
                 length += len(piece)
         except BaseException:
-            self._file.seek(start)
-            self._file.truncate()
+            self._file.truncate(start)
             raise
-        if room:
-            self._write(room)
         if length >= self._limit_32:
             self._shift(start + header_bytes, length)
             header_bytes += _ZIP64_EXTRA
-        end = start + header_bytes + length
         self._file.seek(start)
         self._write(self._local_header(name, crc=crc, length=length))
-        self._file.seek(end)
-        self._end = end
+        self._end = start + header_bytes + length
         self._names.add(name)
         self._directory.append(self._central_header(name, crc=crc, length=length, start=start))
         self.members.append(PackedMember(name, start + header_bytes, length, digest.hexdigest()))
@@ -122,7 +116,7 @@ class StoredZip:
         return _CENTRAL + fixed + name.encode("ascii") + extra
 
     def _finish(self) -> None:
-        start = self._file.tell()
+        start = self._file.seek(self._end)
         self._write(b"".join(self._directory))
         size = self._file.tell() - start
         count = len(self._directory)

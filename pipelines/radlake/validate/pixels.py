@@ -6,8 +6,9 @@ Structure only: nothing is decompressed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from pydicom.dataset import Dataset
 
@@ -15,7 +16,7 @@ from radlake.dicom import values
 from radlake.dicom.uids import TransferSyntax, transfer_syntax
 from radlake.errors import QuarantineError
 
-__all__ = ["check_fragments", "check_pixels"]
+__all__ = ["check_pixels", "fragment_check"]
 
 _PIXEL_DATA = 0x7FE00010
 _FLOATS = {0x7FE00008: 32, 0x7FE00009: 64}  # Float and Double Float Pixel Data, their bits
@@ -84,15 +85,15 @@ def check_pixels(ds: Dataset, *, syntax: TransferSyntax, is_image: bool) -> list
         return notes + _check_native(_value(ds, float_tag), shape)
     data = _value(ds, _PIXEL_DATA)
     if syntax.is_encapsulated:
-        return notes + _check_encapsulated(ds, data, shape, syntax)
+        return notes + _check_encapsulated(ds, data, shape=shape, syntax=syntax)
     return notes + _check_native(data, shape)
 
 
-def check_fragments(ds: Dataset, data: bytes | memoryview) -> None:
-    """Check encapsulated pixel data by the header that they belong to; raises as `check_pixels` does."""
+def fragment_check(ds: Dataset) -> Callable[[bytes | memoryview], object]:
+    """What checks encapsulated pixel data of headers with this Image Pixel Module; it raises as `check_pixels`."""
     syntax = transfer_syntax(values.first_text(ds.file_meta, 0x00020010))
     assert syntax is not None
-    _check_encapsulated(ds, data, _shape(ds)[0], syntax)
+    return partial(_check_encapsulated, ds, shape=_shape(ds)[0], syntax=syntax)
 
 
 def _value(ds: Dataset, tag: int) -> bytes | memoryview:
@@ -151,7 +152,7 @@ def _check_native(data: bytes | memoryview, shape: _Shape) -> list[str]:
     return [f"{excess} bytes behind the pixels"] if excess > expected % 2 else []
 
 
-def _check_encapsulated(ds: Dataset, data: bytes | memoryview, shape: _Shape, syntax: TransferSyntax) -> list[str]:
+def _check_encapsulated(ds: Dataset, data: bytes | memoryview, *, shape: _Shape, syntax: TransferSyntax) -> list[str]:
     """Compressed pixels: the fragments of every frame, where the offset tables say (PS3.5 A.4)."""
     notes = []
     table, *fragments = _fragments(data)
