@@ -28,6 +28,7 @@ __all__ = ["harvest", "pool", "worker", "write_warm"]
 
 _KEY = "5a" * 32
 _HOSPITAL, _WARM = "bench", "warm"
+_TABLES = ("dicom.instance", "dicom.series", "dicom.study")
 
 
 class _Ingested(NamedTuple):
@@ -51,14 +52,14 @@ def worker(corpus: Corpus, out: Path, *, warm: Path, use_templates: bool = True)
     import pyarrow.parquet as pq
 
     from radlake.contracts import load_table
-    from radlake.ingest.batch import CHILDREN_FIRST, arrow_rows
+    from radlake.contracts.rows import arrow_rows
     from radlake.ingest.study import ingest_study
 
     settings = _settings(out, n_workers=0)
-    tables = {name: load_table(name) for name in CHILDREN_FIRST}
+    tables = {name: load_table(name) for name in _TABLES}
 
     def ingested(jobs: list[IngestJob]) -> int:
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in CHILDREN_FIRST}
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
         for job in jobs:
             outcome = ingest_study(job, use_templates=use_templates)
             rows["dicom.instance"] += outcome.instances

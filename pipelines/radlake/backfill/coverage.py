@@ -16,7 +16,7 @@ from radlake.backfill.known import NOTHING, Known, known_by_day
 from radlake.backfill.plan_rows import KeptWindow, PlanRows
 from radlake.backfill.windows import PlannedDay
 from radlake.contracts import load_table
-from radlake.ingest.batch import arrow_rows
+from radlake.contracts.rows import arrow_rows
 from radlake.lake import Lake
 from radlake.lake.evidence import StudyState
 from radlake.lake.ledger import Ledger

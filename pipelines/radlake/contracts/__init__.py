@@ -1,7 +1,7 @@
 """Table contracts: what `schemas/` says about every table, as values.
 
-`load` reads and checks the YAML, `table` holds the values, `check` compares rows with them, `reference` writes
-docs/reference/tables.md. Nothing here reads or writes a table.
+`load` reads and checks the YAML, `table` holds the values, `rows` makes Arrow data, `check` compares them with the
+values, `reference` writes docs/reference/tables.md. Nothing here reads or writes a table.
 """
 
 from __future__ import annotations

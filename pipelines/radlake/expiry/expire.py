@@ -16,9 +16,10 @@ import xxhash
 from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.contracts import load_table
+from radlake.contracts.rows import arrow_rows
 from radlake.errors import LedgerBusy, RadlakeError
 from radlake.expiry.due import Due, due_studies
-from radlake.ingest.batch import arrow_rows, roll_forward
+from radlake.ingest.batch import roll_forward
 from radlake.lake import Lake, duck
 from radlake.lake.evidence import StudyState
 from radlake.lake.ledger import Ledger

@@ -23,8 +23,8 @@ import xxhash
 
 from radlake import log, telemetry
 from radlake.commit_points import reached
-from radlake.contracts import Table, load_table
-from radlake.errors import ContractBroken, LedgerBusy, StoreFull
+from radlake.contracts import load_table
+from radlake.errors import LedgerBusy, StoreFull
 from radlake.harvest import spool_folder
 from radlake.lake import Lake
 from radlake.lake.evidence import SealedRecord, SetAside, Settlement, StoredInstance
@@ -37,7 +37,6 @@ from radlake.machine import fsync
 __all__ = [
     "CHILDREN_FIRST",
     "StagedBatch",
-    "arrow_rows",
     "batch_id_of",
     "commit",
     "has_staged",
@@ -65,22 +64,6 @@ class StagedBatch:
 
     def table(self, name: str) -> pa.Table:
         return pq.read_table(self.folder / f"{name}.parquet")
-
-
-def arrow_rows(table: Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table of the contract's schema.
-
-    Raises
-    ------
-    ContractBroken
-        If a row has a value that the type cannot hold.
-    """
-    schema = table.arrow_schema()
-    try:
-        columns = [pa.array([row.get(column.name) for row in rows], type=column.type) for column in schema]
-        return pa.Table.from_arrays(columns, schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
-        raise ContractBroken(table=table.full_name, problems=[type(exc).__name__]) from exc
 
 
 def batch_id_of(settlements: Sequence[Settlement]) -> str:

@@ -15,8 +15,9 @@ from datetime import date, datetime
 from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.contracts import load_table
+from radlake.contracts.rows import arrow_rows
 from radlake.errors import LedgerBusy, PermanentError
-from radlake.ingest.batch import arrow_rows, has_staged, roll_forward
+from radlake.ingest.batch import has_staged, roll_forward
 from radlake.lake import Lake, duck
 from radlake.lake.certificate import Certificate, merkle_root
 from radlake.lake.certificate_check import Problem, problems

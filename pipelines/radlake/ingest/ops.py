@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from radlake.commit_points import reached
 from radlake.contracts import load_table
+from radlake.contracts.rows import arrow_rows
 from radlake.harvest.board import HISTORY_DAYS, Board, board_of
-from radlake.ingest.batch import arrow_rows
 from radlake.ingest.summary import HarvestSummary
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger

@@ -16,8 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from radlake.contracts import load_table
+from radlake.contracts.rows import arrow_rows
 from radlake.errors import QuarantineError
-from radlake.ingest.batch import CHILDREN_FIRST, arrow_rows, batch_id_of, commit, stage
+from radlake.ingest.batch import CHILDREN_FIRST, batch_id_of, commit, stage
 from radlake.ingest.job import SourceFile, StudyOutcome
 from radlake.ingest.spot_check import check_sample, held_objections, met_objections, stop_at_leaks
 from radlake.lake import Lake, duck

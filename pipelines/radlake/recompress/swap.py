@@ -11,8 +11,9 @@ import pyarrow as pa
 import xxhash
 
 from radlake.contracts import load_table
+from radlake.contracts.rows import arrow_rows
 from radlake.errors import SourceMissing
-from radlake.ingest.batch import CHILDREN_FIRST, arrow_rows, commit, stage_rows
+from radlake.ingest.batch import CHILDREN_FIRST, commit, stage_rows
 from radlake.lake import Lake
 from radlake.lake.evidence import Settlement
 from radlake.lake.ledger import Ledger

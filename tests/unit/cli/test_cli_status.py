@@ -15,9 +15,9 @@ from radlake.cli.status import app, shown
 from radlake.cli.tables import wide_console
 from radlake.config import Settings
 from radlake.contracts import load_table
+from radlake.contracts.rows import arrow_rows
 from radlake.harvest.courtesy import NodeState
 from radlake.harvest.courtesy.breaker import Breaker
-from radlake.ingest.batch import arrow_rows
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import BACKFILL_WINDOW, NODE_STATE
