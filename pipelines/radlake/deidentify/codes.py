@@ -40,7 +40,7 @@ def clean_meaning(meaning: str, *, value: str, scheme: str) -> str:
     """
     if scheme not in registered_schemes():
         return clean_description(meaning) or _REMOVED
-    official = _official_meanings().get((scheme, value))
+    official = _official_meanings(scheme).get(value)
     if official is not None:
         # Brain for "Brain structure (body structure)" is well said; a word that is not in it may be a name.
         return meaning if _words(meaning) <= _words(official) else _without_semantic_tag(official)[:_LO_LENGTH]
@@ -57,7 +57,7 @@ def is_code(value: str, *, scheme: str) -> bool:
     """
     if scheme not in registered_schemes():
         return False
-    return (scheme, value) in _official_meanings() or (scheme == "SCT" and _is_sctid(value))
+    return value in _official_meanings(scheme) or (scheme == "SCT" and _is_sctid(value))
 
 
 def _is_sctid(value: str) -> bool:
@@ -79,18 +79,13 @@ def _without_semantic_tag(meaning: str) -> str:
 
 
 @cache
-def _official_meanings() -> dict[tuple[str, str], str]:
-    """(scheme, value) to meaning: PS3.16 as pydicom carries it. Half a second, so only when a code is met."""
+def _official_meanings(scheme: str) -> dict[str, str]:
+    """Value to meaning: PS3.16 as pydicom carries it. SNOMED CT takes a while, so only when a code of it is met."""
     from pydicom.sr._concepts_dict import concepts
     from pydicom.sr._snomed_dict import mapping
 
-    meanings = {
-        (scheme, value): meaning
-        for scheme, keywords in concepts.items()
-        for codes in keywords.values()
-        for value, (meaning, *_) in codes.items()
-    }
-    for srt, sct in mapping["SRT"].items():
-        if (meaning := meanings.get(("SCT", sct))) is not None:
-            meanings["SRT", srt] = meanings["SNM3", srt] = meaning
+    meanings = {value: names[0] for codes in concepts.get(scheme, {}).values() for value, names in codes.items()}
+    if scheme in ("SRT", "SNM3"):
+        snomed = _official_meanings("SCT")
+        meanings |= {srt: snomed[sct] for srt, sct in mapping["SRT"].items() if sct in snomed}
     return meanings
