@@ -15,6 +15,7 @@ from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
 from radlake.stats.policy import load_policy
 from radlake.stats.release import mask
+from radlake.vocab.again import decide_again
 
 __all__ = ["build_lake"]
 
@@ -42,4 +43,5 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
                 run_id=run_id,
                 now=now,
                 layers=layers,
+                prepare=decide_again,
             )

@@ -76,6 +76,7 @@ def build(
     now: datetime,
     released_by: tuple[str, int] = ("internal", 5),
     layers: Collection[str] | None = None,
+    prepare: Callable[[duckdb.DuckDBPyConnection], object] | None = None,
 ) -> list[BuiltTable]:
     """Build every table of `sql/`, or those of some layers, from one snapshot of the lake.
 
@@ -91,6 +92,8 @@ def build(
         Name and threshold of the disclosure policy that `mask` follows.
     now : datetime
         UTC, without a zone.
+    prepare : callable, optional
+        What is done with the inputs before they are read: `radlake.vocab.again.decide_again`.
 
     Returns
     -------
@@ -108,6 +111,8 @@ def build(
     problems: list[str] = []
     with duck.connect(lake, zone="restricted", snapshot=inputs) as connection:
         register_date_offsets(connection, date_offsets)
+        if prepare is not None:
+            prepare(connection)
         for query in queries:
             missing = sorted(query.reads & {other.name for other in queries} - results.keys())
             result, found = (None, [f"reads {', '.join(missing)}"]) if missing else _run(connection, query)

@@ -28,6 +28,7 @@ FILES = (
     "loinc.csv",
     "modalities.yaml",
     "reading.yaml",
+    "rules.yaml",
     "spellings.csv",
     "words.yaml",
 )
@@ -179,7 +180,8 @@ def rules_digest() -> str:
     folder = schemas_root() / "vocab"
     digest = hashlib.sha256()
     for name in FILES:
-        digest.update(name.encode() + b"\0" + (folder / name).read_bytes().replace(b"\r\n", b"\n"))
+        content = (folder / name).read_bytes().replace(b"\r\n", b"\n")
+        digest.update(name.encode() + b"\0" + re.sub(rb"(?m)^digest:.*\n", b"", content))
     return digest.hexdigest()[:16]
 
 

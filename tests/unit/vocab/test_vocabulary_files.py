@@ -9,7 +9,8 @@ from pydicom.sr._concepts_dict import concepts
 from pydicom.sr._snomed_dict import mapping
 
 from radlake.resources import schemas_root
-from radlake.vocab.load import UNKNOWN, vocabulary
+from radlake.vocab.load import UNKNOWN, csv_rows, vocabulary
+from radlake.vocab.rules import rules, rules_digest
 
 
 def yaml_of(name: str):
@@ -56,3 +57,30 @@ def test_every_modality_is_listed_once() -> None:
     data = yaml_of("modalities")
     terms = [term for group in data["groups"].values() for term in group] + data["other"] + data["derived"]
     assert [term for term, n in Counter(terms).items() if n > 1] == []
+
+
+def test_a_change_of_the_rules_raises_their_version() -> None:
+    """Results carry the version. When this fails: raise `version` in rules.yaml, and enter the new digest there."""
+    assert yaml_of("rules")["digest"] == rules_digest()
+
+
+def test_what_is_read_leads_to_parts_that_exist() -> None:
+    known = rules()
+    aside = {part for part, _, _ in known.absorbed}
+    named = {part for word in (*known.zh.values(), *known.en.values()) for part in word.parts}
+    assert named <= set(vocabulary().region_of) | aside
+    assert {otherwise for _, _, otherwise in known.absorbed} <= set(vocabulary().region_of)
+
+
+def test_chinese_words_are_chinese_and_no_spelling_is_given_twice() -> None:
+    assert [word for word in rules().zh if min(word) < "\u3400"] == []
+    written = Counter((row["kind"], row["written"], row["modality"]) for row in csv_rows("spellings"))
+    assert [key for key, n in written.items() if n > 1] == []
+
+
+def test_loinc_codes_have_their_check_digit() -> None:
+    """Luhn, as LOINC defines it (LOINC Users' Guide, appendix C)."""
+    for row in csv_rows("loinc"):
+        digits, check = row["loinc_code"].split("-")
+        doubled = [int(digit) * (2 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits))]
+        assert (10 - sum(sum(map(int, str(value))) for value in doubled) % 10) % 10 == int(check), row
