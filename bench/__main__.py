@@ -9,7 +9,19 @@ from pathlib import Path
 
 from bench.measure import Place
 
-_BENCHMARKS = ("ingest", "receive", "retrieve", "recompress", "query", "put", "throttle", "load", "dask", "open")
+_BENCHMARKS = (
+    "ingest",
+    "receive",
+    "retrieve",
+    "recompress",
+    "query",
+    "normalise",
+    "put",
+    "throttle",
+    "load",
+    "dask",
+    "open",
+)
 _LONG = ("province",)  # half an hour: only when it is named
 _ON_DISK = {"receive", "open"}  # where a sync and a read must cost what they cost
 _ROOM = {"ingest": 6 << 30, "province": 8 << 30}  # corpus, what a contestant makes of it, large objects
