@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -88,43 +89,63 @@ def test_a_node_that_fails_is_left_in_peace(pacs: CountingPacs, settings: Settin
         harvest_hospital(settings, hospital, window=Window(START, END), should_yield=lambda: True)
 
 
-def gate_of(pacs: CountingPacs, ledger: Ledger, *, most: int = 2) -> NodeGate:
-    node = DimseNode(ae_title="HIS", host="127.0.0.1", port=pacs.port, max_associations=most)
-    return NodeGate("h1", node, ledger=ledger)
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with closing(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")) as ledger:
+        yield ledger
 
 
-def test_a_harvest_leaves_a_place_to_who_waits(pacs: CountingPacs, settings: Settings) -> None:
-    with closing(Ledger(settings.ledger)) as ledger:
-        harvest, visitor, other = (gate_of(pacs, ledger) for _ in range(3))
-        with visitor.visit(patience=1):
-            assert harvest.take_place(is_over=lambda: False)
-            end = time.monotonic() + 0.2
-            assert not harvest.take_place(is_over=lambda: time.monotonic() > end)
-            with pytest.raises(LedgerBusy), other.visit(patience=0.1):
-                pass
+def gate_of(ledger: Ledger, *, most: int = 2) -> NodeGate:
+    return NodeGate("h1", DimseNode(ae_title="HIS", host="127.0.0.1", max_associations=most), ledger=ledger)
+
+
+def test_a_harvest_leaves_a_place_to_who_waits(ledger: Ledger) -> None:
+    harvest, visitor, other = (gate_of(ledger) for _ in range(3))
+    with visitor.visit(patience=1):
         assert harvest.take_place(is_over=lambda: False)
-        with other.visit(patience=0.1):
+        end = time.monotonic() + 0.2
+        assert not harvest.take_place(is_over=lambda: time.monotonic() > end)
+        with pytest.raises(LedgerBusy), other.visit(patience=0.1):
             pass
+    assert harvest.take_place(is_over=lambda: False)
+    with other.visit(patience=0.1):
+        pass
 
 
-def test_what_two_processes_meet_is_remembered_of_both(pacs: CountingPacs, settings: Settings) -> None:
-    with closing(Ledger(settings.ledger)) as ledger:
-        harvest, visitor = gate_of(pacs, ledger), gate_of(pacs, ledger)
-        for _ in range(2):
-            visitor.failed()
-        harvest.watch(Signal(SignalKind.REFUSED, 300))
-        harvest.failed()
-        assert harvest.state == load_states(ledger)["h1"]
-        assert (harvest.state.breaker.n_opened, harvest.state.throttle.share) == (1, 0.5)
+def test_what_two_processes_meet_is_remembered_of_both(ledger: Ledger) -> None:
+    harvest, visitor = gate_of(ledger), gate_of(ledger)
+    for _ in range(2):
+        visitor.failed()
+    harvest.watch(Signal(SignalKind.REFUSED, 300))
+    harvest.failed()
+    assert harvest.state == load_states(ledger)["h1"]
+    assert (harvest.state.breaker.n_opened, harvest.state.throttle.share) == (1, 0.5)
 
 
-def test_a_slow_node_has_a_pause_between_two_fetches(pacs: CountingPacs, settings: Settings) -> None:
-    with closing(Ledger(settings.ledger)) as ledger:
-        gate = gate_of(pacs, ledger, most=1)
-        for share in (1.0, 0.5):
-            with gate.visit(patience=0):
-                time.sleep(0.5)
-            assert (gate.state.visit_at - time.time() > 0.1) is (share < 1)
-            gate.watch(Signal(SignalKind.REFUSED, 1e-9))
-        with pytest.raises(NodeAtRest), gate_of(pacs, ledger, most=1).visit(patience=0):
-            pass
+def test_a_slow_node_has_a_pause_between_two_fetches(ledger: Ledger) -> None:
+    gate = gate_of(ledger, most=1)
+    for share in (1.0, 0.5):
+        with gate.visit(patience=0):
+            time.sleep(0.5)
+        assert (gate.state.visit_at - time.time() > 0.1) is (share < 1)
+        gate.watch(Signal(SignalKind.REFUSED, 1e-9))
+    with pytest.raises(NodeAtRest), gate_of(ledger, most=1).visit(patience=0):
+        pass
+
+
+def test_a_visitor_that_waits_takes_no_place_from_the_harvest(ledger: Ledger) -> None:
+    visitor, harvest = gate_of(ledger, most=1), gate_of(ledger, most=1)
+    visitor.watch(Signal(SignalKind.REFUSED, 3))
+    visitor.save()
+    came: list[float] = []
+
+    def visit() -> None:
+        with visitor.visit(patience=30):
+            came.append(time.monotonic())
+
+    thread = threading.Thread(target=visit)
+    thread.start()
+    time.sleep(0.5)
+    assert not came
+    assert harvest.take_place(is_over=lambda: bool(came))
+    thread.join()

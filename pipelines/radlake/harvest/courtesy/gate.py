@@ -171,35 +171,41 @@ class NodeGate:
             If another visitor takes longer.
         """
         end = self._clock() + patience
-        with self._only_visitor(end):
-            begin = self._clock()
-            while (may := visit_allowed(self._state, self.week, now=begin)).from_ > begin:
-                if may.from_ > end:
-                    raise self.at_rest(may)
-                time.sleep(min(_TICK, max(0.01, may.from_ - begin)))
-                begin = self._clock()
-            with self._changed:
-                self._happened(partial(NodeState.began, may=may, now=begin))
-            try:
-                yield
-            except TransientError:
-                self.failed()
-                raise
-            with self._changed:
+        while True:
+            with self._ledger.claim(self._hospital_id, Claim.VISIT) as is_only:
+                if is_only:
+                    self._learn()
                 now = self._clock()
-                self._happened(partial(NodeState.visited, pause=self.allowed().cooling(now - begin), now=now))
-            self.save()
+                may = visit_allowed(self._state, self.week, now=now)
+                if is_only and may.from_ <= now:
+                    with self._visiting(may, now):
+                        yield
+                    return
+            if may.from_ > max(now, end):
+                raise self.at_rest(may)
+            if now >= end:
+                raise LedgerBusy(hospital=self._hospital_id)
+            time.sleep(min(_TICK, max(_POLL, may.from_ - now)))
 
     @contextmanager
-    def _only_visitor(self, end: float) -> Iterator[None]:
-        while True:
-            with self._ledger.claim(self._hospital_id, Claim.VISIT) as is_held:
-                if is_held:
-                    yield
-                    return
-            if self._clock() >= end:
-                raise LedgerBusy(hospital=self._hospital_id)
-            time.sleep(_POLL)
+    def _visiting(self, may: Allowed, begin: float) -> Iterator[None]:
+        with self._changed:
+            self._happened(partial(NodeState.began, may=may, now=begin))
+        try:
+            yield
+        except TransientError:
+            self.failed()
+            raise
+        with self._changed:
+            now = self._clock()
+            self._happened(partial(NodeState.visited, pause=self.allowed().cooling(now - begin), now=now))
+        self.save()
+
+    def _learn(self) -> None:
+        """Take in what others met since."""
+        known = load_states(self._ledger, self._hospital_id).get(self._hospital_id, NodeState())
+        with self._changed:
+            self._state = _after(known, self._news)
 
     def _has_visitor(self) -> bool:
         with self._ledger.claim(self._hospital_id, Claim.VISIT, shared=True) as is_free:
