@@ -79,6 +79,16 @@ def enter_found(found: Sequence[StudyFound], *, hospital_id: str, ledger: Ledger
         ledger.discover_all(hospital_id, listed, now=now)
 
 
+def least_tried_first(found: Sequence[StudyFound], *, hospital_id: str, ledger: Ledger) -> list[StudyFound]:
+    """Those that were tried as often keep their order.
+
+    A node that fails several studies in a row is left alone. Studies that it never sends would else stand before all
+    others each time.
+    """
+    attempts = ledger.attempts(hospital_id, [study.study_uid for study in found])
+    return sorted(found, key=lambda study: attempts.get(study.study_uid, 0))
+
+
 def is_due(study: StudyFound, *, hospital_id: str, ledger: Ledger, again: Collection[str] = ()) -> bool:
     """Whether the node must be asked for this study: something is missing, or may have come since.
 

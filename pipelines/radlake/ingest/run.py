@@ -14,7 +14,7 @@ from typing import Any
 from radlake.config import Settings
 from radlake.dicom.part10 import read_header
 from radlake.errors import ConfigInvalid, QuarantineError, RetrieveFailed, SourceMissing, TransientError
-from radlake.harvest import Arrivals, discover_studies, is_due, list_folder, pull_study, pulling
+from radlake.harvest import Arrivals, discover_studies, is_due, least_tried_first, list_folder, pull_study, pulling
 from radlake.harvest.courtesy import NodeGate
 from radlake.ingest.job import SourceFile
 from radlake.ingest.progress import Progress, silent
@@ -118,6 +118,7 @@ def harvest_hospital(
             client = client or connect(node, ae_title=settings.ae_title, scp_port=settings.scp_port)
             client.watch = gate.watch
             found = _discover(run, client, gate, window=window) if isinstance(window, Window) else window
+            found = least_tried_first(found, hospital_id=hospital.hospital_id, ledger=run.ledger)
             run.summary.studies_found = run.summary.studies_left = len(found)
             pull = partial(
                 pull_study,

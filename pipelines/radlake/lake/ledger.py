@@ -203,6 +203,14 @@ class Ledger:
                 found += [entry_from_row(row) for row in rows]
             return found
 
+    def attempts(self, hospital_id: str, study_uids: Iterable[str]) -> dict[str, int]:
+        """How often each study was opened for an attempt; those that never were are left out."""
+        query = sa.select(STUDY.c.study_uid, STUDY.c.attempts)
+        query = query.where(STUDY.c.hospital_id == hospital_id, STUDY.c.attempts > 0)
+        with self.reading() as connection:
+            parts = in_parts(sorted(set(study_uids)))
+            return {uid: n for part in parts for uid, n in connection.execute(query.where(STUDY.c.study_uid.in_(part)))}
+
     def discover(
         self,
         hospital_id: str,
