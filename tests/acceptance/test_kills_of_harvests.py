@@ -9,6 +9,7 @@ import pytest
 from support.kills.backfills import BACKFILLS
 from support.kills.harvests import HARVESTS
 from support.kills.matrix import Matrix, kill_matrix
+from support.kills.pushes import PUSHES
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
         yield matrix
 
 
-@pytest.mark.parametrize("scenario", {**HARVESTS, **BACKFILLS})
+@pytest.mark.parametrize("scenario", {**HARVESTS, **PUSHES, **BACKFILLS})
 def test_killed_anywhere_and_run_again(scenario: str, matrix: Matrix, capsys: pytest.CaptureFixture[str]):
     with capsys.disabled():
         told = matrix.kill_everywhere(scenario)

@@ -16,6 +16,7 @@ from support.dicom import ct_study, write
 from support.killing import killing
 from support.kills.backfills import BACKFILLS
 from support.kills.harvests import HARVESTS
+from support.kills.pushes import PUSHES
 from support.kills.residency import RESIDENCY
 from support.kills.scenario import NOW, Scenario, speed_up
 from support.kills.upkeep import UPKEEP
@@ -23,7 +24,7 @@ from support.lakes import settings_of
 
 __all__ = ["SCENARIOS", "counted", "killed", "look", "run_again", "starved", "warm_up"]
 
-SCENARIOS: Mapping[str, Scenario] = {**HARVESTS, **BACKFILLS, **RESIDENCY, **UPKEEP}
+SCENARIOS: Mapping[str, Scenario] = {**HARVESTS, **PUSHES, **BACKFILLS, **RESIDENCY, **UPKEEP}
 
 
 def warm_up() -> None:
