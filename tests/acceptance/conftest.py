@@ -1,4 +1,4 @@
-"""The public test files, de-identified once for all who judge them: looking for text in pixels takes minutes."""
+"""What several files use: the public test files, de-identified once; a small archive, and the lake that it makes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from radlake.config import Settings
 from radlake.errors import QuarantineError
 from support.deid import deidentified_bytes
+from support.faults import harvest
+from support.kills.archive import write_archive
+from support.lakes import settings_of
 
 
 @pytest.fixture(scope="session")
 def corpus_outputs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes | str]:
-    """Output bytes or reason of every file of real/ and planted/.
+    """Output bytes or reason of every file of real/ and planted/: looking for text in pixels takes minutes.
 
     Processes of one test run share the work: every other begins at the end, and nobody does what lies there.
     """
@@ -42,3 +46,18 @@ def _output(path: Path, shared: Path) -> bytes | str:
     part.write_bytes(pickle.dumps(output))
     part.rename(kept)
     return output
+
+
+@pytest.fixture(scope="session")
+def small_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small") / "archive"
+    write_archive(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole_lake(small_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The lake of the small archive that met no fault."""
+    settings = settings_of(tmp_path_factory.mktemp("whole") / "lake")
+    harvest(settings, small_archive)
+    return settings
