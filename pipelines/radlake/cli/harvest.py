@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import closing
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ from radlake.ingest.ops import boards_of, publish_lag
 from radlake.ingest.province import Told, harvest_province
 from radlake.ingest.workers import workers
 from radlake.lake.ledger import Ledger
-from radlake.machine import utc_now
+from radlake.machine import shanghai_day, utc_now
 from radlake.net import Window
 
 app = typer.Typer(help="Fetch studies from a hospital node or a folder into the lake.", no_args_is_help=True)
@@ -88,7 +88,7 @@ def node(
     """
     settings = _with_dask(ctx.obj, dask)
     existing_lake(settings)
-    today = date.today()
+    today = shanghai_day(utc_now())
     first, last = since.date() if since else today - timedelta(days=1), until.date() if until else today
     if last < first:
         raise typer.BadParameter(f"--from {first} is after --to {last}")

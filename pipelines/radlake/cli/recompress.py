@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from radlake.cli._lake import existing_lake
 from radlake.config import Settings
 from radlake.errors import LedgerBusy
 from radlake.ingest.progress import Progress as Step
+from radlake.machine import shanghai_day, utc_now
 from radlake.recompress import (
     YEARS,
     Recompressed,
@@ -78,7 +78,7 @@ def recompress(
         except LedgerBusy:
             busy.append(name)
     result = total(done, codec=codec)
-    price = storage_price(lake, on=date.today())
+    price = storage_price(lake, on=shanghai_day(utc_now()))
     if as_json:
         typer.echo(json.dumps(_as_json(done, result, price=price, busy=busy, is_estimate=dry_run), ensure_ascii=False))
     else:

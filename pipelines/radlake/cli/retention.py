@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from datetime import date
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ from radlake.config import Settings
 from radlake.expiry import cohorts_of, due_studies, expire, hold, release, standing
 from radlake.lake.ledger import Ledger
 from radlake.lake.retention import RetentionRows
-from radlake.machine import utc_now
+from radlake.machine import shanghai_day, utc_now
 from radlake.retention import PlanRow, cost_curve, load_schedule
 from radlake.retention.plan import province, total_yuan
 from radlake.vault.lake_key import open_ledger
@@ -92,7 +91,7 @@ def plan(
     Today's prices, one copy, no interest; storage alone, without requests and retrieval.
     """
     settings: Settings = ctx.obj
-    schedule, first = load_schedule(), date.today().year
+    schedule, first = load_schedule(), shanghai_day(utc_now()).year
     undated = 0
     if of_province:
         cohorts = province(schedule, first_year=first, n_years=years)
@@ -142,7 +141,7 @@ def expire_(
     existing_lake(settings)
     if yes and not (by and why):
         raise typer.BadParameter("--yes needs --by and --why: both are entered in the audit trail")
-    schedule, today = load_schedule(), date.today()
+    schedule, today = load_schedule(), shanghai_day(utc_now())
     with closing(open_ledger(settings)) as ledger:
         rows = RetentionRows(ledger)
         due = due_studies(rows.kept(), schedule=schedule, today=today)
