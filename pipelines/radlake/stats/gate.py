@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.optimize import OptimizeResult, linprog
+from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, eye_array, hstack, vstack
 
 from radlake.stats.policy import Policy
@@ -22,7 +23,7 @@ from radlake.stats.policy import Policy
 __all__ = ["Fact", "Row", "withheld_rows"]
 
 _TINY = 1e-6
-_LARGE = 20_000  # groups that may move at once; a world that moves fewer is a world all the same
+_MOVABLE, _AT_ONCE = 2_000, 500  # groups that may move beside those of an aim; aims that are looked at together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,6 @@ def withheld_rows(
     withheld = {i for i, row in enumerate(rows) if row.was_withheld or (row.is_small and not row.is_out)}
     if not policy.complementary or not rows:
         return withheld
-    worlds = _Worlds(np.asarray(sizes, dtype=float), rows, threshold=policy.threshold)
     kinds: dict[frozenset[object], list[int]] = {}
     for group, where in enumerate(cells):
         kinds.setdefault(frozenset(where), []).append(group)
@@ -90,20 +90,21 @@ def withheld_rows(
         members for where, members in kinds.items() if where and policy.is_small(sum(sizes[i] for i in members))
     ]
     # A withheld row is known to be small; a group that nobody asked for must not even be that.
-    targets = [(dict.fromkeys(members, 1.0), policy.threshold) for members in sorted(small_kinds)]
-    targets += [(row.persons.sums, level) for row in rows if row.is_small for level in (policy.threshold - 1, 1)]
-    # A world found for one target may do for many: first those that nothing needs to be withheld for.
-    for sums, level in targets:
-        withheld |= worlds.missing_for(sums, level, withheld)
-    while more := {row for sums, level in targets for row in worlds.missing_for(sums, level, withheld)} - withheld:
-        withheld |= more
+    aims = [(dict.fromkeys(members, 1.0), policy.threshold) for members in sorted(small_kinds)]
+    aims += [(row.persons.sums, level) for row in rows if row.is_small for level in (policy.threshold - 1, 1)]
+    worlds = _Worlds(np.asarray(sizes, dtype=float), rows, aims)
+    worlds.look_for_many(withheld)
+    for aim in range(len(aims)):
+        # A world stays one when more is withheld, so what is proven once is proven.
+        withheld |= worlds.missing_for(aim, withheld)
     return withheld
 
 
 class _Worlds:
-    def __init__(self, sizes: np.ndarray, rows: Sequence[Row], *, threshold: int) -> None:
-        self.sizes, self.rows, self.threshold = sizes, rows, threshold
-        self._found: list[np.ndarray] = []
+    """The worlds that were looked for, and the aims (a sum of groups, and what it must be able to be) they prove."""
+
+    def __init__(self, sizes: np.ndarray, rows: Sequence[Row], aims: Sequence[tuple[Mapping[int, float], int]]) -> None:
+        self.sizes, self.rows = sizes, rows
         facts = [(i, fact) for i, row in enumerate(rows) for fact in row.facts]
         self.row_of = np.array([i for i, _ in facts], dtype=int)
         largest = [max((abs(v) for v in fact.sums.values()), default=1.0) or 1.0 for _, fact in facts]
@@ -112,58 +113,90 @@ class _Worlds:
         self.persons = _matrix([row.persons.sums for row in rows], len(sizes))
         self.worth = np.array([rows[i].worth for i, _ in facts])
         self.is_out = np.array([rows[i].is_out for i, _ in facts], dtype=bool)
+        self.aims = _matrix([sums for sums, _ in aims], len(sizes))
+        self.levels = np.array([level for _, level in aims], dtype=float)
+        self.signs = np.where(self.levels >= self.aims @ sizes, 1.0, -1.0)
+        self.is_proven = self._reached(np.zeros(len(sizes)))
+        self._largest = np.argsort(-sizes, kind="stable")[:_MOVABLE]
 
-    def missing_for(self, sums: Mapping[int, float], level: int, withheld: set[int]) -> set[int]:
-        """Rows to withhold so that the sum can be `level`; none when a world is known or found without."""
-        target = np.zeros(len(self.sizes))
-        for group, factor in sums.items():
-            target[group] = factor
-        is_above = bool(level >= target @ self.sizes)
-        if any(self._serves(world, target, level, is_above, withheld) for world in self._found):
+    def look_for_many(self, withheld: set[int]) -> None:
+        """Prove as many aims as can be at once by worlds that change nothing that is shown."""
+        while len(open_aims := np.flatnonzero(~self.is_proven & (self.signs > 0))[:_AT_ONCE]):
+            columns = self._columns(self.aims[open_aims])
+            limits, within = self._limits(columns, withheld)
+            n, many = len(columns), len(open_aims)
+            rises = hstack([-self.aims[open_aims][:, columns], eye_array(many, format="csr")])
+            missing = (self.levels - self.aims @ self.sizes)[open_aims]
+            found = linprog(
+                np.concatenate([np.zeros(n), -np.ones(many)]),
+                A_ub=vstack([hstack([limits, csr_matrix((len(within), many))]), rises]).tocsr(),
+                b_ub=np.concatenate([within, np.zeros(many)]),
+                bounds=[*((-size, None) for size in self.sizes[columns]), *((0, most) for most in missing)],
+                method="highs",
+            )
+            if found.status != 0 or found.x is None or not self._keep(columns, found.x[:n]):
+                return
+
+    def missing_for(self, aim: int, withheld: set[int]) -> set[int]:
+        """Rows to withhold so that an aim is proven; those of the world that changes least of worth that is shown."""
+        if self.is_proven[aim]:
             return set()
         shown = ~np.isin(self.row_of, list(withheld))
-        found = self._cheapest(target, level, is_above, shown, withheld)
-        if found.status != 0:  # what is out already allows no world: at least nothing is added to it
-            touched = (abs(self.persons) @ (target > 0)) > 0
-            return {i for i in np.flatnonzero(touched).tolist() if not self.rows[i].is_out} - withheld
-        move = found.x[: len(self.sizes)] if len(found.x) else np.zeros(len(self.sizes))
-        self._found.append(move)
-        changed = np.abs(self.matrix @ move) > self.tolerance + _TINY
-        return {int(i) for i in np.unique(self.row_of[changed & shown])}
-
-    def _serves(self, move: np.ndarray, target: np.ndarray, level: int, is_above: bool, withheld: set[int]) -> bool:
-        reached = float(target @ (self.sizes + move))
-        if (reached < level - _TINY) if is_above else (reached > level + _TINY):
-            return False
-        changed = np.unique(self.row_of[np.abs(self.matrix @ move) > self.tolerance + _TINY])
-        return set(changed.tolist()) <= withheld
-
-    def _cheapest(
-        self, target: np.ndarray, level: int, is_above: bool, shown: np.ndarray, withheld: set[int]
-    ) -> OptimizeResult:
-        """The move of group sizes that reaches the level and changes least of worth that is shown."""
-        n = len(self.sizes)
-        matrix, slack = self.matrix[shown], eye_array(int(shown.sum()), format="csr")
-        n_shown = int(shown.sum())
-        limits = vstack([hstack([matrix, -slack]), hstack([-matrix, -slack])])
-        within = np.concatenate([self.tolerance[shown]] * 2)
-        hidden = self.persons[sorted(withheld)]
-        present = hidden @ self.sizes >= 1
-        at_least_one = hstack([-hidden, csr_matrix((len(withheld), n_shown))]).tocsr()[np.flatnonzero(present)]
-        sign = -1.0 if is_above else 1.0
-        reach = hstack([csr_matrix(sign * target[None, :]), csr_matrix((1, n_shown))])
-        movable = np.zeros(n, dtype=bool)
-        movable[np.argsort(-self.sizes)[:_LARGE]] = True
-        movable |= target > 0
-        bounds = [(-size, None) if moves else (0, 0) for size, moves in zip(self.sizes, movable, strict=True)]
-        bounds += [(0, 0 if out else None) for out in self.is_out[shown]]
-        return linprog(
-            np.concatenate([np.full(n, 0.0), self.worth[shown]]),
-            A_ub=vstack([limits, at_least_one, reach]).tocsr(),
-            b_ub=np.concatenate([within, (hidden @ self.sizes)[present] - 1, [sign * (level - target @ self.sizes)]]),
-            bounds=bounds,
+        columns = self._columns(self.aims[[aim]])
+        limits, within = self._limits(columns, withheld, with_slack=True)
+        n, n_shown, sign = len(columns), int(shown.sum()), self.signs[aim]
+        reach = hstack([-sign * self.aims[[aim]][:, columns], csr_matrix((1, n_shown))])
+        found = linprog(
+            np.concatenate([np.zeros(n), self.worth[shown]]),
+            A_ub=vstack([limits, reach]).tocsr(),
+            b_ub=np.concatenate([within, -sign * (self.levels - self.aims @ self.sizes)[[aim]]]),
+            bounds=[
+                *((-size, None) for size in self.sizes[columns]),
+                *((0, 0 if is_out else None) for is_out in self.is_out[shown]),
+            ],
             method="highs",
         )
+        if found.status != 0 or found.x is None:  # what is out already allows no world: at least nothing is added to it
+            self.is_proven[aim] = True
+            touched = (abs(self.persons) @ (abs(self.aims[[aim]]).T.toarray()[:, 0] > 0)) > 0
+            return {i for i in np.flatnonzero(touched).tolist() if not self.rows[i].is_out} - withheld
+        self._keep(columns, found.x[:n])
+        self.is_proven[aim] = True
+        changed = np.abs(self.matrix[:, columns] @ found.x[:n]) > self.tolerance + _TINY
+        return {int(i) for i in np.unique(self.row_of[changed & shown])}
+
+    def _columns(self, aims: csr_matrix) -> np.ndarray:
+        """Groups that may move: those of the aims, and the largest ones."""
+        return np.union1d(self._largest, np.unique(aims.indices))
+
+    def _limits(
+        self, columns: np.ndarray, withheld: set[int], *, with_slack: bool = False
+    ) -> tuple[csr_matrix, np.ndarray]:
+        """What a world must keep: all that is shown (but for slack), and somebody in every row."""
+        shown = ~np.isin(self.row_of, list(withheld))
+        matrix = self.matrix[shown][:, columns]
+        present = np.flatnonzero(self.persons @ self.sizes >= 1)
+        persons = self.persons[present]
+        parts: list[list[Any]] = [[matrix], [-matrix], [-persons[:, columns]]]
+        if with_slack:
+            slack = eye_array(matrix.shape[0], format="csr")
+            parts[0].append(-slack)
+            parts[1].append(-slack)
+            parts[2].append(csr_matrix((len(present), matrix.shape[0])))
+        within = np.concatenate([self.tolerance[shown], self.tolerance[shown], persons @ self.sizes - 1])
+        return csr_matrix(vstack([hstack(part) for part in parts])), within
+
+    def _keep(self, columns: np.ndarray, move: np.ndarray) -> bool:
+        """Note what a world proves; whether it proves anything new."""
+        whole = np.zeros(len(self.sizes))
+        whole[columns] = move
+        proven = self.is_proven | self._reached(whole)
+        is_new = bool((proven & ~self.is_proven).any())
+        self.is_proven = proven
+        return is_new
+
+    def _reached(self, move: np.ndarray) -> np.ndarray:
+        return self.signs * (self.aims @ (self.sizes + move)) >= self.signs * self.levels - _TINY
 
 
 def _matrix(sums: Iterable[Mapping[int, float]], n: int, scale: Sequence[float] | None = None) -> csr_matrix:
