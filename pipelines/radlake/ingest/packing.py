@@ -45,7 +45,7 @@ _LONGEST_HEAD = 64 * 1024
 _LONG_UID = 16
 _FRAGMENTS = 32 << 20  # encapsulated pixel data that are read at once to be checked
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
-_MAPPED = 16 << 20  # bytes of a mapped file that may be in memory
+_MAPPED = 24 * _CHUNK  # bytes of a mapped file that may be in memory
 
 
 @dataclass(slots=True)
