@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test check fix bench bench-ingest airflow lock clean
+.PHONY: help install services demo test check fix bench bench-ingest bench-analytics airflow lock clean
 
 help:  ## List the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ $(PEERS)/.installed: bench/peers.lock | $(STAMP)
 
 bench-ingest: $(STAMP) $(PEERS)/.installed  ## De-identification beside cp and every peer; ARGS="--scale 0.1"
 	@$(BIN)/python -m bench ingest $(ARGS)
+
+bench-analytics: $(STAMP)  ## Repeats of 100 million exams beside a scan, pandas and Dask; ARGS="--exams 10_000_000"
+	@$(BIN)/python -m bench analytics $(ARGS)
 
 airflow: $(STAMP)  ## Start Airflow locally with the DAGs of dags/
 	@$(BIN)/radlake airflow $(ARGS)

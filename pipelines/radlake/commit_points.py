@@ -40,6 +40,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "table.committed": "A version of a table is in its log.",
         "table.pinned": "Versions of tables are kept under a name.",
         "table.unpinned": "A name that kept versions of tables is gone.",
+        "index.recent_exams": "The index of recent exams has its name; until then the one before has.",
         "table.vacuumed": "A Parquet file that nobody needs is deleted, and others are not yet.",
         # ingest: one batch
         "batch.written": "The files of a batch lie in a folder that is not staged.",

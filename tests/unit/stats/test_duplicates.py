@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import duckdb
 import numpy as np
@@ -21,11 +21,13 @@ from radlake.stats.duplicates import sequence
 from radlake.stats.duplicates.packs import load_packs, load_windows
 from radlake.stats.duplicates.pairs import OUT_OF_ORDER, cells
 from radlake.stats.duplicates.rates import count_cells, repeat_rates
+from radlake.stats.duplicates.recent import RecentExams, build_index
 from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence, ground_bits
 from radlake.stats.duplicates.shares import shares
 from radlake.synth.rows.truth import MEASURES
 from radlake.synth.rows.write import Plan, write_chunk, write_province
 from support.lakes import KEY, settings_of
+from support.statistics import exams
 
 PLAN = Plan(n_exams=40_000, n_hospitals=40, seed=7)
 KEYS = "rule_pack, window_days, exam_month, hospital_id, modality_group"
@@ -74,8 +76,14 @@ def test_the_stream_finds_what_the_sort_finds(province, direction):
                 files, packs=load_packs(), windows=load_windows(), direction=direction, is_streamed=is_streamed
             )
             found.append(sorted(connection.execute(f"SELECT * EXCLUDE ({OUT_OF_ORDER}) FROM ({query})").fetchall()))
+            late = connection.execute(f"SELECT sum({OUT_OF_ORDER}) FROM ({query})").fetchall()
+            assert late == [(0,)]
     assert len(lake.restricted_tables.files(TABLE)) > 2
     assert found[0] == found[1]
+
+
+def relation_of(file: str) -> str:
+    return parquet.scan(sequence.load_table(TABLE), [file])
 
 
 def test_rows_out_of_order_are_noticed_and_sorted(province, tmp_path):
@@ -89,6 +97,12 @@ def test_rows_out_of_order_are_noticed_and_sorted(province, tmp_path):
         found = count_cells([name], packs=load_packs(), windows=load_windows(), direction="back", workers=1)
         return sorted(found.drop_columns([OUT_OF_ORDER]).to_pylist(), key=repr)
 
+    query = {"packs": load_packs(), "windows": load_windows(), "direction": "back"}
+    with parquet.new_connection(threads=1) as connection:
+        late = connection.execute(
+            f"SELECT sum({OUT_OF_ORDER}) FROM ({cells(relation_of(shuffled), **query)})"
+        ).fetchall()
+    assert late[0][0] > 1_000
     assert counted(shuffled) == counted(file)
 
 
@@ -180,3 +194,35 @@ def test_the_commands(province, capsys, monkeypatch):
     assert "20" + "24-" not in run("why", exam, "--json")
     assert json.loads(run("why", exam, "--json"))["exam"]["exam_pseudo_id"] == exam
     assert run("why", exam).startswith(f"exam {exam} of ")
+
+
+def test_the_index_answers_what_the_lake_answers_and_is_not_asked_when_it_is_old(province):
+    _, lake, _ = province
+    now = datetime(2026, 12, 31, 18)
+    n_rows = build_index(lake, date_offsets=offsets, now=now)
+    with duck.connect(lake) as connection:
+        asked = connection.execute(
+            "SELECT patient_key, modality_group, body_part_code FROM core.exam WHERE study_month > 202511"
+            " ORDER BY hash(exam_pseudo_id) LIMIT 300"
+        ).fetchall()
+    recent = RecentExams(lake)
+    assert recent.has_index
+    found = 0
+    for key, modality, part in [*asked, (5, "CT", "CHEST")]:
+        moved = timedelta(seconds=int(offsets(np.array([key]))[0]))
+        limits = {"since": now - timedelta(days=90) + moved, "until": now + moved}
+        by_index = recent.from_index(key, modality, part, **limits)
+        assert by_index == recent.from_lake(key, modality, part, **limits)
+        chosen = {"modality_group": modality, "body_part_code": part, "now": now, "moved": moved}
+        assert recent.find(key, days=90, **chosen) == by_index
+        longer = recent.find(key, days=400, **chosen)  # more than the index holds
+        assert set(by_index) <= set(longer)
+        found += len(by_index)
+    recent.close()
+    assert found > 50
+    assert n_rows > 2_000
+    one = exams("patient | date\np1 | 2026-01-02")
+    lake.tables.commit_batch("core.exam", one, batch_id="one-more")
+    newer = RecentExams(lake)
+    assert not newer.has_index
+    newer.close()

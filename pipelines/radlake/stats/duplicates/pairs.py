@@ -73,8 +73,10 @@ found AS (
             WHEN other_patient_key = patient_key AND other_exam_code = exam_code AND (exam_code & 3) <> 3
                 THEN abs(person_day - other_person_day)
         END AS gap_days,
-        (patient_key, exam_code, person_day) {too_early} (other_patient_key, other_exam_code, other_person_day)
-            AS is_out_of_order
+        patient_key {too_early} other_patient_key
+        OR patient_key = other_patient_key
+        AND (exam_code {too_early} other_exam_code
+            OR exam_code = other_exam_code AND person_day {too_early} other_person_day) AS is_out_of_order
     FROM neighbours
 ),
 classed AS (

@@ -31,7 +31,6 @@ TABLE = "core.exam_sequence"
 SITE_BITS, LEVEL_SHIFT = 16, 12
 _ROWS_AT_ONCE = 2_000_000
 _ROW_GROUP = 122_880  # scanned, never looked up
-_KEYS = 1 << 63
 
 DateOffsets = Callable[[np.ndarray], np.ndarray]
 
@@ -214,14 +213,15 @@ def _connection(lake: Lake) -> duckdb.DuckDBPyConnection:
 
 
 def _ranges(lake: Lake, *, snapshot: Mapping[str, int]) -> list[tuple[int, int]]:
-    """Ranges of patient_key with about as many exams each; pseudonyms are spread evenly."""
+    """Ranges of patient_key with about as many exams each; pseudonyms are spread evenly between the ends."""
     files = lake.tables.files("core.exam", version=snapshot["core.exam"])
     with _connection(lake) as connection:
         exams = parquet.scan(load_table("core.exam"), files)
-        row = connection.execute(f"SELECT count(*) FROM {exams}").fetchone()
-    n_ranges = max(1, -(-(row[0] if row else 0) // _ROWS_AT_ONCE))
-    limits = [_KEYS * number // n_ranges for number in range(n_ranges + 1)]
-    limits[0], limits[-1] = -_KEYS, _KEYS - 1
+        row = connection.execute(f"SELECT count(*), min(patient_key), max(patient_key) FROM {exams}").fetchone()
+    n, least, greatest = (value or 0 for value in row or (0, 0, 0))
+    n_ranges = max(1, -(-n // _ROWS_AT_ONCE))
+    limits = [least + (greatest - least) * number // n_ranges for number in range(n_ranges + 1)]
+    limits[-1] = greatest + 1
     return list(itertools.pairwise(limits))
 
 
