@@ -72,7 +72,7 @@ def wait_until(condition: Callable[[], bool], *, process: subprocess.Popen[bytes
 def whole(nodes: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A lake that nobody interrupted."""
     settings = new_lake(tmp_path_factory.mktemp("whole") / "lake", nodes["dimse"])
-    assert start_harvest(settings).wait(120) == 0, errors_of(settings).read_text()
+    assert start_harvest(settings).wait(300) == 0, errors_of(settings).read_text()
     return settings
 
 
@@ -85,7 +85,7 @@ def test_killed_in_mid_harvest_and_run_again(kind: str, nodes: dict[str, str], w
         wait_until(lambda n=n_objects: len(list(objects.rglob("*.zip"))) >= n, process=process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert start_harvest(killed).wait(120) == 0, errors_of(killed).read_text()
+    assert start_harvest(killed).wait(300) == 0, errors_of(killed).read_text()
     assert states(killed) == states(whole)
     assert picture(killed) == picture(whole)
     assert not list((killed.restricted / "spool").rglob("*.dcm"))
@@ -93,10 +93,10 @@ def test_killed_in_mid_harvest_and_run_again(kind: str, nodes: dict[str, str], w
 
 def test_an_unreachable_node_is_told_and_loses_nothing(nodes: dict[str, str], tmp_path: Path) -> None:
     settings = new_lake(tmp_path / "lake", "{kind: dimse, ae_title: HIS, host: 127.0.0.1, port: 9}")
-    assert start_harvest(settings).wait(120) == 1
+    assert start_harvest(settings).wait(300) == 1
     assert "h1: h1 cannot be reached" in errors_of(settings).read_text()
     settings = new_lake(tmp_path / "lake", nodes["dimse"])
-    assert start_harvest(settings).wait(120) == 0
+    assert start_harvest(settings).wait(300) == 0
     assert {state for state, _ in states(settings).values()} <= {"complete", "partial", "quarantined"}
 
 
