@@ -15,10 +15,13 @@ __all__ = ["identifiers", "write_archive"]
 _SIDE = 512
 _STUDY_INSTANCES = 150  # with 79 MB a study too large to be kept in memory by the ingest, as most are
 _SEED = 20260301
+_OTHER_SERIES = 10_000  # no number of an instance, which would give the same UID
 
 
-def write_archive(folder: Path, *, n_instances: int, study_instances: int = _STUDY_INSTANCES) -> None:
-    """Write `folder/<study>/<number>.dcm`, studies of one series each."""
+def write_archive(
+    folder: Path, *, n_instances: int, study_instances: int = _STUDY_INSTANCES, n_series: int = 1
+) -> None:
+    """Write `folder/<study>/<number>.dcm`, studies of `n_series` series each."""
     import numpy as np
     from pydicom import dcmread, dcmwrite
     from pydicom.filebase import DicomBytesIO
@@ -27,15 +30,29 @@ def write_archive(folder: Path, *, n_instances: int, study_instances: int = _STU
     from radlake.synth.province import make_province
 
     province = make_province(seed=_SEED, hospitals=1, n_exams=200)
-    exams = (exam for exam in province.exams if exam.protocol.modality == "CT" and exam.patient_id)
+    exams = (
+        (exam, axial)
+        for exam in province.exams
+        if exam.protocol.modality == "CT" and exam.patient_id
+        for axial in exam.studies[0].series
+        if axial.plan.description == "Axial 5.0"
+    )
     left = n_instances
     while left > 0:
-        exam = next(exams)
+        exam, axial = next(exams)
         study = exam.studies[0]
-        axial = next(series for series in study.series if series.plan.description.startswith("Axial"))
         n_here = min(left, study_instances)
         left -= n_here
-        exam = replace(exam, studies=(replace(study, series=(replace(axial, n_instances=n_here),)),))
+        series = tuple(
+            replace(
+                axial,
+                series_instance_uid=axial.series_instance_uid + (f".{_OTHER_SERIES + number}" if number else ""),
+                number=axial.number + number,
+                n_instances=(n_here + number) // n_series,
+            )
+            for number in range(n_series)
+        )
+        exam = replace(exam, studies=(replace(study, series=series),))
         place = folder / study.study_instance_uid
         place.mkdir(parents=True)
         for number, instance in enumerate(instances_of(province, exam)):

@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, TypeVar
@@ -63,6 +63,8 @@ class Done:
         Wall time, CPU time and largest resident memory, where they are not those of the whole run.
     part_n, part_cpu : int, float
         Instances and CPU time of a part that is to be told by itself.
+    more : mapping of str to float
+        Other figures that a benchmark wants to tell.
     """
 
     n: int
@@ -73,6 +75,7 @@ class Done:
     peak_bytes: float | None = None
     part_n: int = 0
     part_cpu: float = 0.0
+    more: Mapping[str, float] = field(default_factory=dict)
 
 
 # Gets an empty folder for its output, imports and connects, and returns what is to be measured.
@@ -95,6 +98,7 @@ class Measured:
         What `look` saw.
     part_n, part_cpu : int, float
         Instances and CPU time of a part of the work; 0 when nobody asks.
+    more : mapping of str to float
     """
 
     n: int
@@ -105,6 +109,7 @@ class Measured:
     answer: Hashable
     part_n: int = 0
     part_cpu: float = 0.0
+    more: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -268,6 +273,7 @@ def _run(prepare: Prepare, out: Path, is_pinned: bool) -> Measured:
         answer=done.look(),
         part_n=done.part_n,
         part_cpu=done.part_cpu,
+        more=done.more,
     )
 
 
@@ -281,6 +287,7 @@ def _picked(runs: Sequence[Measured], pick: Callable[[Iterable[float]], float]) 
         answer=runs[0].answer,
         part_n=runs[0].part_n,
         part_cpu=pick(run.part_cpu for run in runs),
+        more={name: pick(run.more[name] for run in runs) for name in runs[0].more},
     )
 
 

@@ -6,6 +6,7 @@ is what an orchestrator calls. A live harvest of the same hospital always goes f
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from contextlib import closing
 
 from radlake.backfill.known import count_offline
@@ -51,7 +52,9 @@ class BackfillUnfinished(TransientError):
     sentence = "The backfill of {hospital} is not finished: {reason}\nSee `radlake backfill status {hospital}`."
 
 
-def backfill_hospital(settings: Settings, hospital_id: str, window: Window) -> dict[str, str | int]:
+def backfill_hospital(
+    settings: Settings, hospital_id: str, window: Window, *, executor: Executor | None = None
+) -> dict[str, str | int]:
     """Plan a range of study dates at one hospital and fetch what is missing; the counts of what was done.
 
     It may be called again after any end, and goes on at the study. Studies that the node has to bring from tape first
@@ -72,7 +75,7 @@ def backfill_hospital(settings: Settings, hospital_id: str, window: Window) -> d
     with closing(open_ledger(settings)) as ledger:
         plan = plan_hospital(settings, hospital, window=window, ledger=ledger, sizes=sizes, harvests=harvests, now=now)
         keep_plan(plan, ledger=ledger, now=now)
-    result = run_backfill(settings, hospital, within=window)
+    result = run_backfill(settings, hospital, within=window, executor=executor)
     if result.ending is Ending.PAUSED:
         raise BackfillPaused(hospital=hospital_id)
     if result.cause is not None:

@@ -95,7 +95,7 @@ class Courtesy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     calendar: tuple[Hours, ...] = ()
-    slow_factor: float = Field(default=2.0, gt=1, le=20)
+    slow_factor: float = Field(default=2.0, gt=1, le=1000)
     fetch_any_hour: bool = Field(default=False, strict=True)
 
     @model_validator(mode="after")

@@ -1,0 +1,84 @@
+"""What processes used, read from /proc: of a session with all that it started, and of servers by their ids."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Usage", "cpu_of", "own_session", "peak_of_session", "processes_named"]
+
+_PROC = Path("/proc")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_SESSION, _CPU = 3, slice(11, 15)  # after the name, which may hold anything: proc(5), fields 6 and 14 to 17
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of a session: seconds of CPU with that of children that ended, and the largest resident memory so far.
+
+    Attributes
+    ----------
+    own_peak : float
+        Bytes of the process that asks.
+    other_peak : float
+        Bytes of the largest of the others.
+    """
+
+    cpu: float
+    own_peak: float
+    other_peak: float
+
+
+def own_session() -> None:
+    """Let this process and what it starts be told from all others."""
+    os.setsid()
+
+
+def peak_of_session() -> Usage:
+    """What this process and its session used; what has ended and was waited for counts in its parent's CPU."""
+    session = os.getsid(0)
+    peaks = {}
+    cpu = 0.0
+    for pid, fields in _processes():
+        if int(fields[_SESSION]) == session:
+            cpu += sum(map(int, fields[_CPU])) / _TICKS
+            peaks[pid] = _peak(pid)
+    return Usage(cpu, peaks.pop(os.getpid()), max(peaks.values(), default=0.0))
+
+
+def cpu_of(pids: Iterable[int]) -> float:
+    """Seconds of CPU of processes and of what they waited for."""
+    wanted = set(pids)
+    return sum(sum(map(int, fields[_CPU])) for pid, fields in _processes() if pid in wanted) / _TICKS
+
+
+def processes_named(text: str) -> list[int]:
+    """Ids of processes whose command line holds a text."""
+    found = []
+    for path in _PROC.glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    for path in _PROC.glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        yield int(path.parent.name), fields
+
+
+def _peak(pid: int) -> float:
+    try:
+        match = re.search(r"VmHWM:\s*(\d+)", (_PROC / str(pid) / "status").read_text())
+    except OSError:
+        return 0.0
+    return 1024.0 * int(match[1]) if match else 0.0
