@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from radlake import log
@@ -12,6 +13,9 @@ from support.docker import docker
 from support.rgw import rgw
 
 __all__ = ["docker", "rgw"]
+
+hypothesis.settings.register_profile("radlake", deadline=None)  # a busy machine is no defect
+hypothesis.settings.load_profile("radlake")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -146,7 +146,7 @@ def _outcome(data: bytes) -> tuple[bytes | None, str]:
         return None, error.reason
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(plantings())
 def test_no_planting_survives_and_twice_keeps_what_once_kept(
     planting: tuple[Persona, dict[int | str, tuple[str, bytes]]],

@@ -49,7 +49,7 @@ def mutated(data: bytes, changed: list[tuple[float, bytes]]) -> bytes:
     return bytes(work)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(st.sampled_from(SEEDS), changes)
 def test_mutated_files_name_nobody_or_have_a_reason(seed: bytes, changed: list[tuple[float, bytes]]) -> None:
     out, reason = outcome(mutated(seed, changed))
@@ -65,7 +65,7 @@ def small_files(corpus: Path) -> list[Path]:
 
 
 @pytest.mark.corpus
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), changed=changes)
 def test_mutated_public_files_have_an_output_or_a_reason(
     corpus: Path, data: st.DataObject, changed: list[tuple[float, bytes]]

@@ -70,7 +70,7 @@ def misuses(draw: st.DrawFn) -> list[tuple[str, int, int, str]]:
     return draw(st.lists(one, min_size=1, max_size=6))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     chinese=chinese_names,
     latin=latin_names,
@@ -115,7 +115,7 @@ def test_no_input_identifier_in_any_output_byte(
     assert not any(readable.values()), readable
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.from_regex(r"1\.2\.156\.[1-9][0-9]{2,8}\.20[0-9]{6}\.[1-9][0-9]{0,4}", fullmatch=True),

@@ -271,7 +271,7 @@ def ds_vr(keyword: str) -> str:
 text = st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\\"), max_size=12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     name=text,
     comment=st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x1b"), max_size=40),

@@ -61,26 +61,26 @@ def mutated(data: bytes, changes: list[tuple[str, float, bytes]]) -> bytes:
     return bytes(work)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes(data: bytes) -> None:
     assert survive(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=400), st.sampled_from(SEEDS))
 def test_arbitrary_bytes_as_data_set(data: bytes, seed: bytes) -> None:
     meta_end = seed.index(b"\x02\0\x10\0UI") + 8 + seed[seed.index(b"\x02\0\x10\0UI") + 6]
     assert survive(seed[:meta_end] + data) in OUTCOMES
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(SEEDS), st.lists(change, min_size=1, max_size=4))
 def test_mutated_files(seed: bytes, changes: list[tuple[str, float, bytes]]) -> None:
     assert survive(mutated(seed, changes)) in OUTCOMES
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(SEEDS), st.lists(change, min_size=1, max_size=3))
 def test_headers_of_mutated_files(
     tmp_path_factory: pytest.TempPathFactory, seed: bytes, changes: list[tuple[str, float, bytes]]
@@ -100,7 +100,7 @@ def small_files(corpus: Path) -> list[Path]:
 
 
 @pytest.mark.corpus
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), changes=st.lists(change, max_size=4))
 def test_mutated_public_files(corpus: Path, data: st.DataObject, changes: list[tuple[str, float, bytes]]) -> None:
     path = data.draw(st.sampled_from(small_files(corpus)))

@@ -247,7 +247,7 @@ def test_encapsulated_pixels_are_checked_in_every_instance(tmp_path: Path, damag
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(ODD)), max_size=8))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore")
 def test_any_mixture_comes_out_as_in_full(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, Callable[[Dataset], None]]]
@@ -260,7 +260,7 @@ def test_any_mixture_comes_out_as_in_full(
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @pytest.mark.filterwarnings("ignore")
 def test_bytes_that_were_changed_come_out_as_in_full(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     folder = tmp_path_factory.mktemp("mutated")

@@ -282,4 +282,4 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = hypothesis_settings(max_examples=12, stateful_step_count=12, deadline=None)
+TestHistories.settings = hypothesis_settings(max_examples=12, stateful_step_count=12)

@@ -38,7 +38,7 @@ def listed(ask: Ask, days: int = 31, lists: CutLists | None = None) -> list[str]
     return [study.study_uid for study in (lists or CutLists(node="n")).whole(span, ask)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     times=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 86_399)), max_size=400, unique=True),
     limit=st.sampled_from([10, 50, 100, 123, 150, 333, 10_000]),

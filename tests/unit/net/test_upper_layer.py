@@ -227,7 +227,7 @@ def test_a_data_set_takes_no_more_memory_in_one_huge_pdu() -> None:
         assoc.abort()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=40))
 def test_the_network_may_cut_anywhere(sizes: list[int]) -> None:
     message = b""
@@ -270,7 +270,7 @@ def test_no_piece_is_overwritten_while_it_is_held(monkeypatch: pytest.MonkeyPatc
         assert bytes(line.take(200)) + bytes(line.some(100)) == b"b" * 200 + b"c" * 100
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.sampled_from([0, 1, 50, 244, 500, 1000]) | st.integers(0, 1500), min_size=1, max_size=30),
     cuts=st.lists(st.integers(1, 1100), min_size=1, max_size=60),
@@ -301,7 +301,7 @@ def test_data_sets_wind_through_a_small_buffer(lengths: list[int], cuts: list[in
             assert assoc.whole_data_set() == b"".join(contents)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from([0x10, 0x20, 0x21, 0x30, 0x40, 0x50, 0x51, 0x54]), st.binary(max_size=12))))
 def test_whatever_is_negotiated_is_an_association_or_lost(items: list[tuple[int, bytes]]) -> None:
     body = b"".join(struct.pack(">BxH", kind, len(value)) + value for kind, value in items)
