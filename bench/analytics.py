@@ -384,10 +384,12 @@ def _dask(folder: Path) -> _Ran:
     files = _sequence(folder)
     begun = time.monotonic(), _cpu()
     with (
-        LocalCluster(n_workers=_WORKERS, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        LocalCluster(
+            n_workers=_WORKERS, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+        ) as cluster,
         Client(cluster),
     ):
-        frame = dd.read_parquet(files, columns=list(_COLUMNS), split_row_groups=False)
+        frame = dd.read_parquet(files, columns=list(_COLUMNS), split_row_groups=False)  # pyright: ignore[reportArgumentType]
         meta = dict.fromkeys(("exam_month", "place", "modality", "n_exams", "n_repeats", "n_out_of_order"), "int64")
         found = frame.map_partitions(_frame_counts, meta=meta).compute()
     return _ran(begun, answer=_answer([pa.Table.from_pandas(found, preserve_index=False)]))
