@@ -63,10 +63,11 @@ def test_what_a_hospital_changed_and_lost_is_told_and_closed_again(matrix: Matri
 
 
 def test_the_other_commands_leave_something_to_compare(matrix: Matrix):
-    for scenario in ("certify", "board", "expire"):
+    for scenario in ("certify", "board", "build", "expire"):
         matrix.run_whole(scenario)
     assert len(matrix.whole["certify"]["files"]) == len(matrix.whole["certify"]["rows"]) == 4
     assert matrix.whole["certify"]["problems"] == []
     assert len(matrix.whole["board"]["lag"]) == 4
+    assert len(matrix.whole["build"]["recent"]) == len(matrix.whole["build"]["exams"]) == 4
     assert [is_finished for *_, is_finished in matrix.whole["expire"]["stones"]] == [True] * 2
     assert {state for state, _ in matrix.whole["expire"]["states"].values()} == {"complete", "withdrawn"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import date, timedelta
@@ -199,6 +200,32 @@ def _see_lag(folder: Path) -> dict[str, Any]:
     return {"lag": rows}
 
 
+def _build(folder: Path, given: Mapping[str, Any]) -> None:
+    """The core tables, and the index of recent exams."""
+    from radlake.ingest.build import build_lake
+    from radlake.ingest.offsets import date_offsets
+    from radlake.lake import Lake
+    from radlake.stats.duplicates.recent import build_index
+
+    settings = settings_in(folder)
+    build_lake(settings, now=NOW, layers=["core"])
+    with date_offsets(settings) as offsets:
+        build_index(Lake.from_settings(settings), date_offsets=offsets, now=NOW)
+
+
+def _see_built(folder: Path) -> dict[str, Any]:
+    """Exams, and what the index answers from."""
+    from radlake.lake import Lake, duck
+
+    settings = settings_in(folder)
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        exams = connection.execute("FROM core.exam ORDER BY ALL").fetchall()
+    with closing(sqlite3.connect(settings.restricted / "recent_exams.sqlite")) as index:
+        recent = index.execute("SELECT * FROM exam ORDER BY 1, 2, 3, 4").fetchall()
+        since = index.execute("SELECT since FROM made_from").fetchall()
+    return {"exams": exams, "recent": recent, "since": since, "parts": list(settings.restricted.glob("*.part"))}
+
+
 def _lake_of_2009(folder: Path, given: Mapping[str, Any]) -> None:
     """Three studies that are due in 2040, of which one is held."""
     from radlake.expiry import hold
@@ -245,6 +272,7 @@ UPKEEP: Mapping[str, Scenario] = {
     "rotate": Scenario(_rotate, _see_vault, harvested),
     "certify": Scenario(_certify, _see_certificates, _province),
     "board": Scenario(_tell_lag, _see_lag, _province),
+    "build": Scenario(_build, _see_built, harvested),
     "expire": Scenario(_expire, _see_expired, _lake_of_2009),
     "init": Scenario(_init, _see_key, _no_lake),
 }
