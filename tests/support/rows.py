@@ -14,7 +14,7 @@ from radlake.contracts import Column, load_table
 
 __all__ = ["rows"]
 
-_DIGITS = {"[0-9.]{1,64}": "1.2.3", "[0-9a-f]{32}": "0" * 32, "[0-9a-f]{64}": "0" * 64}
+_DIGITS = {"[0-9.]{1,64}": "1.2.3", "[0-9a-f]{16}": "0" * 16, "[0-9a-f]{32}": "0" * 32, "[0-9a-f]{64}": "0" * 64}
 _ANY: dict[str, Any] = {
     "BOOLEAN": True,
     "DOUBLE": 1.0,

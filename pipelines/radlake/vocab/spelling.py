@@ -47,10 +47,10 @@ def spelled(text: str, *, modality: str) -> str:
 def one_word(token: str) -> tuple[str, ...]:
     """Words that an unknown token of Latin letters stands for; empty when nobody can tell.
 
-    Words written as one (ABDPELVIS) must cover it; one typing error is allowed in a word of six letters or more.
+    Words written as one (CHESTPELVIS) must cover it; one typing error is allowed in a word of six letters or more.
 
-    >>> one_word("ABDPELVIS"), one_word("SHOUDLER"), one_word("WANGMING")
-    (('ABD', 'PELVIS'), ('SHOULDER',), ())
+    >>> one_word("CHESTPELVIS"), one_word("SHOUDLER"), one_word("WANGMING")
+    (('CHEST', 'PELVIS'), ('SHOULDER',), ())
     """
     if not token.isascii() or not token.isalpha() or len(token) < _MIN_TOKEN:
         return ()
