@@ -179,7 +179,7 @@ def fill_operations(lake: Lake, *, scale: int, batch_id: str) -> None:
     _write(lake, "ops.build", [
         {"run_id": "build-1", "built_table": f"{table}_v1", "built_version": 3, "inputs": '{"core.exam_v1": 7}',
          "query_sha256": "ab" * 32, "n_rows": 1234, "warnings": "[]", "disclosure_policy": "internal",
-         "disclosure_threshold": 10,
+         "disclosure_threshold": 5,
          "built_at": HARVESTED_AT + timedelta(minutes=12)}
         for table in ("stats.exam_volume", "stats.duplicate_exam", "stats.film_saving", "stats.exam_rate")
     ], batch_id)  # fmt: skip
