@@ -39,6 +39,7 @@ VERBS = {
     "measure": "Define rates of exams or persons as files, check, count and release them",
     "duplicates": "Build and show the statistics of repeated exams",
     "why": "See why an exam is counted as a repeat, or is not",
+    "benefit": "See what sharing images saves: film, repeats, bytes, dose",
     "sql": "Ask the lake a question in SQL",
     "key": "See, verify, wrap, back up and rotate keys",
     "vault": "Find out who is behind a pseudonym; every look-up is audited",

@@ -28,7 +28,7 @@ from radlake.machine import free_port, utc_now
 from radlake.net import Hospital, Window, load_hospitals
 from radlake.sqlrun.reference import load_reference
 from radlake.synth import demo as synth
-from radlake.synth.ledgers import film_ledger_table, population_table
+from radlake.synth.ledgers import film_demand_table, film_ledger_table, population_table
 
 app = typer.Typer()
 LAKE = "demo-lake"
@@ -85,6 +85,9 @@ def _fill(settings: Settings, console: Console, *, n_exams: int) -> list[Harvest
         summaries = _harvest(settings, console, cd=root / "cd")
 
     console.print("[bold]3/4[/] loading population, prices and film ledger …")
+    load_reference(
+        lake, "ref.film_demand", film_demand_table(province), batch_id=f"demo-film-why-{synth.SEED}-{n_exams}"
+    )
     load_reference(lake, "ref.film_ledger", film_ledger_table(province), batch_id=f"demo-film-{synth.SEED}-{n_exams}")
     people = population_table(province, one_in=1000)
     load_reference(lake, "ref.population", people, batch_id=f"demo-people-{synth.SEED}-{n_exams}")

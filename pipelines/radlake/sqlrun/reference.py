@@ -23,7 +23,7 @@ from radlake.resources import schemas_root
 __all__ = ["REFERENCE_TABLES", "content_id", "load_defaults", "load_reference", "read_csv"]
 
 # ref.hospital is not here: every harvest publishes it from the hospitals' YAML.
-REFERENCE_TABLES = ("ref.film_ledger", "ref.population", "ref.price", "ref.region")
+REFERENCE_TABLES = ("ref.film_demand", "ref.film_ledger", "ref.population", "ref.price", "ref.region")
 DEFAULTS = ("ref.price", "ref.region")
 
 

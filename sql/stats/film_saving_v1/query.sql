@@ -71,6 +71,7 @@ SELECT
     sum(cloud_cost_fen)::BIGINT AS cloud_cost_fen,
     sum(printed_cost_fen)::BIGINT AS printed_cost_fen,
     sum(unclaimed_cost_fen)::BIGINT AS unclaimed_cost_fen,
+    sum(film_cost_fen - printed_cost_fen)::BIGINT AS gross_saving_fen,
     sum(film_cost_fen - cloud_cost_fen - printed_cost_fen)::BIGINT AS net_saving_fen,
     FALSE AS is_masked
 FROM cells

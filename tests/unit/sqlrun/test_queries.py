@@ -29,6 +29,7 @@ def test_tables_come_after_those_that_they_read() -> None:
         "stats.duplicate_exam",
         "stats.exam_rate",
         "stats.exam_volume",
+        "stats.film_demand",
         "stats.film_saving",
     }
     for query in load_queries():

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 import pytest
 
 from radlake.contracts import load_table
-from radlake.synth.ledgers import film_ledger_table, population_table
+from radlake.synth.ledgers import film_demand_table, film_ledger_table, population_table
 from radlake.synth.province import Province, make_province
 
 
@@ -32,6 +32,13 @@ def test_film_is_asked_for_as_rarely_as_measured(province: Province) -> None:
     """About 2.6 % of these exams ask for about 3 sheets each."""
     sheets = pc.sum(film_ledger_table(province)["n_sheets_printed"]).as_py()
     assert 0.04 < sheets / len(province.exams) < 0.12
+
+
+def test_reasons_are_of_the_sheets_of_the_ledger(province: Province) -> None:
+    demand, ledger = film_demand_table(province), film_ledger_table(province)
+    assert load_table("ref.film_demand").problems(demand) == []
+    assert pc.sum(demand["n_sheets"]) == pc.sum(ledger["n_sheets_printed"])
+    assert set(demand["reason_code"].to_pylist()) >= {"outside_visit", "insurance_claim", "disability_assessment"}
 
 
 def test_the_ledger_is_the_same_each_time(province: Province) -> None:

@@ -1,0 +1,141 @@
+"""`radlake benefit`: what sharing images saves, and what it cannot be shown to save."""
+
+from __future__ import annotations
+
+import json
+import re
+from fractions import Fraction
+from typing import Annotated, Any
+
+import typer
+
+from radlake.cli._answers import show_table
+from radlake.cli._lake import existing_lake
+
+app = typer.Typer(no_args_is_help=True, help="Film, repeats, bytes and dose: what is saved, and how sure that is.")
+
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+_PERIOD = re.compile(r"(\d{4}-(?:0[1-9]|1[0-2]))\.\.(\d{4}-(?:0[1-9]|1[0-2]))")
+
+
+@app.command()
+def paper(
+    name: Annotated[str | None, typer.Argument(help="A file of schemas/benefit; else all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check the printed figures of publications against their own formulas. Needs no lake."""
+    from radlake.stats.benefit.claims import load_claims
+
+    known = load_claims()
+    if name is not None and name not in known:
+        raise typer.BadParameter(f"there are {', '.join(known)}")
+    chosen = [known[name]] if name else list(known.values())
+    if as_json:
+        typer.echo(json.dumps([_claims_json(claims) for claims in chosen], ensure_ascii=False))
+        return
+    for claims in chosen:
+        typer.echo(f"{claims.title['zh']} · {claims.title['en']}\n{claims.source}")
+        rows = [
+            (figure.name, figure.printed, "" if place else figure.verdict, reading.formula, _amount(reading.value),
+             figure.unit, "fits" if reading.fits else "-")
+            for figure in claims.figures
+            for place, reading in enumerate(figure.readings)
+        ]  # fmt: skip
+        header = ("figure", "printed", "verdict", "formula", "gives", "unit", "")
+        show_table(rows, header=header, numbers=(False, False, False, False, True))
+        for figure in claims.figures:
+            if figure.note:
+                typer.echo(f"{figure.name}: {figure.note['zh']} {figure.note['en']}")
+        flagged = [figure for figure in claims.figures if figure.verdict != "follows"]
+        typer.echo(f"{len(flagged)} of {len(claims.figures)} figures do not follow from the formula of the text\n")
+
+
+def _claims_json(claims) -> dict[str, Any]:
+    figures = [
+        {
+            "name": figure.name,
+            "printed": figure.printed,
+            "unit": figure.unit,
+            "verdict": figure.verdict,
+            "note": dict(figure.note),
+            "readings": [
+                {"formula": reading.formula, "gives": float(reading.value), "fits": reading.fits}
+                for reading in figure.readings
+            ],
+        }
+        for figure in claims.figures
+    ]
+    return {"id": claims.id, "title": dict(claims.title), "source": claims.source, "figures": figures}
+
+
+def _amount(value: Fraction) -> str:
+    return f"{int(value):,}" if value.denominator == 1 else f"{float(value):,.4f}"
+
+
+@app.command()
+def film(
+    ctx: typer.Context,
+    before: Annotated[str, typer.Option(help="Months before, like 2017-10..2018-09.")],
+    after: Annotated[str, typer.Option(help="Months after, like 2018-10..2019-09.")],
+    hospital: Annotated[str, typer.Option(help="One hospital; else all.")] = "all",
+    modality: Annotated[str, typer.Option(help="One modality group; else all.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Compare film in two periods: as spent, at the later volume, at the earlier volume. From released numbers."""
+    from radlake.lake import duck
+    from radlake.stats.benefit.film import FilmPeriod, film_period, film_saving
+
+    periods: list[FilmPeriod] = []
+    with duck.connect(existing_lake(ctx.obj)) as connection:
+        for text in (before, after):
+            first, last = _months(text)
+            rows = connection.sql(
+                "SELECT n_exams, film_cost_fen, cloud_cost_fen, printed_cost_fen, unclaimed_cost_fen, is_masked"
+                " FROM stats.film_saving WHERE exam_month BETWEEN $first AND $last"
+                " AND hospital_id = $hospital AND modality_group = $modality AND exam_month <> 'all'",
+                params={"first": first, "last": last, "hospital": hospital, "modality": modality},
+            ).to_arrow_table()
+            periods.append(film_period(rows.to_pylist()))
+    found = film_saving(*periods)
+    if as_json:
+        shown = {name: vars(period) | _derived(period) for name, period in vars(found).items() if period in periods}
+        shown |= {name: fen for name, fen in vars(found).items() if name.endswith("_fen")}
+        typer.echo(json.dumps(shown))
+        return
+    lines = [("months", *(period.n_months for period in periods))]
+    lines += [("months withheld, in no sum", *(period.n_withheld for period in periods))]
+    lines += [("exams", *(f"{period.n_exams:,}" for period in periods))]
+    names = {
+        "film_cost_fen": "film for every exam",
+        "cloud_cost_fen": "cloud film",
+        "printed_cost_fen": "printed",
+        "unclaimed_cost_fen": "of that, never fetched",
+        "spent_fen": "spent: cloud film and printed",
+        "gross_saving_fen": "gross saving at its own volume",
+        "net_saving_fen": "net saving at its own volume",
+        "spent_per_exam_fen": "spent for each exam",
+    }
+    lines += [(title, *(_yuan(getattr(period, name)) for period in periods)) for name, title in names.items()]
+    show_table(lines, header=("yuan", before, after), numbers=(False, True, True))
+    typer.echo(f"saved as spent: {_yuan(found.as_spent_fen)} yuan")
+    typer.echo(f"saved at the later volume: {_yuan(found.at_later_volume_fen)} yuan")
+    typer.echo(f"saved at the earlier volume: {_yuan(found.at_earlier_volume_fen)} yuan")
+
+
+def _months(text: str) -> tuple[str, str]:
+    found = _PERIOD.fullmatch(text)
+    if found is None or found[1] > found[2]:
+        raise typer.BadParameter(f"{text!r} is not like 2018-10..2019-09")
+    return found[1], found[2]
+
+
+def _derived(period) -> dict[str, Any]:
+    each = period.spent_per_exam_fen
+    names = ("spent_fen", "gross_saving_fen", "net_saving_fen")
+    return {name: getattr(period, name) for name in names} | {
+        "spent_per_exam_fen": None if each is None else float(each)
+    }
+
+
+def _yuan(fen: int | Fraction | None) -> str:
+    return "-" if fen is None else f"{float(fen) / 100:,.2f}"

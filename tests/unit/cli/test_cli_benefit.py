@@ -1,0 +1,83 @@
+"""`radlake benefit`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from radlake import log
+from radlake.cli import main
+from radlake.contracts import load_table
+from radlake.lake import Lake
+from support.rows import rows
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a verb of `radlake benefit` on a lake of its own: (exit code, what it said)."""
+    monkeypatch.setenv("RADLAKE_LAKE", str(tmp_path / "lake"))
+
+    def command(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["radlake", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        log.configure(strict=True)
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return command
+
+
+@pytest.fixture
+def lake(tmp_path: Path, run: Run) -> Lake:
+    assert run("init")[0] == 0
+    return Lake(url=str(tmp_path / "lake"), restricted=tmp_path / "lake" / "restricted")
+
+
+def test_the_paper_is_checked_without_a_lake(run: Run) -> None:
+    code, told = run("benefit", "paper", "bishan_2021")
+    assert code == 0
+    assert "5 of 8 figures do not follow" in told
+    assert "4,025,490" in told
+    (claims,) = json.loads(run("benefit", "paper", "bishan_2021", "--json")[1])
+    assert {figure["name"]: figure["verdict"] for figure in claims["figures"]}["storage_saved"] == "contradicts"
+
+
+def test_two_periods_of_film_from_released_rows(lake: Lake, run: Run) -> None:
+    def month(name: str, n_exams: int, cloud: int, printed: int) -> dict[str, Any]:
+        counts = {"n_exams": n_exams, "film_cost_fen": n_exams * 5400, "cloud_cost_fen": cloud}
+        counts |= {"printed_cost_fen": printed, "unclaimed_cost_fen": 0, "is_masked": False}
+        return {"exam_month": name, "hospital_id": "all", "modality_group": "all"} | counts
+
+    data = rows(
+        "stats.film_saving",
+        month("2018-09", 184_612, 0, 996_904_800),
+        month("2018-10", 197_112, 394_224_000, 8_325_000),
+        month("all", 381_724, 394_224_000, 1_005_229_800),
+    )
+    lake.tables.overwrite(load_table("stats.film_saving"), data, batch_id="film")
+    code, told = run("benefit", "film", "--before", "2017-10..2018-09", "--after", "2018-10..2019-09")
+    assert code == 0
+    assert "saved as spent: 5,943,558.00 yuan" in told
+    assert "saved at the later volume: 6,618,558.00 yuan" in told
+    found = json.loads(
+        run("benefit", "film", "--before", "2017-10..2018-09", "--after", "2018-10..2019-09", "--json")[1]
+    )
+    assert found["at_later_volume_fen"] == 661_855_800
+    assert found["after"]["spent_per_exam_fen"] == pytest.approx(2042.23, abs=0.01)
+
+
+def test_a_period_that_is_none_is_told(lake: Lake, run: Run) -> None:
+    code, told = run("benefit", "film", "--before", "2018", "--after", "2018-10..2019-09")
+    assert code == 2
+    assert "is not like 2018-10..2019-09" in told
