@@ -293,11 +293,13 @@ def _ranges(folder: Path) -> list[list[str]]:
 
 def _limits(folder: Path) -> list[tuple[int, int]]:
     from radlake.config import Settings
-    from radlake.lake import Lake
-    from radlake.stats.duplicates.sequence import _ranges
+    from radlake.contracts import load_table
+    from radlake.lake import Lake, parquet
+    from radlake.stats.duplicates.sequence import person_ranges
 
     lake = Lake.from_settings(Settings(lake=str(folder)))
-    return _ranges(lake, snapshot={"core.exam": lake.tables.version("core.exam") or 0})
+    with parquet.new_connection(threads=1) as connection:
+        return person_ranges(connection, parquet.scan(load_table("core.exam"), lake.tables.files("core.exam")))
 
 
 def _scan_exams(folder: Path) -> _Ran:

@@ -16,7 +16,6 @@ from radlake.contracts import Table, load_table
 from radlake.errors import LedgerBusy, ObjectLocked
 from radlake.lake import parquet
 from radlake.lake.ledger import Ledger
-from radlake.lake.store import S3Store
 from radlake.lake.zones import Lake
 
 __all__ = ["delete_lost_objects"]
@@ -83,8 +82,7 @@ def _lost(
         WHERE ($hospital IS NULL OR hospital_id = $hospital)
             AND object_path NOT IN (SELECT object_path FROM {staying})
     """
-    filesystem = store.fs if isinstance(store, S3Store) else None
-    with parquet.new_connection(filesystem=filesystem) as connection:
+    with parquet.new_connection(filesystem=lake.tables.filesystem) as connection:
         rows = connection.execute(query, {"hospital": hospital_id}).fetchall()
     lost: dict[str, dict[str, set[str]]] = {}
     root = store.uri(folder) + "/"

@@ -105,7 +105,7 @@ class TableStore:
             if keys is None:
                 return _Plan([], [])
             candidates = snapshot.files(where=parquet.pruning_predicate(table, keys))
-            hit = parquet.files_with(table, candidates, keys=keys, filesystem=self._fs)
+            hit = parquet.files_with(table, candidates, keys=keys, filesystem=self.filesystem)
             return _Plan(hit, hit)
 
         def write(folder: Path, sources: list[str]) -> list[DataFile]:
@@ -116,7 +116,7 @@ class TableStore:
                 name=f"b-{batch_id}",
                 survivors_of=sources,
                 without=keys,
-                filesystem=self._fs,
+                filesystem=self.filesystem,
             )
 
         _, is_new = self._publish(table, batch_id=batch_id, plan=plan, write=write)
@@ -212,7 +212,7 @@ class TableStore:
         def write(folder: Path, sources: list[str]) -> list[DataFile]:
             empty = table.arrow_schema().empty_table()
             return parquet.write_rows(
-                table, empty, folder=folder, name=_COMPACT, survivors_of=sources, filesystem=self._fs
+                table, empty, folder=folder, name=_COMPACT, survivors_of=sources, filesystem=self.filesystem
             )
 
         try:
@@ -292,7 +292,8 @@ class TableStore:
         return open_store(self.root, options=self.storage_options)
 
     @property
-    def _fs(self) -> object | None:
+    def filesystem(self) -> object | None:
+        """Through which DuckDB reads the files; None when they lie in a local folder."""
         return self.store.fs if isinstance(self.store, S3Store) else None
 
     def _delta_options(self) -> dict[str, str] | None:

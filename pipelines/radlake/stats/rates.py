@@ -7,7 +7,7 @@ whether a small number may be shown, or a rate of few events is worth showing, i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, sqrt
 from typing import Literal
 
@@ -97,15 +97,7 @@ def crude_rate(
     limits = events_limits(events, method=method, confidence=confidence)
     if stratum.residents == 0:
         return Rate(events=events, residents=0, problem="events_without_residents" if events else "no_residents")
-    scale = per / residents
-    return Rate(
-        events=events,
-        residents=residents,
-        value=events * scale,
-        low=limits.low * scale,
-        high=limits.high * scale,
-        variance=events * scale**2,
-    )
+    return _rate(events, residents, value=events, limits=limits, variance=events, scale=per / residents)
 
 
 def directly_standardised_rate(
@@ -144,14 +136,8 @@ def directly_standardised_rate(
     counted = sum(one.events for _, one in weighted)
     limits = _dobson if method == "dobson" else _fay_feuer
     found = limits(value, variance, counted, largest, confidence)
-    return Rate(
-        events=events,
-        residents=residents,
-        value=value * per,
-        low=max(0.0, found.low) * per,
-        high=found.high * per,
-        variance=variance * per**2,
-    )
+    found = Interval(max(0.0, found.low), found.high)
+    return _rate(events, residents, value=value, limits=found, variance=variance, scale=per)
 
 
 def indirectly_standardised_ratio(
@@ -188,15 +174,18 @@ def indirectly_standardised_ratio(
     if expected == 0:
         problem = "nothing_expected" if residents else "no_residents"
         return Rate(events=events, residents=residents, expected=0.0, problem=problem)
-    scale = per / expected
+    found = _rate(events, residents, value=events, limits=limits, variance=variance, scale=per / expected)
+    return replace(found, expected=expected)
+
+
+def _rate(events: float, residents: float, *, value: float, limits: Interval, variance: float, scale: float) -> Rate:
     return Rate(
         events=events,
         residents=residents,
-        value=events * scale,
+        value=value * scale,
         low=limits.low * scale,
         high=limits.high * scale,
         variance=variance * scale**2,
-        expected=expected,
     )
 
 

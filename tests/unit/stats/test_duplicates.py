@@ -12,17 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from radlake.cli import main
+from radlake.contracts import load_table
 from radlake.deidentify import KeyRing
 from radlake.errors import ConfigInvalid, ContractBroken
 from radlake.ingest.duplicates import why_counted
 from radlake.lake import Lake, duck, parquet
 from radlake.resources import schemas_root
 from radlake.stats.duplicates import sequence
+from radlake.stats.duplicates.codes import ground_bits
 from radlake.stats.duplicates.packs import load_packs, load_windows
 from radlake.stats.duplicates.pairs import OUT_OF_ORDER, cells
 from radlake.stats.duplicates.rates import count_cells, repeat_rates
 from radlake.stats.duplicates.recent import RecentExams, build_index
-from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence, ground_bits
+from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence
 from radlake.stats.duplicates.shares import shares
 from radlake.synth.rows.truth import MEASURES
 from radlake.synth.rows.write import Plan, write_chunk, write_province
@@ -70,7 +72,7 @@ def test_the_stream_finds_what_the_sort_finds(province, direction):
     _, lake, _ = province
     found = []
     with parquet.new_connection(threads=1) as connection:
-        files = parquet.scan(sequence.load_table(TABLE), lake.restricted_tables.files(TABLE))
+        files = parquet.scan(load_table(TABLE), lake.restricted_tables.files(TABLE))
         for is_streamed in (True, False):
             query = cells(
                 files, packs=load_packs(), windows=load_windows(), direction=direction, is_streamed=is_streamed
@@ -83,7 +85,7 @@ def test_the_stream_finds_what_the_sort_finds(province, direction):
 
 
 def relation_of(file: str) -> str:
-    return parquet.scan(sequence.load_table(TABLE), [file])
+    return parquet.scan(load_table(TABLE), [file])
 
 
 def test_rows_out_of_order_are_noticed_and_sorted(province, tmp_path):
@@ -126,7 +128,7 @@ def test_explaining_every_exam_of_some_persons_gives_the_same_classes(province):
             explained[verdict.rule_pack, verdict.class_.partition(":")[0].partition("(")[0]] += 1
     names = {0: "none", 1: "same_episode", 2: "duplicative_potential"}
     counted: Counter[tuple[str, str]] = Counter()
-    relation = parquet.scan(sequence.load_table(TABLE), lake.restricted_tables.files(TABLE))
+    relation = parquet.scan(load_table(TABLE), lake.restricted_tables.files(TABLE))
     chosen = f"(FROM {relation} WHERE patient_key IN ({', '.join(map(str, keys))}))"
     query = cells(chosen, packs=load_packs(), windows=load_windows(), direction="back", is_streamed=False)
     with parquet.new_connection(threads=1) as connection:

@@ -13,20 +13,10 @@ from typing import Literal
 
 from radlake.stats.duplicates.packs import RulePack, Windows
 
-__all__ = [
-    "FOLLOW_UP",
-    "NONE",
-    "OUT_OF_ORDER",
-    "POTENTIAL",
-    "SAME_EPISODE",
-    "Direction",
-    "cells",
-    "class_sql",
-    "reach_sql",
-]
+__all__ = ["FOLLOW_UP", "JUSTIFIED", "OUT_OF_ORDER", "POTENTIAL", "SAME_EPISODE", "Direction", "cells"]
 
 # Class of a pair in `class_<pack>`: a justified one is JUSTIFIED + the place of its exclusion in the pack.
-NONE, SAME_EPISODE, POTENTIAL, FOLLOW_UP, JUSTIFIED = 0, 1, 2, 100, 200
+_NONE, SAME_EPISODE, POTENTIAL, FOLLOW_UP, JUSTIFIED = 0, 1, 2, 100, 200
 OUT_OF_ORDER = "n_out_of_order"
 Direction = Literal["back", "ahead"]
 _ORDERED = "(PARTITION BY patient_key, exam_code ORDER BY person_day, day_second, site_code, encounter_code)"
@@ -55,12 +45,12 @@ def cells(
     if direction == "ahead":
         other += f", {function}(operation_days) OVER {window} AS other_operation_days"
     classes = ", ".join(
-        f"{class_sql(pack, later=later, earlier=earlier, operation=operation)} AS class_{name}"
+        f"{_class_sql(pack, later=later, earlier=earlier, operation=operation)} AS class_{name}"
         for name, pack in packs.items()
     )
     names = ", ".join(f"class_{name}" for name in packs)
     fits = "n_windows_before" if direction == "back" else "n_windows_after"
-    supplementary = f"{reach_sql('supplementary_days', windows)} AS supplementary" if direction == "back" else "0"
+    supplementary = f"{_reach_sql('supplementary_days', windows)} AS supplementary" if direction == "back" else "0"
     too_early = "<" if direction == "back" else ">"
     return f"""
 WITH neighbours AS (
@@ -88,7 +78,7 @@ SELECT
     exam_code >> 16 AS modality_code,
     (exam_code & 3) = 3 AS is_unmatchable,
     {fits} AS n_windows,
-    {reach_sql("gap_days", windows)} AS reach,
+    {_reach_sql("gap_days", windows)} AS reach,
     CASE WHEN gap_days IS NULL THEN 0 ELSE
         (site_code <> other_site_code)::INTEGER
         | (((site_code >> 16) <> (other_site_code >> 16))::INTEGER * 2)
@@ -104,7 +94,7 @@ GROUP BY ALL
 """
 
 
-def class_sql(pack: RulePack, *, later: str, earlier: str, operation: str) -> str:
+def _class_sql(pack: RulePack, *, later: str, earlier: str, operation: str) -> str:
     """Class of a pair by a pack; `later` and `earlier` are prefixes of the columns of the two exams."""
     cases = []
     for place, exclusion in enumerate(pack.exclusions):
@@ -115,13 +105,13 @@ def class_sql(pack: RulePack, *, later: str, earlier: str, operation: str) -> st
         number = (FOLLOW_UP if exclusion.class_ == "follow_up" else JUSTIFIED) + place
         cases.append(f"WHEN {condition} THEN {number}")
     return (
-        f"CASE WHEN gap_days IS NULL THEN {NONE}"
+        f"CASE WHEN gap_days IS NULL THEN {_NONE}"
         f" WHEN gap_days = 0 OR (encounter_code <> 0 AND encounter_code = other_encounter_code) THEN {SAME_EPISODE}"
         f" {' '.join(cases)} ELSE {POTENTIAL} END::SMALLINT"
     )
 
 
-def reach_sql(days: str, windows: Windows) -> str:
+def _reach_sql(days: str, windows: Windows) -> str:
     """Place of the shortest window that reaches so many days, from 1; one more than there are when none does."""
     cases = " ".join(f"WHEN {days} <= {window} THEN {place}" for place, window in enumerate(windows.days, 1))
     return (

@@ -12,10 +12,11 @@ import duckdb
 import pyarrow as pa
 
 from radlake.contracts import load_table
+from radlake.contracts.check import compute
 from radlake.errors import ContractBroken
 from radlake.lake import Lake, parquet
 from radlake.stats.duplicates.packs import RulePack, Windows, load_packs, load_windows
-from radlake.stats.duplicates.pairs import FOLLOW_UP, OUT_OF_ORDER, POTENTIAL, SAME_EPISODE, Direction, cells
+from radlake.stats.duplicates.pairs import FOLLOW_UP, JUSTIFIED, OUT_OF_ORDER, POTENTIAL, SAME_EPISODE, Direction, cells
 from radlake.stats.duplicates.sequence import TABLE
 
 __all__ = ["RATES", "count_cells", "repeat_rates"]
@@ -62,7 +63,7 @@ def count_cells(
             for is_streamed in (True, False):
                 query = cells(relation, packs=packs, windows=windows, direction=direction, is_streamed=is_streamed)
                 found = connection.sql(query).to_arrow_table()
-                if not is_streamed or not pa.compute.sum(found[OUT_OF_ORDER]).as_py():  # pyright: ignore[reportAttributeAccessIssue]
+                if not is_streamed or not compute.sum(found[OUT_OF_ORDER]).as_py():
                     break
             return found
 
@@ -113,8 +114,8 @@ def _of_pack(name: str, windows: Windows) -> str:
         "n_unmatchable": "is_unmatchable",
         "n_same_episode": f"reach <= place AND {class_} = {SAME_EPISODE}",
         "n_repeats": is_repeat,
-        "n_follow_up": f"reach <= place AND {class_} BETWEEN {FOLLOW_UP} AND {FOLLOW_UP + 99}",
-        "n_justified": f"reach <= place AND {class_} >= {FOLLOW_UP + 100}",
+        "n_follow_up": f"reach <= place AND {class_} BETWEEN {FOLLOW_UP} AND {JUSTIFIED - 1}",
+        "n_justified": f"reach <= place AND {class_} >= {JUSTIFIED}",
         "n_potential": is_potential,
         "n_repeats_across_hospitals": f"{is_repeat} AND (apart & 1) = 1",
         "n_potential_across_hospitals": f"{is_potential} AND (apart & 1) = 1",

@@ -1,0 +1,84 @@
+"""Numbers in the place of names: of hospitals, modalities and body parts by their order, of grounds as bits.
+
+The same lake gives the same numbers. The prefecture and the level of a hospital can be told from its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+
+from radlake.contracts import load_table
+from radlake.errors import ContractBroken
+from radlake.stats.duplicates.packs import load_grounds
+
+__all__ = ["code_rows", "ground_bits", "ground_rows"]
+
+
+def code_rows(connection: duckdb.DuckDBPyConnection, *, exams: str, hospitals: str) -> pa.Table:
+    """Rows of core.sequence_code; `exams` and `hospitals` are SQL of core.exam and ref.hospital."""
+    rows = connection.sql(_CODES.format(exam=exams, hospital=hospitals)).to_arrow_table()
+    return rows.cast(load_table("core.sequence_code").arrow_schema())
+
+
+def ground_rows(connection: duckdb.DuckDBPyConnection, *, orders: str) -> pa.Table:
+    """Bits of every text of `ground_codes` that occurs; `orders` is SQL of ref.exam_order."""
+    texts = [text for (text,) in connection.execute(f"SELECT DISTINCT ground_codes FROM {orders}").fetchall()]
+    return pa.table({"ground_codes": pa.array(texts, pa.string()), "bits": pa.array(ground_bits(texts), pa.int32())})
+
+
+def ground_bits(texts: Sequence[str]) -> list[int]:
+    """Bits of each text of `ground_codes`.
+
+    >>> ground_bits(["", "emergency", "emergency+oncology"])
+    [0, 8, 264]
+
+    Raises
+    ------
+    ContractBroken
+        With every ground that grounds.yaml does not have.
+    """
+    grounds = load_grounds()
+    codes = [text.split("+") if text else [] for text in texts]
+    if unknown := sorted({code for found in codes for code in found} - grounds.keys()):
+        problems = [
+            f"ground_codes: there is no ground {code}; see schemas/rules/duplicates/grounds.yaml" for code in unknown
+        ]
+        raise ContractBroken(table="ref.exam_order", problems=problems)
+    return [sum(1 << grounds[code].bit for code in set(found)) for found in codes]
+
+
+_CODES = """
+WITH modalities AS (SELECT DISTINCT modality_group AS label FROM {exam}),
+body_parts AS (SELECT DISTINCT body_part_code AS label FROM {exam}),
+hospitals AS (
+    SELECT
+        exams.hospital_id AS label,
+        CASE WHEN known.region_code IS NULL OR known.region_code = 'UNKNOWN' THEN 'UNKNOWN'
+            ELSE left(known.region_code, 4) || '00' END AS region_code,
+        coalesce(known.hospital_level, 'UNKNOWN') AS hospital_level
+    FROM (SELECT DISTINCT hospital_id FROM {exam}) AS exams
+    LEFT JOIN {hospital} AS known ON exams.hospital_id = known.hospital_id
+),
+numbered AS (
+    SELECT
+        *,
+        dense_rank() OVER (ORDER BY region_code) - 1 AS region_number,
+        dense_rank() OVER (ORDER BY hospital_level) - 1 AS level_number,
+        row_number() OVER (PARTITION BY region_code, hospital_level ORDER BY label) - 1 AS number
+    FROM hospitals
+)
+SELECT 'modality' AS code_kind, (row_number() OVER (ORDER BY label) - 1)::INTEGER AS code, label,
+    NULL::VARCHAR AS region_code, NULL::VARCHAR AS hospital_level FROM modalities
+UNION ALL
+SELECT 'body_part', (row_number() OVER (ORDER BY label) - 1)::INTEGER, label, NULL, NULL FROM body_parts
+UNION ALL
+SELECT 'site',
+    CASE WHEN level_number < 16 AND number < 4096 THEN (region_number * 65536 + level_number * 4096 + number)::INTEGER
+        ELSE error('more levels or hospitals of one level and prefecture than a number has room for') END,
+    label, region_code, hospital_level
+FROM numbered
+ORDER BY code_kind, code
+"""
