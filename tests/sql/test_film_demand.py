@@ -33,8 +33,10 @@ ASKED = demand(
 )
 
 
-def built(given: Any, *, n_sheets: int) -> tuple[dict[str, tuple[int, int]], list[Any]]:
-    with tables({"ref.film_demand": given, "ref.film_ledger": ledger(n_sheets)}) as db:
+def built(given: Any, *, n_sheets: int, n_exams: int = 100) -> tuple[dict[str, tuple[int, int]], list[Any]]:
+    saved = {"exam_month": "2026-03", "hospital_id": "h1", "modality_group": "CT", "is_masked": False}
+    film = rows("stats.film_saving", saved | {"n_exams": n_exams})
+    with tables({"ref.film_demand": given, "ref.film_ledger": ledger(n_sheets), "stats.film_saving": film}) as db:
         db.build("stats.film_demand")
         found = db.rows(
             "SELECT reason_code, n_exams_asked, n_sheets FROM stats.film_demand"
@@ -52,6 +54,11 @@ def test_reasons_add_up_to_the_total_and_what_was_not_noted_is_a_reason() -> Non
 def test_no_more_sheets_can_be_asked_for_than_were_printed() -> None:
     _, problems = built(ASKED, n_sheets=257)
     assert [(severity, n) for severity, _, n in problems] == [("fail", 1)]
+
+
+def test_film_for_more_exams_than_there_were_is_told() -> None:
+    _, problems = built(ASKED, n_sheets=258, n_exams=99)
+    assert [(severity, n) for severity, _, n in problems] == [("warn", 1)]
 
 
 def test_a_month_that_is_none_is_in_no_statistic_and_the_build_warns() -> None:

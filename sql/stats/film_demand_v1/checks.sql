@@ -18,3 +18,19 @@ SELECT
     film_month
 FROM ref.film_demand
 WHERE try_strptime(film_month::VARCHAR, '%Y%m') IS NULL;
+
+-- warn: film was asked for more exams than there were
+SELECT
+    film_demand.exam_month,
+    film_demand.hospital_id,
+    film_demand.modality_group
+FROM stats.film_demand AS film_demand
+LEFT JOIN stats.film_saving AS film_saving
+    ON
+        film_demand.exam_month = film_saving.exam_month
+        AND film_demand.hospital_id = film_saving.hospital_id
+        AND film_demand.modality_group = film_saving.modality_group
+WHERE
+    'all' NOT IN (film_demand.exam_month, film_demand.hospital_id, film_demand.modality_group)
+    AND film_demand.reason_code = 'all'
+    AND film_demand.n_exams_asked > coalesce(film_saving.n_exams, 0);
