@@ -80,6 +80,12 @@ def switch_on(page: Page, *dag_ids: str) -> None:
         page.ask("PATCH", f"dags/{dag_id}", json={"is_paused": False}).raise_for_status()
 
 
+def wait_until_idle(page: Page) -> None:
+    """Airflow refuses a backfill (503) while others write to its SQLite."""
+    active = {"state": ["queued", "running"]}
+    page.wait(lambda: page.get("dags/~/dagRuns", params=active)["total_entries"] == 0)
+
+
 def tasks_of(page: Page, path: str, **params: Any) -> list[dict[str, Any]]:
     return page.get(f"{path}/taskInstances", params={"limit": 100, **params})["task_instances"]
 
@@ -151,7 +157,9 @@ def test_a_week_of_shanghai_survives_a_killed_task(page: Page, settings: Setting
         "max_active_runs": 1,
         "dag_run_conf": {"hospitals": ["week"]},
     }
-    backfill = page.ask("POST", "backfills", json=order).raise_for_status().json()
+    wait_until_idle(page)
+    answer = page.wait(lambda: None if (said := page.ask("POST", "backfills", json=order)).status_code == 503 else said)
+    backfill = answer.raise_for_status().json()
     switch_on(page, "backfill_studies")
     killed = page.wait(lambda: _kill_one(page, settings))
     page.wait(lambda: page.get(f"backfills/{backfill['id']}")["completed_at"], seconds=500)
@@ -201,8 +209,7 @@ def test_what_was_fetched_is_certified_and_airflow_knows_no_patient(page: Page, 
             return connection.execute(query).fetchall() == [(len(STUDIES) - 1,)]
 
     page.wait(certified)
-    active = {"state": ["queued", "running"]}
-    page.wait(lambda: page.get("dags/~/dagRuns", params=active)["total_entries"] == 0)
+    wait_until_idle(page)
     failed = page.get("dags/~/dagRuns", params={"state": "failed"})["dag_runs"]
     assert {run["dag_id"] for run in failed} == {"check_quality"}
     assert airflow.leaks(Path(settings.lake).parent / "airflow") == []
