@@ -436,7 +436,7 @@ def _order_entry(settings: Settings, lake: Lake) -> dict[str, list[float]]:
         begun = time.monotonic()
         n_rows = build_index(lake, date_offsets=offsets, now=now)
         print(f"index of recent exams: {n_rows:,} rows in {time.monotonic() - begun:.0f} s")
-        with duck.connect(lake, layers={"core"}) as connection:
+        with duck.connect(lake, tables={"core"}) as connection:
             asked = connection.execute(
                 "SELECT patient_key + if(hash(exam_pseudo_id) % 4 = 0, 1, 0), modality_group, body_part_code"
                 " FROM core.exam WHERE study_month = 202601 AND hash(exam_pseudo_id, 1) % 200 = 0 LIMIT 500"

@@ -140,7 +140,7 @@ def test_metrics_count_what_the_summary_counts(hospital: Hospital, tmp_path: Pat
 def test_how_instances_were_deidentified_is_published(hospital: Hospital, tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "lake")
     summary = harvest_hospital(settings, hospital, window=everything())
-    with duck.connect(Lake.from_settings(settings), layers={"ops"}) as connection:
+    with duck.connect(Lake.from_settings(settings), tables={"ops"}) as connection:
         [(ways,)] = connection.execute("SELECT deidentified_by FROM ops.harvest_run").fetchall()
     assert json.loads(ways) == summary.deidentified_by
     assert sum(json.loads(ways).values()) == 2 * N_STUDIES

@@ -49,7 +49,7 @@ def harvest_rates(lake: Lake) -> dict[str, Rate]:
         FROM ops.harvest_run WHERE stored_bytes > 0 AND finished_at > started_at AND retrieve_kind <> 'folder'
         GROUP BY GROUPING SETS ((hospital_id), ())
     """
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["ops.harvest_run"]) as connection:
         rows = connection.execute(query).fetchall()
     return {
         hospital or "": Rate(

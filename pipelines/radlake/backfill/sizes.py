@@ -92,6 +92,6 @@ def measured_sizes(lake: Lake) -> Sizes:
         SELECT hospital_id, modality_group, count(*), sum(n_instances), sum(study_bytes)
         FROM dicom.study GROUP BY GROUPING SETS ((hospital_id, modality_group), (modality_group))
     """
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.study"]) as connection:
         rows = connection.execute(query).fetchall()
     return Sizes({(hospital or "", group): Measured(int(n), int(i), int(b)) for hospital, group, n, i, b in rows})

@@ -230,7 +230,7 @@ class _Ops:
 
 
 def _ops(lake: Lake, *, now: datetime) -> _Ops:
-    with duck.connect(lake, layers={"ops"}) as connection:
+    with duck.connect(lake, tables={"ops"}) as connection:
 
         def rows(sql: str, *values: Any) -> list[tuple[Any, ...]]:
             return connection.execute(sql, values).fetchall()

@@ -86,7 +86,7 @@ def film(
     from radlake.stats.benefit.film import FilmPeriod, film_period, film_saving
 
     periods: list[FilmPeriod] = []
-    with duck.connect(existing_lake(ctx.obj)) as connection:
+    with duck.connect(existing_lake(ctx.obj), tables=["stats.film_saving"]) as connection:
         for text in (before, after):
             first, last = _months(text)
             rows = connection.sql(

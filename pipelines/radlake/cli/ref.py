@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("list")
 def list_tables(ctx: typer.Context) -> None:
     """The reference tables, their columns, and how many rows the lake has of each."""
-    with duck.connect(existing_lake(ctx.obj)) as connection:
+    with duck.connect(existing_lake(ctx.obj), tables=REFERENCE_TABLES) as connection:
         for name in REFERENCE_TABLES:
             n_rows = connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
             typer.echo(f"{name} ({n_rows:,} rows): {load_table(name).description}")

@@ -103,7 +103,7 @@ def unknown(ctx: typer.Context, limit: LimitOption = 20, as_json: JsonOption = F
 
     settings: Settings = ctx.obj
     lake = filled_lake(settings)
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.study"]) as connection:
         n_studies, n_unknown, n_contradicting = connection.execute(_SHARES).fetchall()[0]
         described = connection.execute(_UNKNOWN.format(limit=limit)).fetchall()
         conflicts = connection.execute(_CONFLICTS.format(limit=limit)).fetchall()

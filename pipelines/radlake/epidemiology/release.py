@@ -82,7 +82,7 @@ def release_measures(
     before = {measure.measure_id: (measure, seen_by) for measure, seen_by in released_measures(lake)}
     every = {m.measure_id: m for m in (*(measure for measure, _ in before.values()), *measures)}
     ordered = tuple(sorted(every.values(), key=lambda m: (m.name, m.version, m.measure_id)))
-    with duck.connect(lake, snapshot=snapshot, layers=["dicom", "core", "ref", "stats"]) as connection:
+    with duck.connect(lake, snapshot=snapshot, tables=["dicom", "core", "ref", "stats"]) as connection:
         shown = _shown_before(connection, {i for i, (_, seen_by) in before.items() if seen_by == seen})
         with date_offsets as offsets:
             register_date_offsets(connection, offsets)
@@ -104,7 +104,7 @@ def release_measures(
 
 def released_measures(lake: Lake) -> list[tuple[Measure, str]]:
     """Measures that are released, each with snapshot and policy it was released by, as text."""
-    with duck.connect(lake, layers=["stats"]) as connection:
+    with duck.connect(lake, tables=["stats"]) as connection:
         rows = connection.execute(
             "SELECT definition, snapshot, disclosure_policy FROM stats.measure_definition ORDER BY measure_id"
         ).fetchall()
@@ -119,7 +119,7 @@ def build_up(
     Small numbers are None, others are rounded to twice the threshold.
     """
     coarse = Policy(threshold=policy.threshold, rounding=2 * policy.threshold)
-    with duck.connect(lake, layers=["dicom", "core", "ref", "stats"]) as connection:
+    with duck.connect(lake, tables=["dicom", "core", "ref", "stats"]) as connection:
         with date_offsets as offsets:
             register_date_offsets(connection, offsets)
         steps = count_steps(connection, measure)

@@ -56,7 +56,7 @@ def code_delivery(lake: Lake, path: Path, *, hospital_id: str, keys: KeyRing, ru
     if exams:
         digest = hashlib.sha256(repr((exams, rows)).encode()).hexdigest()[:32]
         is_new = lake.tables.commit_batch(table, data, batch_id=f"findings-{digest}", replace=replaced)
-    with duck.connect(lake, layers=["core"]) as connection:
+    with duck.connect(lake, tables=["core"]) as connection:
         known = connection.execute("SELECT exam_pseudo_id FROM core.exam WHERE hospital_id = ?", [hospital_id])
         unmatched = set(exams) - {exam for (exam,) in known.fetchall()}
     return Coded(len(exams), len(rows), len(unmatched), is_new)

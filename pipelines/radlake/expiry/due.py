@@ -58,7 +58,7 @@ def cohorts_of(lake: Lake, kept: Iterable[KeptStudy]) -> tuple[list[Cohort], int
         WHERE residency = 'central'
         GROUP BY ALL
     """
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.series"]) as connection:
         sizes = {(hospital, uid): n for hospital, uid, n in connection.execute(query).fetchall()}
     by_cohort: Counter[tuple[int, RetentionClass]] = Counter()
     undated = 0

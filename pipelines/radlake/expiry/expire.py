@@ -128,7 +128,7 @@ def _contents(lake: Lake, due: Sequence[Due]) -> dict[str, tuple[int, int, int, 
         GROUP BY study_instance_uid
     """
     parameters = {"hospital": due[0].study.hospital_id, "studies": [item.study.lake_study_uid for item in due]}
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.instance"]) as connection:
         return {
             uid: (n_series, n, n_bytes, xxhash.xxh3_128_hexdigest("\n".join(listed).encode()))
             for uid, n_series, n, n_bytes, listed in connection.execute(query, parameters).fetchall()

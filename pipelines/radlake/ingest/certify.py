@@ -125,7 +125,7 @@ def _surveys(
     lake: Lake, ledger: Ledger, hospital_ids: Sequence[str], *, uid: Uid
 ) -> Iterator[tuple[str, Survey, tuple[int, str]]]:
     """Each hospital, what was found of it, and the end of its history then."""
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.instance"]) as connection:
         for hospital_id, catalogued in catalogue(connection, hospital_ids):
             with ledger.snapshot() as reading:
                 head = head_of(reading, hospital_id) or (0, "")
@@ -142,7 +142,7 @@ def _look_again(
             roll_forward(lake, ledger, hospital_id=hospital_id, now=now)
         hint = "; a staged batch waits for the next harvest" if has_staged(lake, hospital_id) else ""
         ((_, found, head),) = _surveys(lake, ledger, [hospital_id], uid=uid)
-        with duck.connect(lake) as connection:
+        with duck.connect(lake, tables=["dicom.instance"]) as connection:
             for entry in found.differing:
                 name = entry.lake_study_uid or "a study without rows in the lake"
                 told.append((name, difference(connection, entry, uid=uid) or "it is catalogued twice"))
@@ -171,7 +171,7 @@ def _draft(hospital_id: str, found: Survey, head: tuple[int, str], *, day: date,
 def _published(lake: Lake) -> dict[str, dict[int, str]]:
     """Digest of each published certificate by hospital and number."""
     found: dict[str, dict[int, str]] = {}
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["ops.certificate"]) as connection:
         query = "SELECT hospital_id, certificate_number, digest FROM ops.certificate"
         for hospital_id, number, digest in connection.execute(query).fetchall():
             found.setdefault(hospital_id, {})[number] = digest

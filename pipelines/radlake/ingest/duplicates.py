@@ -72,7 +72,7 @@ def why_counted(settings: Settings, exam_pseudo_id: str, *, hospital_id: str | N
         If there is no such exam, or several hospitals have one.
     """
     lake = Lake.from_settings(settings)
-    with duck.connect(lake, zone="restricted", layers={"core", "ref"}) as connection:
+    with duck.connect(lake, zone="restricted", tables={"core", "ref"}) as connection:
         found = connection.execute(
             "SELECT hospital_id, patient_key FROM core.exam"
             " WHERE exam_pseudo_id = ? AND hospital_id = coalesce(?, hospital_id)",

@@ -286,7 +286,7 @@ def _study_rows(lake: Lake, entries: Sequence[StudyEntry]) -> dict[str, dict[str
     """Rows of dicom.study (with their series UIDs) of one hospital's studies that the lake knows already."""
     if not entries:
         return {}
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.study", "dicom.series"]) as connection:
         months = sorted({entry.lake_month for entry in entries if entry.lake_month})
         wanted = [entry.lake_study_uid for entry in entries]
         query = """

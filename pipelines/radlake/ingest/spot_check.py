@@ -151,7 +151,7 @@ def _stop(pick: Pick, finding: Finding, *, lake: Lake, quarantine: Quarantine, n
         origin=pick.file.origin,
     )
     path = pick.row["object_path"]
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.series"]) as connection:
         known = connection.execute("SELECT count(*) FROM dicom.series WHERE object_path = $path", {"path": path})
         is_published = known.fetchall()[0][0] > 0
     if not is_published:  # it lies in the lake's zone already, and no row knows it

@@ -42,7 +42,7 @@ def connect(
     *,
     zone: Literal["lake", "restricted"] = "lake",
     snapshot: Mapping[str, int] | None = None,
-    layers: Collection[str] | None = None,
+    tables: Collection[str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A connection with a view for every contract: `layer.table_v1`, and `layer.table` for its latest version.
 
@@ -53,13 +53,18 @@ def connect(
         first: of a statistic the exact one instead of the masked one.
     snapshot : mapping of str to int, optional
         Versions to read, by full name (`{"dicom.study_v1": 12}`); the latest for tables that are not named.
-    layers : collection of str, optional
-        Only tables of these, which is faster: the logs of the others are not read.
+    tables : collection of str, optional
+        Only these: names of tables (`dicom.study`) or of whole layers (`dicom`). It is faster, in object storage by
+        far: the logs of the others are not read.
     """
-    tables = [table for table in load_tables().values() if layers is None or table.layer in layers]
+    seen = [
+        table
+        for table in load_tables().values()
+        if tables is None or not {table.layer, table.view_name, table.full_name}.isdisjoint(tables)
+    ]
     stores = [lake.restricted_tables, lake.tables] if zone == "restricted" else [lake.tables]
     versions = dict(snapshot or {})
-    relations = _relations(tables, stores, versions)
+    relations = _relations(seen, stores, versions)
 
     connection = parquet.new_connection()
     for store in stores:
@@ -71,9 +76,9 @@ def connect(
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
-    statements = [f"CREATE SCHEMA {quoted(layer)}" for layer in sorted({table.layer for table in tables})]
+    statements = [f"CREATE SCHEMA {quoted(layer)}" for layer in sorted({table.layer for table in seen})]
     latest: dict[str, Table] = {}
-    for table in tables:
+    for table in seen:
         statements.append(f"CREATE VIEW {_name(table.full_name)} AS FROM {relations[table.full_name]}")
         if table.view_name not in latest or latest[table.view_name].version < table.version:
             latest[table.view_name] = table

@@ -49,7 +49,7 @@ def report(lake: Lake, *, since: datetime) -> QualityReport:
     since : datetime
         UTC, naive: findings of the gate and builds after it.
     """
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["ops"]) as connection:
         n_checked = connection.execute("SELECT count(*) FROM ops.quality WHERE checked_at >= ?", [since]).fetchall()
         held_back = connection.execute(
             "SELECT DISTINCT detail FROM ops.quality WHERE checked_at >= ? AND NOT is_success ORDER BY detail", [since]

@@ -146,7 +146,7 @@ class Commitments:
             FROM dicom.instance
             WHERE hospital_id = $hospital AND sop_instance_uid IN (SELECT unnest($uids))
         """
-        with duck.connect(self._lake) as connection:
+        with duck.connect(self._lake, tables=["dicom.instance"]) as connection:
             rows = connection.execute(query, {"hospital": hospital_id, "uids": list(names)}).fetchall()
         return held | {names[uid]: sop_class for uid, sop_class in rows}
 

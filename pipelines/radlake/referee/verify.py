@@ -100,7 +100,7 @@ def verify_lake(
         Other files to search: logs, exports.
     """
     told = Originals.from_paths(originals)
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.study"]) as connection:
         hospitals = [row[0] for row in connection.execute("SELECT DISTINCT hospital_id FROM dicom.study").fetchall()]
     referee = Referee(told, policy=policy, dciodvfy=dciodvfy, hospitals=hospitals)
     _note_originals(referee.report, told)
@@ -131,7 +131,7 @@ def _judge_instances(
     sources = _sources(ledger, told, hospital) if ledger else {}
     store = lake.objects.store
     of_object: dict[str, list[tuple[int, int]]] = {}
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.series", "dicom.instance"]) as connection:
         kept = connection.execute("SELECT DISTINCT object_path FROM dicom.series WHERE residency = 'index'").fetchall()
         elsewhere = {path for (path,) in kept}
         relation = connection.sql(

@@ -32,6 +32,7 @@ __all__ = ["BuiltTable", "DateOffsets", "Mask", "build", "register_date_offsets"
 DateOffsets = Callable[[np.ndarray], np.ndarray]
 # Exact statistics by name -> the same rows with small counts withheld.
 Mask = Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]
+_PERSONS = ("dicom.study", "core.exam")  # who has a date offset
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def build(
     inputs = {name: version for name in _inputs(queries) if (version := lake.tables.version(name)) is not None}
     results: dict[str, _Result] = {}
     problems: list[str] = []
-    with duck.connect(lake, zone="restricted", snapshot=inputs) as connection:
+    read = {*_inputs(queries), *_PERSONS, *(query.table.full_name for query in queries)}
+    with duck.connect(lake, zone="restricted", snapshot=inputs, tables=read) as connection:
         register_date_offsets(connection, date_offsets)
         if prepare is not None:
             prepare(connection)
@@ -139,9 +141,8 @@ def _stored(query: Query) -> list[str]:
 
 
 def register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
-    keys = connection.sql(
-        "SELECT patient_key FROM dicom.study UNION SELECT patient_key FROM core.exam ORDER BY patient_key"
-    ).to_arrow_table()
+    every = " UNION ".join(f"SELECT patient_key FROM {name}" for name in _PERSONS)
+    keys = connection.sql(f"{every} ORDER BY patient_key").to_arrow_table()
     numbers = keys.column("patient_key").to_numpy()
     offsets = pa.table(
         {"patient_key": numbers, "date_offset_seconds": np.asarray(date_offsets(numbers), dtype=np.int64)}
@@ -197,7 +198,8 @@ def _overwrite(lake: Lake, table: Table, data: pa.Table, *, zone: Literal["lake"
         connection.register("data", data)
         digest = _digest(connection, "data")
     if version is not None:
-        with duck.connect(lake, zone=zone, snapshot={table.full_name: version}) as connection:
+        name = table.full_name
+        with duck.connect(lake, zone=zone, snapshot={name: version}, tables=[name]) as connection:
             if _digest(connection, _sql_name(table)) == digest:
                 return version, False
     return store.overwrite(table, data, batch_id=f"build-{version}-{digest}"), True

@@ -190,7 +190,7 @@ class Vault:
             numbers = {int(pseudonym)} if _NUMBER.fullmatch(pseudonym) else set()
             numbers |= {int(pseudonym, 16)} if _HEX.fullmatch(pseudonym) else set()
             return self.rows.find(patient_keys=[number for number in numbers if number < 1 << 63])
-        with duck.connect(Lake.from_settings(self._settings)) as connection:
+        with duck.connect(Lake.from_settings(self._settings), tables=[f"dicom.{kind}"]) as connection:
             query = f"SELECT DISTINCT study_instance_uid FROM dicom.{kind} WHERE {_COLUMNS[kind]} = $uid"
             studies = [row[0] for row in connection.execute(query, {"uid": pseudonym}).fetchall()]
         return self.rows.find(studies=studies)
