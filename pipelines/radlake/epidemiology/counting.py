@@ -5,7 +5,8 @@ Nothing here says what may be shown. The true calendar comes from `restricted.da
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class Group:
     n_exams : dict
         Cell -> exams of each of them.
     size : int
-        How many persons they are.
+        How many persons they are; zero of those that could be there: persons like others, but without repeats.
     """
 
     n_exams: dict[Cell, int]
@@ -70,6 +71,9 @@ def count_groups(
 ) -> list[Group]:
     """Groups of persons over all measures together, in a fixed order.
 
+    Of every group there is one in the same cells that had each kind of exam only once: nobody who reads the cells knows
+    how the exams are spread over the persons, and the gate must not know more.
+
     Parameters
     ----------
     bands : sequence of str
@@ -77,16 +81,17 @@ def count_groups(
     """
     if not measures:
         return []
-    parts, values = [], []
+    told, values = [], []
     for number, measure in enumerate(measures):
         where, given = _filters(measure)
-        parts.append(f"SELECT exams.patient_key, {_cell(number, measure, bands)} AS cell FROM exams WHERE {where}")
+        told.append(f"CASE WHEN {where} THEN {_cell(number, measure, bands)} END")
         values += given
     sql = f"""
         WITH exams AS ({_EXAMS}),
-        cells AS ({" UNION ALL ".join(parts)}),
-        counted AS (SELECT patient_key, cell, count(*) AS n_exams FROM cells GROUP BY patient_key, cell),
-        persons AS (SELECT list((cell, n_exams) ORDER BY cell) AS pattern FROM counted GROUP BY patient_key)
+        told AS (SELECT patient_key, [{", ".join(told)}] AS maybe FROM exams),
+        celled AS (SELECT patient_key, list_filter(maybe, lambda cell: cell IS NOT NULL) AS cells FROM told),
+        counted AS (SELECT patient_key, cells, count(*) AS n_exams FROM celled WHERE len(cells) > 0 GROUP BY ALL),
+        persons AS (SELECT list((cells, n_exams) ORDER BY cells) AS pattern FROM counted GROUP BY patient_key)
         SELECT pattern, count(*) FROM persons GROUP BY pattern ORDER BY pattern
     """
     known: dict[tuple[Any, ...], Cell] = {}
@@ -94,8 +99,19 @@ def count_groups(
     def cell(values: tuple[Any, ...]) -> Cell:
         return known.setdefault(values, Cell(*values))
 
-    rows = connection.execute(sql, values).fetchall()
-    return [Group({cell(tuple(one.values()) if isinstance(one, dict) else tuple(one)): n for one, n in map(_pair, pattern)}, size) for pattern, size in rows]  # fmt: skip  # noqa: E501
+    sizes: Counter[tuple[tuple[Cell, int], ...]] = Counter()
+    for pattern, size in connection.execute(sql, values).fetchall():
+        alike = [([cell(_values(one)) for one in cells], n) for cells, n in map(_values, pattern)]
+        sizes[_exams_by_cell(alike)] += size
+        sizes[_exams_by_cell([(cells, 1) for cells, _ in alike])] += 0
+    return [Group(dict(n_exams), size) for n_exams, size in sizes.items()]
+
+
+def _exams_by_cell(alike: Iterable[tuple[Sequence[Cell], int]]) -> tuple[tuple[Cell, int], ...]:
+    found: Counter[Cell] = Counter()
+    for cells, n in alike:
+        found.update(dict.fromkeys(cells, n))
+    return tuple(found.items())
 
 
 def count_steps(connection: duckdb.DuckDBPyConnection, measure: Measure) -> list[Step]:
@@ -122,9 +138,8 @@ _EXAMS = f"""
 """
 
 
-def _pair(item: Any) -> tuple[Any, int]:
-    cell, n_exams = item.values() if isinstance(item, dict) else item
-    return cell, n_exams
+def _values(struct: Any) -> tuple[Any, ...]:
+    return tuple(struct.values()) if isinstance(struct, dict) else tuple(struct)
 
 
 def _cell(number: int, measure: Measure, bands: Sequence[str]) -> str:
