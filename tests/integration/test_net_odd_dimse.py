@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement
+from pydicom.uid import MRImageStorage
 
 from radlake.errors import AssociationRejected, NodeUnavailable, QueryFailed, RetrieveFailed
 from radlake.net import NodeClient, RetrieveResult, StudyFound, Window, connect
@@ -195,6 +196,38 @@ def test_a_partial_failure_is_told_with_its_status(tmp_path: Path) -> None:
     assert dcmread(tmp_path / f"{SLICES[0].SOPInstanceUID}.dcm") == SLICES[0]
 
 
+def test_a_series_of_two_sop_classes(tmp_path: Path) -> None:
+    """The class of one instance of a series is asked for; what has another comes at the second request."""
+    mixed = ct_study(n=5, study="mixed")
+    for ds in mixed[3:]:
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
+
+    def find(identifier: Dataset) -> list[Dataset]:
+        if identifier.QueryRetrieveLevel != "IMAGE":
+            return listing(identifier)
+        told = ["SOPInstanceUID", *(["SOPClassUID"] if "SOPClassUID" in identifier else [])]
+        return rows(*({name: ds[name].value for name in told} for ds in mixed))
+
+    def get(event: Any) -> Iterator[Any]:
+        wanted = event.identifier.get("SOPInstanceUID") or [ds.SOPInstanceUID for ds in mixed]
+        yield from sending(*(ds for ds in mixed if ds.SOPInstanceUID in wanted))(event)
+
+    with odd_pacs(find=find, get=get) as pacs:
+        assert client(pacs).retrieve(STUDY, into=tmp_path) == RetrieveResult(5, 0)
+        requests = [identifier for verb, identifier in pacs.asked if verb == "C_GET"]
+    first = min(mixed, key=lambda ds: ds.SOPInstanceUID)
+    others = {ds.SOPInstanceUID for ds in mixed if ds.SOPClassUID != first.SOPClassUID}
+    assert [identifier.QueryRetrieveLevel for identifier in requests] == ["STUDY", "IMAGE"]
+    assert set(requests[1].SOPInstanceUID) == others
+
+
+def test_no_class_is_asked_for_of_every_instance(tmp_path: Path) -> None:
+    with odd_pacs(find=listing, get=sending(*SLICES)) as pacs:
+        client(pacs).retrieve(STUDY, into=tmp_path)
+        asked = [identifier for verb, identifier in pacs.asked if verb == "C_FIND" and "SOPClassUID" in identifier]
+    assert [identifier.SOPInstanceUID in UIDS for identifier in asked] == [True]
+
+
 def test_an_abort_in_the_middle_keeps_what_came(tmp_path: Path) -> None:
     def get(event: Any) -> Iterator[Any]:
         yield 5
@@ -250,7 +283,7 @@ def test_the_instances_are_listed_once_for_list_and_retrieve(tmp_path: Path) -> 
         asked = client(pacs)
         assert asked.find_instances(STUDY) == UIDS
         assert asked.retrieve(STUDY, into=tmp_path) == RetrieveResult(5, 0)
-        assert pacs.levels("C_FIND") == ["SERIES", "IMAGE"]
+        assert pacs.levels("C_FIND") == ["SERIES", "IMAGE", "IMAGE"]
 
 
 def test_an_archive_without_c_get_says_so(tmp_path: Path) -> None:

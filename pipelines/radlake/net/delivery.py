@@ -184,10 +184,14 @@ class Delivery:
         with self._changed:
             self._changed.wait_for(lambda: self._n_under_way == 0)
 
+    def missing(self) -> set[str]:
+        """SOP Instance UIDs that are due and not here; none when nobody knows what is due."""
+        return set(self.due - self.folder.uids()) if self.due else set()
+
     def n_missing(self) -> int:
         """How many instances are still missing: by the list, or by what the node says when there is none."""
         if self.due is not None:
-            return len(self.due - self.folder.uids())
+            return len(self.missing())
         return self.n_said_failed + max(0, self.n_said - len(self.arrived))
 
     def result(self, *, node: str) -> RetrieveResult:

@@ -17,12 +17,19 @@ from dataclasses import dataclass
 import tenacity
 
 from radlake.dicom.uids import IMPLICIT_VR_LITTLE_ENDIAN
-from radlake.errors import AssociationRejected, ConfigInvalid, NodeUnavailable, PortBusy, QueryFailed
+from radlake.errors import (
+    AssociationRejected,
+    ConfigInvalid,
+    NodeUnavailable,
+    PortBusy,
+    QueryFailed,
+    TransientError,
+)
 from radlake.net.client import StudyFound, Window
 from radlake.net.connection import AssociationLost, open_socket
 from radlake.net.contexts import VERIFICATION, plan_contexts
 from radlake.net.delivery import Delivery
-from radlake.net.inventory import Inventory, Keys, int_from_text, studies_within, study_from_answer
+from radlake.net.inventory import Inventory, Keys, int_from_text, plan_requests, studies_within, study_from_answer
 from radlake.net.listing import AnyDate, CutLists, Span
 from radlake.net.message import (
     PENDING,
@@ -130,8 +137,30 @@ class DimseClient(StudyClient):
             delivery.reasons.append(str(exc))
 
     def _get(self, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:
-        model = self._model(Field.C_GET_RQ)
         contexts = plan_contexts(inventory.sop_classes, modalities=inventory.modalities)
+        self._get_in(contexts, requests, delivery)
+        proposed = {context.abstract_syntax for context in contexts}
+        with suppress(TransientError):  # what the first request came to stands
+            study_uid = str(requests[0]["StudyInstanceUID"])
+            if left_out := self._classes_missing(study_uid, inventory, delivery) - proposed:
+                missing = plan_requests(study_uid, inventory=inventory, due=delivery.missing())
+                self._get_in(plan_contexts(left_out), missing, delivery)
+
+    def _classes_missing(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> set[str]:
+        """SOP classes of what did not come: one that was not proposed cannot come."""
+        series_of = inventory.series_of or {}
+        missing = delivery.missing() & series_of.keys()
+        if not missing:
+            return set()
+        with self._association([_implicit(self._model(Field.C_FIND_RQ))]) as assoc:
+            classes: dict[str, str] = {}
+            for series_uid in {series_of[uid] for uid in missing}:
+                place = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
+                classes |= self._classes(assoc, {**place, "SOPInstanceUID": ""})
+        return {classes.get(uid, "") for uid in missing} - {""}
+
+    def _get_in(self, contexts: Sequence[Proposal], requests: list[Keys], delivery: Delivery) -> None:
+        model = self._model(Field.C_GET_RQ)
         with self._association([_implicit(model), *contexts]) as assoc:
             assoc.timeout = self._node.timeouts.retrieve
             for request in requests:
@@ -200,14 +229,16 @@ class DimseClient(StudyClient):
                 for series in list(self._find(assoc, "SERIES", keys)):
                     modalities.add(series.get("Modality", ""))
                     series_uid = series.get("SeriesInstanceUID", "")
-                    fields = {**study, "SeriesInstanceUID": series_uid, "SOPInstanceUID": "", "SOPClassUID": ""}
-                    images = list(self._find(assoc, "IMAGE", fields))
+                    place = {**study, "SeriesInstanceUID": series_uid}
+                    images = list(self._find(assoc, "IMAGE", {**place, "SOPInstanceUID": ""}))
                     uids = {image["SOPInstanceUID"] for image in images if image.get("SOPInstanceUID")}
                     n_said = int_from_text(series.get("NumberOfSeriesRelatedInstances", ""), default=1)
                     # Some archives cut long lists in silence; one that holds a UID twice counts both.
                     is_whole = is_whole and len(uids) > 0 and len(images) >= n_said
                     series_of.update(dict.fromkeys(uids, series_uid))
-                    sop_classes.update(image.get("SOPClassUID", "") for image in images)
+                    if uids and self._node.retrieve == "get":
+                        one = min(uids)
+                        sop_classes.add(self._classes(assoc, {**place, "SOPInstanceUID": one}).get(one, ""))
             except QueryFailed as exc:
                 if exc.facts.get("status") not in _NO_SUCH_LEVEL:
                     raise
@@ -217,6 +248,20 @@ class DimseClient(StudyClient):
             frozenset() if "" in sop_classes or not is_whole else frozenset(sop_classes),
             frozenset(modalities),
         )
+
+    def _classes(self, assoc: Association, place: Mapping[str, str]) -> dict[str, str]:
+        """SOP class by SOP Instance UID, as far as the node tells it.
+
+        Orthanc reads every file for it, ten times what the list itself costs: so a list is had without, and of each
+        series one instance is asked for.
+        """
+        try:
+            images = list(self._find(assoc, "IMAGE", {**place, "SOPClassUID": ""}))
+        except QueryFailed as exc:
+            if "status" not in exc.facts:
+                raise
+            return {}
+        return {image.get("SOPInstanceUID", ""): image.get("SOPClassUID", "") for image in images}
 
     def _find(self, assoc: Association, level: str, keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
         """Answers to one C-FIND; those that name another study or series than asked for are left out."""
