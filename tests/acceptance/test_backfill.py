@@ -28,6 +28,7 @@ from radlake.backfill import (
     status_of,
 )
 from radlake.backfill.sizes import Sizes
+from radlake.backfill.windows import months
 from radlake.config import Settings
 from radlake.harvest.courtesy.week import Slot, Week
 from radlake.ingest import harvest_hospital
@@ -76,12 +77,14 @@ def settings(pacs: CountingPacs, tmp_path: Path) -> Settings:
     return settings
 
 
-def plan(settings: Settings) -> None:
+def plan(settings: Settings, *windows: Window) -> None:
+    """Month by month if nothing else is said: a window each."""
     hospital = load_hospitals(settings.hospitals)["h1"]
     with closing(open_ledger(settings)) as ledger:
         now = utc_now()
-        made = plan_hospital(settings, hospital, window=SPAN, ledger=ledger, sizes=Sizes({}), harvests={}, now=now)
-        keep_plan(made, ledger=ledger, now=now)
+        for span in windows or months(SPAN):
+            made = plan_hospital(settings, hospital, window=span, ledger=ledger, sizes=Sizes({}), harvests={}, now=now)
+            keep_plan(made, ledger=ledger, now=now)
 
 
 def status(settings: Settings) -> HospitalStatus:
@@ -139,6 +142,18 @@ def test_the_newest_first_and_the_status_before_and_after(settings: Settings, pa
         assert connection.execute("SELECT count(*) FROM ops.coverage").fetchall() == [(0,)], "true dates stay inside"
     assert run(settings) is Ending.DONE
     assert len(pacs.retrieved) == N_STUDIES, "nothing is fetched again"
+
+
+def test_a_small_archive_is_one_window_and_one_batch_the_newest_study_first(pacs: CountingPacs, tmp_path: Path) -> None:
+    settings = lake_of(tmp_path / "lake", h1=pacs.node.replace("}", ", max_associations: 1}"))
+    plan(settings, SPAN)
+    assert status(settings).n_windows == 1
+    assert run(settings) is Ending.DONE
+    assert_whole(settings)
+    dates = {entry.study_uid: str(entry.study_date) for entry in entries(settings)}
+    assert [dates[uid] for uid in pacs.retrieved] == [str(day) for day in reversed(DAYS) for _ in range(A_DAY)]
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        assert connection.execute("SELECT count(DISTINCT batch_id) FROM ops.quality").fetchall() == [(1,)]
 
 
 def entries(settings: Settings) -> list[StudyEntry]:

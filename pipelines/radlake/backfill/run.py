@@ -103,7 +103,15 @@ def run_backfill(
     with closing(Ledger(settings.ledger)) as ledger, ledger.claim(hospital.hospital_id, Claim.RUNNER) as is_alone:
         if not is_alone:
             raise BackfillBusy(hospital=hospital.hospital_id)
-        runner = _Runner(settings, hospital, ledger, should_stop=should_stop, executor=executor, progress=progress)
+        runner = _Runner(
+            settings,
+            hospital,
+            ledger,
+            newest_first=newest_first,
+            should_stop=should_stop,
+            executor=executor,
+            progress=progress,
+        )
         windows = [kept for kept in runner.rows.windows(hospital.hospital_id) if _is_due(kept, within=within)]
         try:
             return runner.run(sorted(windows, key=_age, reverse=newest_first))
@@ -130,6 +138,7 @@ class _Runner:
         hospital: Hospital,
         ledger: Ledger,
         *,
+        newest_first: bool,
         should_stop: Callable[[], bool],
         executor: Executor | None,
         progress: Callable[[Progress], None],
@@ -139,6 +148,7 @@ class _Runner:
         self._hospital = hospital
         self._hospital_id = hospital.hospital_id
         self._ledger = ledger
+        self._newest_first = newest_first
         self._should_stop = should_stop
         self._executor = executor
         self._progress = progress
@@ -221,6 +231,7 @@ class _Runner:
                 self._settings,
                 self._hospital,
                 window=what,
+                newest_first=self._newest_first,
                 turn=backfill_turn,
                 should_yield=self._makes_way,
                 client=client,

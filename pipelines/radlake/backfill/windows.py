@@ -60,19 +60,22 @@ def months(window: Window) -> Iterator[Window]:
 
 
 def plan_windows(days: Iterable[PlannedDay], *, window: Window) -> list[PlannedWindow]:
-    """Windows that cover every day of `window`, oldest first: at most a month, and few enough studies for one batch."""
+    """Windows that cover every day of `window`, oldest first, with as many studies as one batch may have.
+
+    What a window costs whatever it brings (gate, commits, coverage) is paid once for years of a small hospital.
+    """
     listed = {day.day: day for day in days}
     planned: list[PlannedWindow] = []
-    for month in months(window):
-        part: list[PlannedDay] = []
-        for here in month.days():
-            day = listed.get(here) or PlannedDay(day=here)
-            if part and sum(one.n_studies for one in part) + day.n_studies > _STUDIES:
-                planned.append(_window_of(part))
-                part = []
-            part.append(day)
-        planned.append(_window_of(part))
-    return planned
+    part: list[PlannedDay] = []
+    n_studies = 0
+    for here in window.days():
+        day = listed.get(here) or PlannedDay(day=here)
+        if part and n_studies + day.n_studies > _STUDIES:
+            planned.append(_window_of(part))
+            part, n_studies = [], 0
+        part.append(day)
+        n_studies += day.n_studies
+    return [*planned, _window_of(part)]
 
 
 def remainders(old: Iterable[Window], *, without: Window) -> list[Window]:

@@ -68,6 +68,7 @@ def harvest_hospital(
     *,
     window: Window | Sequence[StudyFound],
     again: Collection[str] = (),
+    newest_first: bool = False,
     turn: Turn = live_turn,
     client: NodeClient | None = None,
     executor: Executor | None = None,
@@ -84,6 +85,8 @@ def harvest_hospital(
     ----------
     window : Window or sequence of StudyFound
         Or studies that the node listed before: those without a date lie in no window.
+    newest_first : bool
+        Else the oldest study of the window comes first: it is late first.
     turn : callable
         `live_turn`, or `backfill_turn` of a harvest that a live one of the same hospital need not wait for: what it
         passes as `should_yield` asks whether one does.
@@ -118,6 +121,7 @@ def harvest_hospital(
             client = client or connect(node, ae_title=settings.ae_title, scp_port=settings.scp_port)
             client.watch = gate.watch
             found = _discover(run, client, gate, window=window) if isinstance(window, Window) else window
+            found = found[::-1] if newest_first else found
             found = least_tried_first(found, hospital_id=hospital.hospital_id, ledger=run.ledger)
             run.summary.studies_found = run.summary.studies_left = len(found)
             pull = partial(
