@@ -21,9 +21,13 @@ _BENCHMARKS = (
     "load",
     "open",
 )
-_LONG = ("province", "backfill")  # half an hour: only when they are named
+_LONG = ("province", "analytics", "backfill")  # half an hour: only when they are named
 _ON_DISK = {"receive", "backfill", "open"}  # where a sync and a read must cost what they cost
-_ROOM = {"ingest": 6 << 30, "province": 8 << 30}  # corpus, what a contestant makes of it, large objects
+_ROOM = {
+    "ingest": 6 << 30,
+    "province": 8 << 30,
+    "analytics": 12 << 30,
+}  # corpus, what a contestant makes of it, large objects
 _REPETITIONS = {"ingest": 5}
 
 
@@ -33,7 +37,7 @@ def main() -> None:
         "benchmark",
         nargs="?",
         choices=(*_BENCHMARKS, *_LONG),
-        help="one of them; all but province and backfill when left out",
+        help="one of them; all but province, analytics and backfill when left out",
     )
     parser.add_argument("--scale", type=float, default=1.0, help="amount of data; 1 runs under a minute on two cores")
     parser.add_argument("--repetitions", type=int, help="runs of each contestant, at least 3; 5 of ingest else")
@@ -45,6 +49,9 @@ def main() -> None:
     province.add_argument("--hospitals", type=int, default=1578)
     province.add_argument("--studies", type=int, default=100_000)
     province.add_argument("--seed", type=int, default=1)
+    analytics = parser.add_argument_group("analytics")
+    analytics.add_argument("--exams", type=int, default=100_000_000)
+    analytics.add_argument("--lake", type=Path, help="a lake of `radlake synth province`, else one is made")
     arguments = parser.parse_args()
     if arguments.repetitions is not None and arguments.repetitions < 3:
         parser.error("3 repetitions are the least")
@@ -54,11 +61,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="radlake-bench-", dir=folder) as scratch:
             place = Place(Path(scratch), arguments.repetitions or _REPETITIONS.get(name, 3))
             print(f"{name}: {place}")
-            sizes = {"hospitals": arguments.hospitals, "studies": arguments.studies, "seed": arguments.seed}
-            given = sizes if name == "province" else {"scale": arguments.scale}
-            if name == "open":
-                given["with_rgw"] = arguments.rgw
-            importlib.import_module(f"bench.{name}").main(place, **given)
+            own = {
+                "province": {"hospitals": arguments.hospitals, "studies": arguments.studies, "seed": arguments.seed},
+                "analytics": {"exams": arguments.exams, "lake": arguments.lake, "seed": arguments.seed},
+                "open": {"scale": arguments.scale, "with_rgw": arguments.rgw},
+            }
+            importlib.import_module(f"bench.{name}").main(place, **own.get(name, {"scale": arguments.scale}))
             print()
 
 

@@ -27,6 +27,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal, TypeVar
 
+from bench.usage import peak_of
+
 __all__ = [
     "Done",
     "Measured",
@@ -299,8 +301,7 @@ def _cpu() -> float:
 def peak_bytes() -> float:
     """Of this process and its children. What getrusage says of this one counts the process that started it too."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    own = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
-    return 1024 * max(children, int(own[1]) if own else 0)
+    return max(1024 * children, peak_of(os.getpid()))
 
 
 def _cpu_name() -> str:

@@ -13,9 +13,7 @@ study, every status believed.
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import threading
 import time
 from collections import Counter
@@ -24,11 +22,11 @@ from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from bench.measure import Place, print_rows
+from bench.usage import resident_bytes
 from radlake import log
 from radlake.config import Settings
 from radlake.errors import TransientError
@@ -39,7 +37,7 @@ from radlake.ingest.workers import workers
 from radlake.lake import Lake, duck
 from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger_tables import STUDY
-from radlake.machine import shanghai_day, utc_now
+from radlake.machine import free_port, shanghai_day, utc_now
 from radlake.net import DimseNode, Hospital, NodeClient, WebNode, Window, connect
 from radlake.synth.behaviour import Behaviour, Offline, TooBroad
 from radlake.synth.dimse_pacs import DimsePacs
@@ -91,7 +89,7 @@ class Outcome:
     states: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
-    peak_bytes: int = 0
+    peak_bytes: float = 0
 
 
 @dataclass
@@ -228,7 +226,7 @@ def _asked(settings: Settings, one: _Place) -> Iterator[tuple[DimseNode | WebNod
         finally:
             web.stop()
         return
-    scp_port = _free_port()
+    scp_port = free_port()
     pacs = DimsePacs(
         one.behaviour,
         ae_title=place.ae_title,
@@ -242,12 +240,6 @@ def _asked(settings: Settings, one: _Place) -> Iterator[tuple[DimseNode | WebNod
         yield node, connect(node, ae_title=settings.ae_title, scp_port=scp_port)
     finally:
         pacs.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _compare(settings: Settings, places: Iterable[_Place], outcome: Outcome) -> None:
@@ -363,37 +355,16 @@ def _peak(outcome: Outcome) -> Iterator[None]:
 
     def watch() -> None:
         while not is_over.wait(1.0):
-            outcome.peak_bytes = max(outcome.peak_bytes, _resident_bytes())
+            outcome.peak_bytes = max(outcome.peak_bytes, resident_bytes())
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        outcome.peak_bytes = max(outcome.peak_bytes, _resident_bytes())
+        outcome.peak_bytes = max(outcome.peak_bytes, resident_bytes())
         is_over.set()
         thread.join()
-
-
-def _resident_bytes() -> int:
-    """Proportional shares, so that pages of the fork server count once."""
-    parents: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    ours = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    total = 0
-    for pid in ours:
-        try:
-            found = re.search(r"Pss:\s*(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text())
-        except OSError:
-            continue
-        total += 1024 * int(found[1]) if found else 0
-    return total
 
 
 def _print(outcome: Outcome) -> None:

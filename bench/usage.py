@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Usage", "cpu_of", "own_session", "peak_of_session", "processes_named"]
+__all__ = ["Usage", "cpu_of", "own_session", "peak_of", "peak_of_session", "processes_named", "resident_bytes"]
 
 _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SESSION, _CPU = 3, slice(11, 15)  # after the name, which may hold anything: proc(5), fields 6 and 14 to 17
+_PARENT, _SESSION, _CPU = 1, 3, slice(11, 15)  # after the name, which may hold anything: proc(5), fields 4, 6, 14 to 17
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def peak_of_session() -> Usage:
     for pid, fields in _processes():
         if int(fields[_SESSION]) == session:
             cpu += sum(map(int, fields[_CPU])) / _TICKS
-            peaks[pid] = _peak(pid)
+            peaks[pid] = peak_of(pid)
     return Usage(cpu, peaks.pop(os.getpid()), max(peaks.values(), default=0.0))
 
 
@@ -53,6 +53,20 @@ def cpu_of(pids: Iterable[int]) -> float:
     """Seconds of CPU of processes and of what they waited for."""
     wanted = set(pids)
     return sum(sum(map(int, fields[_CPU])) for pid, fields in _processes() if pid in wanted) / _TICKS
+
+
+def peak_of(pid: int) -> float:
+    """The largest resident memory of a process so far, in bytes; 0 when it has ended."""
+    return _memory(pid, "status", "VmHWM")
+
+
+def resident_bytes() -> float:
+    """Memory of this process and all its descendants: proportional shares, so that a page of several counts once."""
+    parents = {pid: int(fields[_PARENT]) for pid, fields in _processes()}
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return sum(_memory(pid, "smaps_rollup", "Pss") for pid in ours)
 
 
 def processes_named(text: str) -> list[int]:
@@ -76,9 +90,9 @@ def _processes() -> Iterator[tuple[int, list[str]]]:
         yield int(path.parent.name), fields
 
 
-def _peak(pid: int) -> float:
+def _memory(pid: int, file: str, line: str) -> float:
     try:
-        match = re.search(r"VmHWM:\s*(\d+)", (_PROC / str(pid) / "status").read_text())
-    except OSError:
+        found = re.search(rf"^{line}:\s*(\d+)", (_PROC / str(pid) / file).read_text(), re.MULTILINE)
+    except OSError:  # it has ended
         return 0.0
-    return 1024.0 * int(match[1]) if match else 0.0
+    return 1024.0 * int(found[1]) if found else 0.0
