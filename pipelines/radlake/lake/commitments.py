@@ -12,10 +12,9 @@ import sqlalchemy as sa
 
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import PUSH_COMMITMENT, QUARANTINE
+from radlake.lake.statements import in_parts
 
 __all__ = ["CommitmentRecords", "CommitmentRequest"]
-
-_AT_ONCE = 500  # parameters of one statement
 
 
 @dataclass(frozen=True)
@@ -102,14 +101,13 @@ class CommitmentRecords:
 
     def set_aside(self, hospital_id: str, sop_uids: Collection[str]) -> set[str]:
         """Which of these instances lie in quarantine."""
-        wanted, found = sorted(sop_uids), set[str]()
+        found = set[str]()
         query = sa.select(QUARANTINE.c.sop_uid).where(
             QUARANTINE.c.hospital_id == hospital_id, QUARANTINE.c.replayed_at.is_(None)
         )
         with self._ledger.reading() as connection:
-            for start in range(0, len(wanted), _AT_ONCE):
-                part = query.where(QUARANTINE.c.sop_uid.in_(wanted[start : start + _AT_ONCE]))
-                found |= set(connection.execute(part).scalars())
+            for part in in_parts(sorted(sop_uids)):
+                found |= set(connection.execute(query.where(QUARANTINE.c.sop_uid.in_(part))).scalars())
         return found
 
 
