@@ -107,6 +107,11 @@ class KeyRing:
         """Pseudonym of any other identifier: 16 hexadecimal digits."""
         return self._digest(f"id/{purpose}", text)[:8].hex()
 
+    def exam_pseudo_id(self, *, hospital_id: str, accession_number: str, study_uid: str) -> str:
+        """An exam is an accession number of the hospital; a study without one is an exam of its own."""
+        name = f"accession|{accession_number}" if accession_number else f"study|{study_uid}"
+        return self.pseudo_id("exam", f"{hospital_id}|{name}")
+
     def date_offset_days(self, patient_key: int) -> int:
         """Whole days, -365 to -1, by which all dates of a person move: always into the past."""
         return -1 - self._number("days", patient_key) % _MAX_DAYS

@@ -16,7 +16,7 @@ from radlake.findings import Rules, read_report
 from radlake.findings.delivery import Report, read_delivery
 from radlake.lake import Lake, duck
 
-__all__ = ["Coded", "code_delivery", "exam_pseudo_id"]
+__all__ = ["Coded", "code_delivery"]
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,13 @@ def code_delivery(lake: Lake, path: Path, *, hospital_id: str, keys: KeyRing, ru
     return Coded(len(exams), len(rows), len(unmatched), is_new)
 
 
-def exam_pseudo_id(report: Report, *, hospital_id: str, keys: KeyRing) -> str:
-    """The pseudonym that ingest gave the exam: of its accession number, or of its study when it has none."""
-    name = f"accession|{report.accession_number}" if report.accession_number else f"study|{report.study_instance_uid}"
-    return keys.pseudo_id("exam", f"{hospital_id}|{name}")
-
-
 def _rows(reports: Iterable[Report], hospital_id: str, keys: KeyRing, rules: Rules):
     """Rows of core.finding; one without a finding for a report that says nothing, so that old facts are replaced."""
     for report in reports:
-        exam = {"hospital_id": hospital_id, "exam_pseudo_id": exam_pseudo_id(report, hospital_id=hospital_id, keys=keys)}  # fmt: skip  # noqa: E501
+        pseudo_id = keys.exam_pseudo_id(
+            hospital_id=hospital_id, accession_number=report.accession_number, study_uid=report.study_instance_uid
+        )
+        exam = {"hospital_id": hospital_id, "exam_pseudo_id": pseudo_id}
         yield exam | {"finding_code": ""}
         for fact in read_report(report.text, rules=rules):
             yield exam | {

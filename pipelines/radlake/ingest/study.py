@@ -198,10 +198,10 @@ class _Study:
         return min(moments) + self._shop.keys.offset(person.patient_key) if moments else None
 
     def _exam_pseudo_id(self) -> str:
-        """The exam is the accession number of the hospital; a study without one is an exam of its own."""
-        accessions = sorted({first_text(header, _ACCESSION) for header in self._distinct} - {""})
-        name = f"accession|{accessions[0]}" if accessions else f"study|{self._job.study_uid}"
-        return self._shop.keys.pseudo_id("exam", f"{self._job.hospital_id}|{name}")
+        accession = min({first_text(header, _ACCESSION) for header in self._distinct} - {""}, default="")
+        return self._shop.keys.exam_pseudo_id(
+            hospital_id=self._job.hospital_id, accession_number=accession, study_uid=self._job.study_uid
+        )
 
     def _sealed(self, study: dict[str, Any]) -> SealedRecord:
         """The vault's record of what is stored."""

@@ -14,10 +14,9 @@ import pytest
 from radlake.deidentify import KeyRing
 from radlake.epidemiology.definition import measure_from_yaml
 from radlake.epidemiology.release import release_measures
-from radlake.epidemiology.reports import code_delivery, exam_pseudo_id
+from radlake.epidemiology.reports import code_delivery
 from radlake.errors import ConfigInvalid
 from radlake.findings import load_rules
-from radlake.findings.delivery import Report
 from radlake.lake import Lake, duck
 from radlake.stats.policy import Policy
 from support.lakes import KEY, settings_of
@@ -33,7 +32,7 @@ def lake(tmp_path: Path) -> Lake:
     exams = [
         {
             "hospital_id": "h1",
-            "exam_pseudo_id": exam_pseudo_id(Report(f"A{i}", "", ""), hospital_id="h1", keys=KEYS),
+            "exam_pseudo_id": KEYS.exam_pseudo_id(hospital_id="h1", accession_number=f"A{i}", study_uid=""),
             "patient_key": i,
             "region_code": "320500",
             "study_at": datetime(2025, 6, 1),
