@@ -12,7 +12,7 @@ import pytest
 from pydicom import DataElement, Dataset, config
 from pydicom.datadict import dictionary_VR
 
-from radlake.vocab import classify_exam
+from radlake.vocab import decide, evidence_of
 from radlake.vocab.score import labelled, scores
 from support.statistics import parsed
 
@@ -58,7 +58,7 @@ def plain_header(**attributes: Any) -> Dataset:
 
 @pytest.mark.parametrize("line", parsed(EXAMS), ids=lambda line: line["description"])
 def test_descriptions(line: dict[str, str]) -> None:
-    facts = classify_exam([plain_header(Modality=line["modality"], StudyDescription=line["description"])])
+    facts = decide(evidence_of([plain_header(Modality=line["modality"], StudyDescription=line["description"])]))
     told = (facts.body_part_code, facts.laterality_code, facts.contrast_code, facts.loinc_code)
     assert told == (line["body_part"], line["side"], line["contrast"], line["loinc"])
 
@@ -89,7 +89,7 @@ def test_evidences_refine_or_contradict_each_other(line: dict[str, str]) -> None
         "Laterality": line["laterality"],
         "ContrastBolusAgent": line["agent"],
     }
-    facts = classify_exam([plain_header(**{keyword: value for keyword, value in given.items() if value})])
+    facts = decide(evidence_of([plain_header(**{keyword: value for keyword, value in given.items() if value})]))
     told = (facts.body_part_code, facts.body_part_source, facts.confidence_code, facts.conflict_code)
     assert told == (line["body_part"], line["source"], line["sure"], line["conflict"])
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 from radlake.vocab.decide import ExamFacts, decide
 from radlake.vocab.descriptions import clean_description
 from radlake.vocab.evidence import Evidence, evidence_from_json, evidence_of, evidence_to_json, texts_of
-from radlake.vocab.exams import classify_exam, modality_group
 from radlake.vocab.reading import Reading, read
-from radlake.vocab.terms import body_part_term, manufacturer_group, modality_term
+from radlake.vocab.terms import body_part_term, manufacturer_group, modality_group, modality_term
 
 __all__ = [
     "Evidence",
     "ExamFacts",
     "Reading",
     "body_part_term",
-    "classify_exam",
     "clean_description",
     "decide",
     "evidence_from_json",

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from radlake.vocab.contrast import contrast_phrases
 from radlake.vocab.load import Word
 from radlake.vocab.rules import ANY, Rules, rules
 from radlake.vocab.spelling import one_word, spelled
@@ -184,7 +185,7 @@ def _read_latin(run: Run, modality: str, known: Rules, draft: _Draft) -> None:
             _not_understood(piece.text, glued=False, draft=draft)
         else:
             _understood(piece.text, piece.word, modality, known, draft, may_state=True)
-    said = _contrast_phrases(pieces, modality, known)
+    said = contrast_phrases(pieces, modality=modality, grammar=known.grammar)
     if said:
         draft.contrast |= said
         meaning = " and ".join(_CONTRAST[given] for given in sorted(said))
@@ -196,64 +197,6 @@ def _known_pieces(pieces: Sequence[Found], known: Rules) -> Iterator[Found]:
     for piece in pieces:
         words = one_word(piece.text) if piece.word is None else ()
         yield from (Found(word, known.en[word,]) for word in words) if words else (piece,)
-
-
-def _contrast_phrases(pieces: Sequence[Found], modality: str, known: Rules) -> set[bool]:
-    """W, WO, WITH AND WITHOUT CONTRAST, read from left to right by the grammar of reading.yaml."""
-    grammar = known.grammar
-    tokens = [(token, piece) for piece in pieces for token in piece.text.split()]
-    said: set[bool] = set()
-    is_bare_enough = modality in grammar.modalities
-    at = 0
-    while at < len(tokens):
-        token = tokens[at][0]
-        end, has_noun, is_oral = _nouns_after(tokens, at + 1, known)
-        following = tokens[end] if end < len(tokens) else None
-        if (
-            token in grammar.without
-            and not is_oral
-            and not (following and following[0] in grammar.other)
-            and (has_noun or (is_bare_enough and token not in ("NO", "NON")))
-        ):
-            said.add(False)
-        elif token in grammar.both and (has_noun or is_bare_enough):
-            said |= {False, True}
-        elif token in grammar.with_:
-            if not is_oral and (has_noun or (is_bare_enough and _ends_phrase(following, known))):
-                said.add(True)
-        elif token in grammar.strong:
-            said.add(True)
-        elif token in grammar.without or (token in grammar.oral and has_noun):
-            pass  # contrast by mouth says nothing about contrast in the vessels
-        else:
-            end = at + 1
-        at = end
-    return said
-
-
-def _nouns_after(tokens: Sequence[tuple[str, Found]], at: int, known: Rules) -> tuple[int, bool, bool]:
-    """Where the words about contrast end that follow; whether there are any; whether it is given by mouth only."""
-    grammar = known.grammar
-    has_noun = has_oral = has_iv = False
-    while at < len(tokens):
-        token = tokens[at][0]
-        if token in grammar.nouns:
-            has_noun, has_iv = True, has_iv or token.startswith("IV")
-        elif token in grammar.oral:
-            has_oral = True
-        elif not (token in grammar.joins and has_oral):
-            break
-        at += 1
-    return at, has_noun, has_oral and not has_iv
-
-
-def _ends_phrase(following: tuple[str, Found] | None, known: Rules) -> bool:
-    """Nothing follows a W that it could belong to: W DOPPLER is not about contrast."""
-    if following is None:
-        return True
-    token, piece = following
-    grammar = known.grammar
-    return piece.word is None or token in grammar.after | grammar.joins | grammar.without | grammar.with_
 
 
 def _understood(text: str, word: Word, modality: str, known: Rules, draft: _Draft, *, may_state: bool) -> None:

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 
 from radlake.vocab.load import UNKNOWN, vocabulary
 
-__all__ = ["body_part_term", "manufacturer_group", "modality_group_of", "modality_term"]
+__all__ = ["body_part_term", "manufacturer_group", "modality_group", "modality_group_of", "modality_term"]
 
 
 def body_part_term(text: str) -> str | None:
@@ -36,6 +36,15 @@ def modality_group_of(terms: Iterable[str]) -> str:
     known = vocabulary()
     groups = {known.group_of_modality[term] for term in terms if term != UNKNOWN}
     return next((group for group in known.group_precedence if group in groups), UNKNOWN)
+
+
+def modality_group(modalities: Iterable[str]) -> str:
+    """Leading modality of a study that is known by its Modalities in Study (0008,0061) only.
+
+    >>> modality_group(["SR", "CT", "PT"]), modality_group(["?"])
+    ('PT', 'UNKNOWN')
+    """
+    return modality_group_of(map(modality_term, modalities))
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,7 @@
 """Cut a free description, Chinese or English or both, into the words of the vocabulary.
 
 Nothing is guessed: what is not a word of schemas/vocab/ is reported as not known. What may leave the restricted zone is
-decided in `descriptions`, what a study examined in `exams`.
+decided in `descriptions`, what a study examined in `decide`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from radlake.synth.datasets import Instance, datasets_of, instances_of, pydicom_test_files, write_archive
 from radlake.synth.province import Exam, Province, make_province
-from radlake.vocab import classify_exam
+from radlake.vocab import decide, evidence_of
 from support import need
 
 # The kind of each hospital's objects, by SOP class.
@@ -171,7 +171,7 @@ def test_the_vocabulary_recognises_every_exam_as_what_it_is(province: Province) 
     """With and without Body Part Examined, in Chinese and in English: else truth and statistics could not agree."""
     for exam in province.exams[:150]:
         first_of_series = {ds.SeriesInstanceUID: ds for ds in reversed(list(datasets_of(province, exam)))}
-        facts = classify_exam(list(first_of_series.values()))
+        facts = decide(evidence_of(list(first_of_series.values())))
         protocol = exam.protocol
         assert (facts.modality_group, facts.body_part_code) == (protocol.modality, protocol.body_part)
         if exam.laterality:

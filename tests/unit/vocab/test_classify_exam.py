@@ -10,7 +10,8 @@ from pydicom.sequence import Sequence
 from radlake.vocab import (
     ExamFacts,
     body_part_term,
-    classify_exam,
+    decide,
+    evidence_of,
     manufacturer_group,
     modality_term,
 )
@@ -33,8 +34,12 @@ def code(value: str, scheme: str, meaning: str = "", **attributes: object) -> Da
     return item
 
 
+def classify_exam(datasets: list[Dataset]) -> ExamFacts:
+    return decide(evidence_of(datasets))
+
+
 def parts(*datasets: Dataset) -> tuple[str, str]:
-    facts = classify_exam(datasets)
+    facts = classify_exam(list(datasets))
     return facts.body_part_code, facts.body_part_source
 
 
