@@ -15,7 +15,8 @@ from tests.support.lakes import KEY, settings_of
 from radlake.deidentify import KeyRing
 from radlake.lake import Lake, duck
 from radlake.stats.duplicates.packs import load_packs
-from radlake.synth.rows.draw import LEFT, RIGHT, Exams, Period, draw_exams
+from radlake.synth.rows.draw import draw_exams
+from radlake.synth.rows.exams import LEFT, RIGHT, Exams, Period
 from radlake.synth.rows.places import PARTS, Places
 from radlake.synth.rows.truth import MEASURES, tell_truth
 from radlake.synth.rows.write import Plan, write_chunk, write_province

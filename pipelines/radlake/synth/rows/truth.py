@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from radlake.stats.duplicates.packs import RulePack
-from radlake.synth.rows.draw import LEFT, NOT_STATED, RIGHT, Exams, Period
+from radlake.synth.rows.exams import LEFT, NOT_STATED, RIGHT, Exams, Period
 from radlake.synth.rows.places import MODALITIES, PARTS, Places
 
 __all__ = ["MEASURES", "Truth", "merged", "tell_truth", "truth_rows"]

@@ -21,7 +21,8 @@ from radlake.contracts import Table, load_table
 from radlake.lake import Lake
 from radlake.stats.duplicates.packs import load_grounds, load_packs
 from radlake.synth.province import PREFECTURES
-from radlake.synth.rows.draw import DIRTY_EXAMS, SIDES, Exams, Period, draw_exams
+from radlake.synth.rows.draw import DIRTY_EXAMS, draw_exams
+from radlake.synth.rows.exams import SIDES, Exams, Period
 from radlake.synth.rows.places import MODALITIES, PARTS, Places, county_rows
 from radlake.synth.rows.truth import Truth, merged, tell_truth, truth_rows
 
