@@ -5,20 +5,19 @@ What is counted is in `counting`, what it comes to in `rows`.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from radlake.contracts import load_table
+from radlake.epidemiology.fields import Fields, fields_of
 from radlake.epidemiology.residents import DIGITS
 from radlake.errors import ConfigInvalid, SourceMissing
+from radlake.findings import load_rules
 from radlake.resources import schemas_root
 from radlake.stats.standards import load_standards
 from radlake.vocab.load import vocabulary
@@ -111,93 +110,17 @@ def load_measure(path: Path) -> Measure:
 
 def measure_from_yaml(text: str, *, path: Path | str = "measure") -> Measure:
     """The measure of a text; see `load_measure`."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark else ""
-        raise ConfigInvalid(path=path, problems=[f"{line}{getattr(exc, 'problem', exc)}"]) from exc
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigInvalid(path=path, problems=["line 1: is not a mapping of fields"])
-    reader = _Reader(node)
+    reader = fields_of(text, path=path)
     found = _measure(reader)
     if reader.problems or found is None:
         raise ConfigInvalid(path=path, problems=[problem for _, problem in sorted(reader.problems)])
     return found
 
 
-class _Reader:
-    """Fields of a YAML mapping with the line of each; problems are collected, not raised."""
-
-    def __init__(self, node: yaml.MappingNode, *, where: str = "", problems: list[tuple[int, str]] | None = None):
-        self.where = where
-        self.problems: list[tuple[int, str]] = [] if problems is None else problems
-        self.line = node.start_mark.line + 1
-        self.lines: dict[str, int] = {}
-        self.values: dict[str, Any] = {}
-        self._nodes: dict[str, yaml.Node] = {}
-        for key, value in node.value:
-            name = str(key.value)
-            if name in self.values:
-                self.tell(name, f"{where}{name} is given twice", line=key.start_mark.line + 1)
-                continue
-            self.lines[name] = key.start_mark.line + 1
-            self._nodes[name] = value
-            self.values[name] = yaml.SafeLoader("").construct_object(value, deep=True)
-
-    def tell(self, name: str, problem: str, *, line: int | None = None) -> None:
-        line = line or self.lines.get(name, self.line)
-        self.problems.append((line, f"line {line}: {problem}"))
-
-    def only(self, names: Collection[str], *, required: Collection[str] = ()) -> None:
-        for name in self.values:
-            if name not in names:
-                self.tell(name, f"unknown field {self.where}{name}.{_nearest(name, names)}")
-        for name in required:
-            if name not in self.values:
-                self.tell(name, f"{self.where}{name} is missing")
-
-    def get(self, name: str, is_valid: Callable[[Any], bool], kind: str, default: Any = None) -> Any:
-        if name not in self.values:
-            return default
-        value = self.values[name]
-        if is_valid(value):
-            return value
-        self.tell(name, f"{self.where}{name} is {value!r}, must be {kind}")
-        return default
-
-    def one_of(self, name: str, choices: Collection[str], default: Any = None) -> Any:
-        value = self.values.get(name, default)
-        if value != default and value not in choices:
-            self.tell(name, f"{self.where}{name} is {value!r}.{_nearest(str(value), choices)}")
-            return default
-        return value
-
-    def several(self, name: str, choices: Collection[str] | None) -> tuple[Any, ...]:
-        value = self.values.get(name, [])
-        values = value if isinstance(value, list) else [value]
-        if choices is not None:
-            for one in values:
-                if one not in choices:
-                    self.tell(name, f"{self.where}{name} has {one!r}.{_nearest(str(one), choices)}")
-        if name in self.values and (not values or len(set(map(str, values))) < len(values)):
-            self.tell(name, f"{self.where}{name} is empty or names something twice")
-        return tuple(values)
-
-    def inside(self, name: str) -> _Reader | None:
-        node = self._nodes.get(name)
-        if node is None:
-            return None
-        if not isinstance(node, yaml.MappingNode):
-            self.tell(name, f"{self.where}{name} must be a mapping of fields")
-            return None
-        return _Reader(node, where=f"{self.where}{name}.", problems=self.problems)
-
-
 _ALL = ("measure", "version", "title", "formula", "numerator", "years", "region_level", "group_by", "rate")
 
 
-def _measure(top: _Reader) -> Measure | None:
+def _measure(top: Fields) -> Measure | None:
     top.only(_ALL, required=[name for name in _ALL if name not in ("region_level", "group_by")])
     name = top.get(
         "measure", lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z][a-z0-9_]*", v)), "a snake_case name"
@@ -240,7 +163,7 @@ def _measure(top: _Reader) -> Measure | None:
     )
 
 
-def _numerator(reader: _Reader) -> tuple[str | None, dict[str, Any]]:
+def _numerator(reader: Fields) -> tuple[str | None, dict[str, Any]]:
     exam = load_table("core.exam")
     values = {"modality": exam.column("modality_group").values or (), "sex": ("F", "M", "UNKNOWN"),
               "side": exam.column("laterality_code").values or (), "body_part": _body_parts()}  # fmt: skip
@@ -264,13 +187,13 @@ def _numerator(reader: _Reader) -> tuple[str | None, dict[str, Any]]:
         filters["age"] = (first, last)
     if (finding := reader.inside("finding")) is not None:
         finding.only(["code", "certainty"], required=["code"])
-        code = finding.one_of("code", _findings())
+        code = finding.one_of("code", load_rules().codes)
         certainties = finding.several("certainty", ("PRESENT", "POSSIBLE", "ABSENT")) or ("PRESENT",)
         filters["finding"] = (code, certainties)
     return reader.one_of("count", ("persons", "exams")), filters
 
 
-def _rate(reader: _Reader, *, group_by: Collection[str]) -> dict[str, Any]:
+def _rate(reader: Fields, *, group_by: Collection[str]) -> dict[str, Any]:
     reader.only(["kind", "per", "standard", "limits", "confidence", "smooth", "trend"], required=["kind"])
     kind = reader.one_of("kind", LIMITS)
     if kind is None:
@@ -295,7 +218,7 @@ def _rate(reader: _Reader, *, group_by: Collection[str]) -> dict[str, Any]:
     }
 
 
-def _in_two_languages(top: _Reader, name: str) -> dict[str, str]:
+def _in_two_languages(top: Fields, name: str) -> dict[str, str]:
     reader = top.inside(name)
     if reader is None:
         return {}
@@ -305,11 +228,6 @@ def _in_two_languages(top: _Reader, name: str) -> dict[str, str]:
 
 def _body_parts() -> list[str]:
     return sorted({part for parts in vocabulary().part_of_term.values() for part in parts} | {"UNKNOWN"})
-
-
-def _findings() -> list[str]:
-    file = schemas_root() / "vocab" / "findings.yaml"
-    return sorted(yaml.safe_load(file.read_text(encoding="utf-8"))["findings"]) if file.is_file() else []
 
 
 def _is_years(value: Any) -> bool:
@@ -333,11 +251,3 @@ def _is_whole(value: Any, least: int = 1) -> bool:
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
-
-
-def _nearest(name: str, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), {n.lower(): n for n in names}, n=3, cutoff=0.6)
-    exact = {n.lower(): n for n in names}
-    if close:
-        return f" Did you mean {' or '.join(exact[n] for n in close)}?"
-    return f" There are {', '.join(sorted(names))}." if 0 < len(names) <= 12 else ""

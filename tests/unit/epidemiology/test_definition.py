@@ -96,6 +96,8 @@ filter: x
         ("persons, modality: [CT]", "exams, contrast: maybe", "must be true or false"),
         ("version: 1", "version: 1\nversion: 2", "given twice"),
         ("version: 1", "version: [", "line"),
+        ("standard: who_2000", "standard: [who_2000]", "rate.standard is ['who_2000']"),
+        ("modality: [CT]", "modality: [[CT]]", "numerator.modality has ['CT']"),
     ],
 )
 def test_what_cannot_be(old: str, new: str, told: str) -> None:
