@@ -16,9 +16,8 @@ import pytest
 from radlake.config import Settings
 from radlake.ingest import harvest_hospital
 from radlake.net import DimseNode, Hospital, WebNode, Window
-from radlake.synth.datasets import write_archive
 from radlake.synth.pacs import PacsProcess
-from radlake.synth.province import make_province
+from support.courtesy import hospital_archive
 from support.lakes import picture, settings_of, states
 
 START, END = date(2025, 10, 1), date(2025, 12, 31)
@@ -28,10 +27,7 @@ PROGRAM = [sys.executable, "-c", "from radlake.cli import main; main()"]
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Hospitals' YAML of one archive behind a DIMSE and behind a DICOMweb PACS, by kind."""
-    province = make_province(seed=5, hospitals=1, n_exams=16, start=START, end=END)
-    [hospital] = province.hospitals
-    archive = tmp_path_factory.mktemp("archive")
-    write_archive(province, hospital.hospital_id, archive)
+    archive = hospital_archive(tmp_path_factory.mktemp("archive"), n_exams=16, start=START, end=END)
     with (
         PacsProcess("dimse", "--archive", str(archive), "--aet", "HIS") as dimse,
         PacsProcess("dicomweb", "--archive", str(archive)) as web,

@@ -18,11 +18,10 @@ from radlake.ingest import harvest_hospital
 from radlake.lake.ledger import Ledger
 from radlake.net import DimseNode, Hospital, Window, connect
 from radlake.synth.behaviour import Behaviour
-from radlake.synth.datasets import write_archive
 from radlake.synth.dimse_pacs import DimsePacs
 from radlake.synth.holdings import Held, Holdings
-from radlake.synth.province import make_province
 from radlake.synth.quirks import Quirks
+from support.courtesy import do_not_disturb, hospital_archive
 from support.lakes import settings_of, states
 from support.odd_origin import Answer, odd_origin
 
@@ -31,10 +30,7 @@ START, END = datetime(2025, 10, 1).date(), datetime(2025, 12, 31).date()
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    province = make_province(seed=5, hospitals=1, n_exams=12, start=START, end=END)
-    folder = tmp_path_factory.mktemp("archive")
-    write_archive(province, province.hospitals[0].hospital_id, folder)
-    return folder
+    return hospital_archive(tmp_path_factory.mktemp("archive"), n_exams=12, start=START, end=END)
 
 
 @pytest.fixture
@@ -133,13 +129,7 @@ def test_a_node_that_only_fails_is_left_in_peace_by_the_next_run(
 
 
 def test_do_not_disturb(pacs: DimsePacs, tmp_path: Path) -> None:
-    today = datetime.now().astimezone().strftime("%a").lower()
-    other = "mon" if today != "mon" else "thu"
-    every_other_day = ",".join(day for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun") if day != other)
-    node = node_of(pacs, courtesy={"calendar": [{"days": every_other_day, "associations": 0}]})
-    settings = settings_of(tmp_path / "lake")
-    if NodeGate("h1", node, ledger=Ledger(settings.ledger)).allowed().places:
-        pytest.skip("it is the one day in Shanghai on which the node may be asked")
+    node, settings = node_of(pacs, courtesy={"calendar": do_not_disturb()}), settings_of(tmp_path / "lake")
     with pytest.raises(NodeAtRest, match=r"left in peace until 20.*UTC \(its calendar says: do not disturb\)"):
         harvest_hospital(settings, hospital_of(node), window=Window(START, END))
     assert states(settings) == {}

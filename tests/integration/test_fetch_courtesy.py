@@ -6,9 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -21,24 +20,17 @@ from radlake.machine import free_port
 from radlake.net import DimseNode, Hospital, Window
 from radlake.net.signals import Signal, SignalKind
 from radlake.residency import bring_in, fetch_study
-from radlake.synth.datasets import write_archive
-from radlake.synth.province import make_province
 from support.counting_pacs import CountingPacs, counting_pacs
+from support.courtesy import do_not_disturb, hospital_archive
 from support.lakes import settings_of
 from support.residency import kept_objects
 
 START, END = datetime(2025, 10, 1).date(), datetime(2025, 10, 8).date()
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-OPEN_DAY = (datetime.now(ZoneInfo("Asia/Shanghai")) + timedelta(days=3)).weekday()
-DO_NOT_DISTURB = {"days": ",".join(day for n, day in enumerate(DAYS) if n != OPEN_DAY), "associations": 0}
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    province = make_province(seed=5, hospitals=1, n_exams=3, start=START, end=END)
-    folder = tmp_path_factory.mktemp("archive")
-    write_archive(province, province.hospitals[0].hospital_id, folder)
-    return folder
+    return hospital_archive(tmp_path_factory.mktemp("archive"), n_exams=3, start=START, end=END)
 
 
 @pytest.fixture
@@ -63,14 +55,14 @@ def hospital_of(pacs: CountingPacs, *, port: int = 0, **courtesy: object) -> Hos
 
 
 def test_do_not_disturb(pacs: CountingPacs, settings: Settings) -> None:
-    hospital, wanted = hospital_of(pacs, calendar=[DO_NOT_DISTURB]), kept_objects(settings)
+    hospital, wanted = hospital_of(pacs, calendar=do_not_disturb()), kept_objects(settings)
     with pytest.raises(NodeAtRest, match="its calendar says: do not disturb"):
         fetch_study(settings, hospital, wanted[:1])
     assert pacs.retrieved == []
 
 
 def test_a_hospital_may_allow_what_somebody_waits_for(pacs: CountingPacs, settings: Settings) -> None:
-    hospital = hospital_of(pacs, calendar=[DO_NOT_DISTURB], fetch_any_hour=True)
+    hospital = hospital_of(pacs, calendar=do_not_disturb(), fetch_any_hour=True)
     (fetched,) = fetch_study(settings, hospital, kept_objects(settings)[:1])
     assert (fetched.outcome, len(pacs.retrieved)) == ("fetched", 1)
     with pytest.raises(NodeAtRest):  # nobody waits for all of the archive
