@@ -21,6 +21,7 @@ from radlake.harvest.courtesy.state import Allowed, NodeState, allowed, state_fr
 from radlake.harvest.courtesy.week import Week, week_of
 from radlake.lake.ledger import Claim, Ledger
 from radlake.lake.ledger_tables import NODE_STATE
+from radlake.lake.statements import put_row
 from radlake.net import DimseNode, WebNode
 from radlake.net.signals import Signal
 
@@ -231,11 +232,8 @@ class NodeGate:
                 known = connection.scalar(sa.select(NODE_STATE.c.state).where(where).with_for_update())
                 state = _after(state_from_json(known) if known else NodeState(), news)
                 at = datetime.fromtimestamp(self._saved_at, UTC).replace(tzinfo=None)
-                values = {"state": state.to_json(), "updated_at": at}
-                if known:
-                    connection.execute(NODE_STATE.update().where(where).values(**values))
-                else:
-                    connection.execute(NODE_STATE.insert().values(hospital_id=self._hospital_id, **values))
+                key, values = {"hospital_id": self._hospital_id}, {"state": state.to_json(), "updated_at": at}
+                put_row(connection, NODE_STATE, key, values)
             with self._changed:
                 self._state = _after(state, self._news)
                 phase = self._state.breaker.phase(self._saved_at)
