@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from statistics import median
 
 import duckdb
@@ -53,12 +53,8 @@ def main(place: Place, *, scale: float) -> None:
 
 
 def _studies(evidences: list[str], *, n_rows: int) -> duckdb.DuckDBPyConnection:
-    facts = [
-        asdict(found) | {"has_contrast": found.has_contrast}
-        for found in map(decide, map(evidence_from_json, evidences))
-    ]
     distinct = pa.Table.from_pylist(
-        [row | {"n": n, "exam_evidence": text} for n, (row, text) in enumerate(zip(facts, evidences, strict=True))]
+        [{"n": n, "exam_evidence": text} | decide(evidence_from_json(text)).columns for n, text in enumerate(evidences)]
     )
     connection = duckdb.connect()
     connection.execute("SET threads = 1; CREATE SCHEMA dicom")

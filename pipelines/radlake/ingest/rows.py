@@ -164,22 +164,11 @@ def study_row(fields: Fields, *, place: dict[str, Any], evidence: Evidence, age_
     age_years : int or None
         Age at the exam, from `age_in_years` of the identified header.
     """
-    facts = decide(evidence)
     sex = (text(fields, "PatientSex") or "").upper()
-    return place | {
-        "modality_group": facts.modality_group,
-        "modalities_in_study": facts.modalities_in_study,
-        "body_part_code": facts.body_part_code,
-        "body_part_source": facts.body_part_source,
-        "laterality_code": facts.laterality_code,
-        "has_contrast": facts.has_contrast,
-        "contrast_code": facts.contrast_code,
-        "mado_region_code": facts.mado_region_code,
-        "confidence_code": facts.confidence_code,
-        "conflict_code": facts.conflict_code,
-        "loinc_code": facts.loinc_code,
+    return {
+        **place,
+        **decide(evidence).columns,
         "exam_evidence": evidence_to_json(evidence),
-        "vocab_version": facts.vocab_version,
         "patient_sex": sex if sex in ("F", "M", "O") else "UNKNOWN",
         "patient_age_years": age_years,
         "study_description": clean_description(text(fields, "StudyDescription") or ""),

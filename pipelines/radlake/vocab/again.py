@@ -6,8 +6,6 @@ one scan of a column.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import duckdb
 import pyarrow as pa
 
@@ -33,10 +31,7 @@ def decide_again(connection: duckdb.DuckDBPyConnection) -> int:
     found = connection.execute(f"SELECT DISTINCT exam_evidence FROM dicom.study WHERE {older}").fetchall()
     if not found:
         return 0
-    rows = []
-    for (evidence,) in found:
-        facts = decide(evidence_from_json(evidence))
-        rows.append({"exam_evidence": evidence, **asdict(facts), "has_contrast": facts.has_contrast})
+    rows = [{"exam_evidence": evidence} | decide(evidence_from_json(evidence)).columns for (evidence,) in found]
     contract = load_table("dicom.study")
     schema = pa.schema([contract.column(name).arrow_field for name in rows[0]])
     columns = [name for name in rows[0] if name != "exam_evidence"]

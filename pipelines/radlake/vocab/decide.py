@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 from radlake.vocab.evidence import Evidence
 from radlake.vocab.load import UNKNOWN, csv_rows, vocabulary
@@ -81,6 +82,11 @@ class ExamFacts:
     def has_contrast(self) -> bool | None:
         """Contrast was given; None when nothing states it."""
         return None if self.contrast_code == UNKNOWN else self.contrast_code != "WITHOUT"
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The facts as columns of dicom.study."""
+        return vars(self) | {"has_contrast": self.has_contrast}
 
 
 @dataclass(frozen=True)
