@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -24,6 +25,7 @@ from radlake.lake.quarantine import Quarantine
 from radlake.lake.store import S3Store
 from radlake.lake.upkeep import tidy
 from radlake.recompress import recompress_hospital
+from radlake.stats.duplicates.recent import RecentExams, build_index
 from radlake.web.app import create_app
 from support.dicom import ct_study, write_all
 from support.rgw import Rgw
@@ -107,6 +109,18 @@ def test_exact_statistics_stay_in_the_local_zone(lake: Lake):
         with duck.connect(lake, zone=zone) as connection:
             assert connection.execute(question).fetchall() == answer
     assert parquet_files(lake) == []
+
+
+def test_order_entry_finds_recent_exams_on_s3(lake: Lake):
+    done = {"patient_key": 5, "modality_group": "CT", "body_part_code": "CHEST", "study_at": datetime(2026, 3, 1, 9)}
+    lake.tables.commit_batch(EXAM, exams("a", study_month=202603, **done), batch_id="b1")
+    now = datetime(2026, 3, 9)
+    build_index(lake, date_offsets=np.zeros_like, now=now)
+    recent = RecentExams(lake)
+    for ask in (recent.from_index, recent.from_lake):
+        found = ask(5, "CT", "CHEST", since=now - timedelta(days=30), until=now)
+        assert [one.exam_pseudo_id for one in found] == ["a"]
+    recent.close()
 
 
 def test_batches_of_processes_at_once(lake: Lake):

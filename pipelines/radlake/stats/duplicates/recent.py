@@ -73,7 +73,10 @@ def build_index(lake: Lake, *, date_offsets: Callable[[np.ndarray], np.ndarray],
     lake.scratch.mkdir(parents=True, exist_ok=True)
     n_rows = 0
     try:
-        with closing(sqlite3.connect(part)) as index, parquet.new_connection() as connection:
+        with (
+            closing(sqlite3.connect(part)) as index,
+            parquet.new_connection(filesystem=lake.tables.filesystem) as connection,
+        ):
             index.execute("PRAGMA page_size = 8192")
             index.execute("PRAGMA journal_mode = OFF")
             index.executescript(_DDL)
@@ -121,7 +124,7 @@ class RecentExams:
         if found is None:
             raise ContractBroken(table="core.exam", problems=["there is no exam; run `radlake build` first"])
         self._snapshot = found
-        self._connection = parquet.new_connection(threads=1)
+        self._connection = parquet.new_connection(threads=1, filesystem=lake.tables.filesystem)
         self._connection.execute("SET parquet_metadata_cache = true")
         self._index: sqlite3.Connection | None = None
         self._since = datetime.max
