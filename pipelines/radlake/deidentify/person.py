@@ -21,7 +21,7 @@ from radlake.deidentify.keys import KeyRing
 
 _T = TypeVar("_T", str, tuple[str, str])
 
-__all__ = ["Person", "identify_person", "identity_conflict", "national_ids"]
+__all__ = ["Person", "identify_person", "identity_conflict", "names_nobody", "national_ids"]
 
 _PATIENT_ID = 0x00100020
 _ISSUER = 0x00100021
@@ -136,6 +136,11 @@ def national_ids(text: str) -> list[str]:
     (['11010519491231002X'], [])
     """
     return [found for found in _NATIONAL_ID.findall(text.upper()) if _is_national_id(found)]
+
+
+def names_nobody(text: str) -> bool:
+    """Whether it is what a console writes when nobody typed a name or number: UNKNOWN, 0000, 无名氏."""
+    return _NOBODY.fullmatch(re.sub(r"[\W_]", "", _normal(text))) is not None
 
 
 def _is_national_id(number: str) -> bool:

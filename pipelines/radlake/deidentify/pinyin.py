@@ -15,7 +15,7 @@ import yaml
 
 from radlake.resources import schemas_root
 
-__all__ = ["romanised", "spelled", "surnames", "syllables"]
+__all__ = ["readings", "romanised", "spelled", "surnames", "syllables"]
 
 _MAX_READINGS = 16
 
@@ -52,6 +52,15 @@ def spelled(text: str) -> frozenset[str]:
         return frozenset()
     first = [forms[0] for forms in readings]
     return frozenset(["".join(first), "".join(syllable[0] for syllable in first)])
+
+
+def readings(char: str) -> tuple[str, ...]:
+    """Readings of one character, the commoner one first; ü in its three ways. Empty when none is known.
+
+    >>> readings("李"), readings("娜")
+    (('li',), ('na',))
+    """
+    return _readings().get(char, ())
 
 
 @cache
