@@ -13,6 +13,7 @@ _BENCHMARKS = (
     "ingest",
     "receive",
     "retrieve",
+    "linkage",
     "recompress",
     "query",
     "normalise",

@@ -36,7 +36,8 @@ _EXAMS = """
     ORDER BY patient_key, modality_group, body_part_code, study_at
 """
 _OFFSETS = """
-    SELECT patient_key, draw(patient_key, 13, 60) - 86400 * (1 + draw(patient_key, 14, 365)) AS date_offset_seconds
+    SELECT patient_key, draw(patient_key, 13, 60) - 86400 * (1 + draw(patient_key, 14, 365)) AS date_offset_seconds,
+        patient_key AS person_key
     FROM core.exam GROUP BY patient_key
 """
 _SCAN = """

@@ -85,6 +85,9 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "review.recorded": "A reviewer's decisions are in the ledger.",
         "review.undone": "A reviewer's decisions are undone.",
         "review.taken_up": "Decisions are taken up by a replay and cannot be undone.",
+        # linkage
+        "linkage.decided": "A revision of the person links is in the ledger, and its map is not published.",
+        "linkage.published": "The map of a revision is in the lake, and its quality is not.",
         # keys and the vault
         "key.written": "A root key lies in a file of its own, under no name that anybody reads.",
         "key.named": "A root key bears its name.",

@@ -107,6 +107,23 @@ def test_left_and_right_do_not_repeat_each_other_and_an_unstated_side_repeats_an
     assert sum(row["n_side_unknown"] for row in at_30) == 2
 
 
+def test_pseudonyms_that_are_of_one_person_repeat_each_other(tmp_path):
+    """Exams of a pseudonym keep their own record, whoever stands for the person."""
+    table = """
+        patient | hospital | date       | encounter | grounds   | expect
+        p1      | h1       | 2025-03-01 |           |           | -
+        p2      | h2       | 2025-03-09 |           |           | potential   # p2 is p1 in another hospital
+        p3      | h3       | 2025-03-12 |           |           | -           # another person
+        p2      | h2       | 2025-03-20 |           | oncology  | justified
+        """
+    person, other = sorted((number_of("p1"), number_of("p2")))
+    lake = Lake(url=str(tmp_path / "lake"), restricted=tmp_path / "restricted")
+    link = rows("core.person_link", {"patient_key": other, "person_key": person})
+    lake.tables.overwrite("core.person_link", link, batch_id="person-link-1")
+    spec(tmp_path, table)
+    assert not list(lake.scratch.glob("moved-*"))
+
+
 @pytest.mark.parametrize("ground", ["emergency", "oncology", "appraisal", "patient_requested", "condition_changed"])
 def test_a_ground_of_the_repeat_excuses_it(tmp_path, ground):
     table = f"""

@@ -58,7 +58,8 @@ class Tables:
     def offsets(self, days: Mapping[int, int]) -> None:
         self.connection.execute("DELETE FROM restricted.date_offset")
         if days:
-            self.connection.executemany("INSERT INTO restricted.date_offset VALUES (?, ? * 86400)", list(days.items()))
+            rows = [(key, n_days, key) for key, n_days in days.items()]
+            self.connection.executemany("INSERT INTO restricted.date_offset VALUES (?, ? * 86400, ?)", rows)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql).fetchall()

@@ -43,6 +43,7 @@ VERBS = {
     "sql": "Ask the lake a question in SQL",
     "key": "See, verify, wrap, back up and rotate keys",
     "vault": "Find out who is behind a pseudonym; every look-up is audited",
+    "linkage": "Link pseudonyms of one person, undo it, and see how well it is known",
     "fetch": "Bring pixels that a hospital keeps, before somebody waits for them",
     "residency": "See who keeps the pixels, and bring them into our store",
     "retention": "How long studies are kept, what that costs, and removing what has expired",

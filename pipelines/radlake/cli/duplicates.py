@@ -10,6 +10,7 @@ import typer
 
 from radlake.cli._answers import show_table
 from radlake.cli._lake import existing_lake
+from radlake.cli.linkage import tell_linkage_rate
 from radlake.machine import utc_now
 
 app = typer.Typer(no_args_is_help=True, help="Repeated exams: build the statistics, and show their rates.")
@@ -72,3 +73,4 @@ def rates(
         for row in rows
     ]
     show_table(shown, header=header, numbers=(False, True, False, True, False, False, False, False))
+    tell_linkage_rate(lake)

@@ -10,6 +10,7 @@ import typer
 
 from radlake.cli._answers import show_table
 from radlake.cli._lake import existing_lake
+from radlake.cli.linkage import tell_linkage_rate
 from radlake.config import Settings
 from radlake.epidemiology.definition import DIMENSIONS, Measure, load_measure, shipped_measures
 from radlake.machine import utc_now
@@ -73,6 +74,7 @@ def run(ctx: typer.Context, files: Files, as_json: Json = False) -> None:
     for measure in measures:
         _show(measure, released.rows_of(measure))
     typer.echo(f"counted in {json.dumps(dict(released.snapshot))}")
+    tell_linkage_rate(existing_lake(settings))
 
 
 @app.command("list")

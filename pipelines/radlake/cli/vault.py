@@ -31,6 +31,7 @@ _LABELS = {
     "patient_birth_date": "born",
     "patient_sex": "sex",
     "other_patient_ids": "other IDs",
+    "patient_telephone_numbers": "telephone",
     "accession_number": "accession",
 }
 

@@ -128,10 +128,10 @@ def count_steps(connection: duckdb.DuckDBPyConnection, measure: Measure) -> list
     return steps
 
 
-_COLUMNS = ("hospital_id", "exam_pseudo_id", "patient_key", "region_code", "modality_group", "body_part_code",
+_COLUMNS = ("hospital_id", "exam_pseudo_id", "region_code", "modality_group", "body_part_code",
             "laterality_code", "has_contrast", "patient_sex", "patient_age_years")  # fmt: skip
 _EXAMS = f"""
-    SELECT {", ".join(f"exam.{column}" for column in _COLUMNS)},
+    SELECT {", ".join(f"exam.{column}" for column in _COLUMNS)}, date_offset.person_key AS patient_key,
         year(exam.study_at - to_seconds(date_offset.date_offset_seconds)) AS exam_year
     FROM core.exam AS exam
     INNER JOIN restricted.date_offset AS date_offset ON exam.patient_key = date_offset.patient_key

@@ -36,7 +36,7 @@ from radlake.stats.standards import load_standards
 
 __all__ = ["Released", "build_up", "release_measures", "released_measures"]
 
-READS = ("core.exam", "core.finding", "ref.population")
+READS = ("core.exam", "core.finding", "core.person_link", "ref.population")
 _EXACT = Policy(name="exact", threshold=1, complementary=False, rate_digits=15)
 
 DateOffsets = Callable[[np.ndarray], np.ndarray]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 
@@ -11,6 +12,8 @@ from radlake import telemetry
 from radlake.config import Settings
 from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake
+from radlake.lake.ledger import Ledger
+from radlake.lake.person_links import publish_links
 from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
 from radlake.stats.policy import load_policy
@@ -32,6 +35,8 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
     policy = load_policy(settings.disclosure)
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     lake = Lake.from_settings(settings)
+    with closing(Ledger(settings.ledger)) as ledger:
+        publish_links(lake, ledger)
     with date_offsets(settings) as offsets:
         load_defaults(lake, batch_id=f"defaults-{run_id}")
         with telemetry.span("build", run_id=run_id):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,8 @@ from radlake.contracts import load_table
 from radlake.errors import SourceMissing
 from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake, duck
+from radlake.lake.ledger import Ledger
+from radlake.lake.person_links import publish_links
 from radlake.stats.duplicates.packs import load_packs, load_windows
 from radlake.stats.duplicates.rates import RATES, repeat_rates
 from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence
@@ -50,6 +53,8 @@ def build_repeats(settings: Settings, *, now: datetime, observed: Observed | Non
     KeyMissing, KeyMismatch, ContractBroken
     """
     lake = Lake.from_settings(settings)
+    with closing(Ledger(settings.ledger)) as ledger:
+        publish_links(lake, ledger)
     workers = max(1, settings.workers or 2)
     with date_offsets(settings) as offsets:
         built = build_sequence(lake, date_offsets=offsets, observed=observed, workers=workers)
@@ -81,12 +86,12 @@ def why_counted(settings: Settings, exam_pseudo_id: str, *, hospital_id: str | N
         if len(found) != 1:
             raise ExamMissing(exam=exam_pseudo_id)
         hospital, patient_key = found[0]
-        cursor = connection.execute(_PERSON, [patient_key])
+        cursor = connection.execute(_PERSON, [patient_key] * 4)
         names = [column[0] for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     with date_offsets(settings) as offsets:
-        moved = timedelta(seconds=int(offsets(np.array([patient_key]))[0]))
-    exams = [_person_exam(row, moved=moved) for row in rows]
+        moved = offsets(np.array([row["patient_key"] for row in rows]))
+    exams = [_person_exam(row, moved=timedelta(seconds=int(by))) for row, by in zip(rows, moved, strict=True)]
     is_asked = [(one.exam_pseudo_id, one.hospital_id) == (exam_pseudo_id, hospital) for one in exams]
     exam = exams[is_asked.index(True)]
     others = [one for one, asked in zip(exams, is_asked, strict=True) if not asked]
@@ -95,18 +100,25 @@ def why_counted(settings: Settings, exam_pseudo_id: str, *, hospital_id: str | N
 
 _PERSON = """
 SELECT
-    exam.hospital_id, exam.exam_pseudo_id, exam.study_at, exam.modality_group, exam.body_part_code,
+    exam.patient_key, exam.hospital_id, exam.exam_pseudo_id, exam.study_at, exam.modality_group, exam.body_part_code,
     exam.laterality_code, exam.is_patient_known, exam_order.encounter_pseudo_id, exam_order.ground_codes,
     exam_order.operation_days, exam_order.evidence_source, exam.region_code, hospital.hospital_level
 FROM core.exam AS exam
 LEFT JOIN ref.exam_order AS exam_order USING (hospital_id, exam_pseudo_id, patient_key)
 LEFT JOIN ref.hospital AS hospital USING (hospital_id)
-WHERE exam.patient_key = ?
+WHERE exam.patient_key IN (
+    SELECT patient_key FROM core.person_link
+    WHERE person_key IN (SELECT person_key FROM core.person_link WHERE patient_key = ?)
+    UNION SELECT person_key FROM core.person_link WHERE patient_key = ?
+    UNION SELECT patient_key FROM core.person_link WHERE person_key = ?
+    UNION SELECT ?
+)
 """
 
 
 def _person_exam(row: Mapping[str, Any], *, moved: timedelta) -> PersonExam:
     given = dict(row)
+    del given["patient_key"]
     at, grounds = given.pop("study_at"), given.pop("ground_codes")
     given["hospital_level"] = given["hospital_level"] or "UNKNOWN"
     given["evidence_source"] = given["evidence_source"] or ""

@@ -19,6 +19,8 @@ __all__ = [
     "HOLD",
     "METADATA",
     "NODE_STATE",
+    "PERSON_LINK",
+    "PERSON_LINK_REVISION",
     "PUSH_COMMITMENT",
     "PUSH_NOTICE",
     "PUSH_STUDY",
@@ -279,6 +281,31 @@ BACKFILL_HOUR = sa.Table(  # what a backfill did in an hour of UTC, to tell its 
     sa.Column("n_studies", sa.Integer, nullable=False),
     sa.Column("stored_bytes", sa.BigInteger, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),
+)
+PERSON_LINK = sa.Table(  # decisions about pairs of pseudonyms: only ever appended to
+    "person_link",
+    METADATA,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("revision", sa.Integer, nullable=False, index=True),
+    sa.Column("patient_key", sa.BigInteger, nullable=False),
+    sa.Column("other_key", sa.BigInteger, nullable=False, index=True),
+    sa.Column("action", sa.String, nullable=False),  # merged|unmerged
+    sa.Column("decided_by", sa.String, nullable=False),  # rule|model|person
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("probability", sa.Float, nullable=False),
+    sa.Column("decided_at", sa.DateTime, nullable=False),
+    sa.Index("ix_person_link_pair", "patient_key", "other_key", "seq"),
+)
+PERSON_LINK_REVISION = sa.Table(  # what was decided at once
+    "person_link_revision",
+    METADATA,
+    sa.Column("revision", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("made_at", sa.DateTime, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),  # run|merge|unmerge
+    sa.Column("policy", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("why", sa.String, nullable=False),
+    sa.Column("measures", sa.String, nullable=False),  # JSON
 )
 UNREAD_PERSON = sa.Table(  # who has a piece of a description that no rule reads: a keyed digest, never its text
     "unread_person",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,13 @@ class VaultRows:
             query = query.where(VAULT.c.key_version != not_version)
         with self._ledger.reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def pages(self, limit: int) -> Iterator[list[dict[str, Any]]]:
+        """All rows, so many at a time."""
+        after = ""
+        while page := self.page(after=after, limit=limit):
+            after = page[-1]["record_id"]
+            yield page
 
     def replace(self, records: Mapping[str, bytes], *, version: int) -> None:
         """Put records sealed anew in the place of the old ones, all or none."""

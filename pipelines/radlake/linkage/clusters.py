@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from radlake.linkage.records import Record, births_agree
 
-__all__ = ["Pair", "components", "conflict", "join"]
+__all__ = ["Pair", "conflict", "join"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,7 +67,7 @@ def join(
     apart : collection of pairs of keys
         Which a person said are different, the smaller key first.
     live : collection of pairs of keys
-        Which join persons now: taken up before new ones of the model, so that a later run changes no more than it must.
+        Which join persons now: taken up before new ones, so that a later decision changes no more than it must.
     most_keys : int
         Of one person: more is a mistake.
 
@@ -76,7 +76,7 @@ def join(
     list of Pair, dict of str to int
         The same arguments in any order give the same.
     """
-    ordered = sorted(pairs, key=lambda pair: (_ORDER[pair.decided_by], pair.decided_by == "model" and pair.keys not in live, -pair.probability, pair))  # fmt: skip  # noqa: E501
+    ordered = sorted(pairs, key=lambda pair: (_ORDER[pair.decided_by], pair.keys not in live, -pair.probability, pair))
     forest = _Forest(records, apart, most_keys)
     taken, refused = [], defaultdict(int)
     for pair in ordered:
@@ -97,16 +97,6 @@ def conflict(one: Collection[Record], other: Collection[Record]) -> str:
         return "birth_date"
     sexes = [{record.sex for record in part if record.sex} for part in (one, other)]
     return "sex" if sexes[0] and sexes[1] and sexes[0] != sexes[1] else ""
-
-
-def components(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Person of each key in a pair: the smallest key that it is connected with."""
-    parent: dict[int, int] = {}
-    for one, other in pairs:
-        low, high = sorted((_root(parent, one), _root(parent, other)))
-        parent[high] = low
-        parent.setdefault(low, low)
-    return {key: _root(parent, key) for key in parent}
 
 
 class _Forest:

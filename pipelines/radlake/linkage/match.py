@@ -9,9 +9,8 @@ compared: twins agree in everything else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,9 @@ import duckdb
 import pyarrow as pa
 
 from radlake.errors import PermanentError
+from radlake.lake import parquet
 from radlake.linkage.clusters import Pair
 from radlake.linkage.policy import Policy
-from radlake.linkage.records import Record
 
 if TYPE_CHECKING:
     from splink import Linker  # pyright: ignore[reportMissingImports]
@@ -36,10 +35,9 @@ class LinkageFailed(PermanentError):
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs, records of the keys in them, and what the model was."""
+    """Pairs, and whether the model was trained on the records that it compared."""
 
     pairs: list[Pair]
-    records: Mapping[int, Record]
     n_comparable: int
     is_trained: bool
 
@@ -92,7 +90,7 @@ def find_pairs(records: pa.Table, *, policy: Policy, scratch: Path | None = None
     LinkageFailed
         Without a word of what the records say.
     """
-    connection = duckdb.connect(":memory:", config={"threads": threads})
+    connection = parquet.new_connection(threads=threads)
     connection.execute("SET temp_directory = ?", [str(scratch) if scratch else ""])
     connection.register("given", records)
     step = "records"
@@ -105,8 +103,7 @@ def find_pairs(records: pa.Table, *, policy: Policy, scratch: Path | None = None
         is_trained = n_comparable >= policy.least_records
         if n_comparable > 1:
             pairs += _by_model(connection, policy=policy, is_trained=is_trained)
-        step = "outcome"
-        return Matches(pairs, _records_of(connection, pairs), n_comparable, is_trained)
+        return Matches(pairs, n_comparable, is_trained)
     except Exception as exc:
         raise LinkageFailed(step=step, kind=type(exc).__name__) from None  # its text may show what a record says
     finally:
@@ -211,13 +208,3 @@ def _comparison(name: str, *, policy: Policy) -> dict[str, Any]:
         common = {"tf_adjustment_column": _RARE[level]} if level in _RARE else {}
         levels.append(weighed | common)
     return {"output_column_name": name, "comparison_levels": levels}
-
-
-def _records_of(connection: duckdb.DuckDBPyConnection, pairs: list[Pair]) -> dict[int, Record]:
-    keys = pa.table({"key": pa.array(sorted({key for pair in pairs for key in pair.keys}), pa.int64())})
-    connection.register("wanted", keys)
-    names = [field.name for field in fields(Record)]
-    rows = connection.execute(
-        f"SELECT {', '.join(names)} FROM given WHERE patient_key IN (SELECT key FROM wanted)"
-    ).fetchall()
-    return {row[0]: Record(*row) for row in rows}

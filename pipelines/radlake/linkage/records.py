@@ -94,7 +94,7 @@ def record_from_identities(patient_key: int, identities: Iterable[Identity], *, 
         born = (birth_date_from_text(text, today=today) for text in identity.get("patient_birth_date", ()))
         births.update(f"{day:%Y%m%d}" for day in born if day)
         sexes.update(sex for text in identity.get("patient_sex", ()) if (sex := sex_from_text(text)))
-        phones.update(one for text in identity.get("patient_telephone", ()) if (one := phone_from_text(text)))
+        phones.update(one for text in identity.get("patient_telephone_numbers", ()) if (one := phone_from_text(text)))
         issuer = next(iter(identity.get("issuer_of_patient_id", ())), "")
         found = (health_card_from_text(text, issuer=issuer) for text in _numbers(identity))
         cards.update(" ".join(card) for card in found if card)

@@ -33,6 +33,7 @@ DateOffsets = Callable[[np.ndarray], np.ndarray]
 # Exact statistics by name -> the same rows with small counts withheld.
 Mask = Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]
 _PERSONS = ("dicom.study", "core.exam")  # who has a date offset
+_LINKS = "core.person_link"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def build(
     inputs = {name: version for name in _inputs(queries) if (version := lake.tables.version(name)) is not None}
     results: dict[str, _Result] = {}
     problems: list[str] = []
-    read = {*_inputs(queries), *_PERSONS, *(query.table.full_name for query in queries)}
+    read = {*_inputs(queries), *_PERSONS, _LINKS, *(query.table.full_name for query in queries)}
     with duck.connect(lake, zone="restricted", snapshot=inputs, tables=read) as connection:
         register_date_offsets(connection, date_offsets)
         if prepare is not None:
@@ -136,11 +137,13 @@ def _inputs(queries: Collection[Query]) -> list[str]:
 
 
 def _stored(query: Query) -> list[str]:
-    """Tables that the query reads and that are stored: not the date offsets."""
-    return sorted(query.reads - {"restricted.date_offset"})
+    """Tables that the query reads and that are stored: of the date offsets the links of persons in them."""
+    derived = {"restricted.date_offset"}
+    return sorted(query.reads - derived | ({_LINKS} if query.reads & derived else set()))
 
 
 def register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
+    """Put `restricted.date_offset` into a connection: the shift of each pseudonym, and the person who has it."""
     every = " UNION ".join(f"SELECT patient_key FROM {name}" for name in _PERSONS)
     keys = connection.sql(f"{every} ORDER BY patient_key").to_arrow_table()
     numbers = keys.column("patient_key").to_numpy()
@@ -150,7 +153,11 @@ def register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: D
     connection.execute("CREATE SCHEMA IF NOT EXISTS restricted")
     connection.execute(DATE_OFFSET_DDL)
     connection.register("offsets", offsets)
-    connection.execute("INSERT INTO restricted.date_offset SELECT patient_key, date_offset_seconds FROM offsets")
+    connection.execute(
+        "INSERT INTO restricted.date_offset"
+        " SELECT patient_key, date_offset_seconds, coalesce(link.person_key, patient_key)"
+        f" FROM offsets LEFT JOIN {_LINKS} AS link USING (patient_key)"
+    )
     connection.unregister("offsets")
 
 

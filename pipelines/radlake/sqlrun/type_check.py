@@ -15,7 +15,10 @@ from radlake.sqlrun.queries import Query, load_queries
 __all__ = ["DATE_OFFSET_DDL", "create_empty_tables", "type_check"]
 
 # Derived from the key for the time of a build, never stored (docs/adr/0003-true-calendar-in-the-restricted-zone.md).
-DATE_OFFSET_DDL = "CREATE TABLE restricted.date_offset (patient_key BIGINT, date_offset_seconds BIGINT)"
+# With each pseudonym the person who has it: core.person_link, or itself.
+DATE_OFFSET_DDL = (
+    "CREATE TABLE restricted.date_offset (patient_key BIGINT, date_offset_seconds BIGINT, person_key BIGINT)"
+)
 
 
 def type_check(root: Path | None = None) -> list[str]:

@@ -124,7 +124,7 @@ def _written(person: Person, *, noise: Noise, rng: random.Random) -> Written:
         identity["other_patient_ids"] = [_number(person.national_id, noise=noise, rng=rng)]
     if rng.random() >= noise.no_phone:
         is_other = rng.random() < noise.other_phone
-        identity["patient_telephone"] = [f"1{rng.randrange(3 * 10**9, 10**10)}" if is_other else person.phone]
+        identity["patient_telephone_numbers"] = [f"1{rng.randrange(3 * 10**9, 10**10)}" if is_other else person.phone]
     return Written(person.person_id, hospital, identity)
 
 
@@ -194,7 +194,7 @@ def _newborn(mother: Person, *, rng: random.Random, today: date) -> Written:
             "patient_sex": [rng.choice("FM")],
             "patient_birth_date": [f"{born:%Y%m%d}"],
             "other_patient_ids": [mother.national_id],
-            "patient_telephone": [mother.phone],
+            "patient_telephone_numbers": [mother.phone],
         },
     )
 

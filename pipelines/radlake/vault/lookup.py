@@ -25,7 +25,7 @@ from radlake.vault.lake_key import check_key, lake_keys
 from radlake.vault.record import StudyRecord, VaultRecordDamaged, open_record, patient_alias
 from radlake.vault.trail import AuditTrail, Reason
 
-__all__ = ["KINDS", "Answer", "Found", "LookupRefused", "Vault"]
+__all__ = ["KINDS", "Answer", "Found", "LookupRefused", "Vault", "problem_of"]
 
 _UID = re.compile(r"2\.25\.\d{1,39}")
 _HEX = re.compile(r"[0-9a-f]{16}")
@@ -74,14 +74,14 @@ class Vault:
     def __init__(self, settings: Settings, *, clock: Callable[[], datetime]) -> None:
         self._settings = settings
         self._clock = clock
-        self._ledger = Ledger(settings.ledger)
+        self.ledger = Ledger(settings.ledger)
         self.keys: KeyRing = lake_keys(settings)
-        self.rows = VaultRows(self._ledger)
-        check_key(self.keys, settings, ledger=self._ledger)
-        self.trail = AuditTrail(self._ledger, self.keys, restricted=settings.prepare_restricted())
+        self.rows = VaultRows(self.ledger)
+        check_key(self.keys, settings, ledger=self.ledger)
+        self.trail = AuditTrail(self.ledger, self.keys, restricted=settings.prepare_restricted())
 
     def close(self) -> None:
-        self._ledger.close()
+        self.ledger.close()
 
     def find(self, kind: str, pseudonym: str, *, reason: Reason) -> Answer:
         """Who and what is behind a pseudonym.
@@ -144,9 +144,9 @@ class Vault:
         """Open every record; how many there are, and those that cannot be opened."""
 
         self.record("check", reason=reason)
-        n, bad, after = 0, [], ""
-        while page := self.rows.page(after=after, limit=500):
-            n, after = n + len(page), page[-1]["record_id"]
+        n, bad = 0, []
+        for page in self.rows.pages(500):
+            n += len(page)
             bad += [item for row in page if (item := self._opened(row)).record is None]
         self.record("checked", reason=reason, outcome=f"{n} records, {len(bad)} damaged")
         return n, bad
@@ -165,7 +165,7 @@ class Vault:
         hospital_id: str = "",
         secret: str = "",
     ) -> Answer:
-        problem = _problem(reason, secret=secret)
+        problem = problem_of(reason, secret=secret)
         told = Reason("(not told)", "(not told)") if problem else reason
         what = {"kind": kind, "pseudonym": pseudonym, "hospital_id": hospital_id}
         asked = self.record("ask", reason=told, **what)
@@ -211,8 +211,8 @@ def _is_part(record: StudyRecord | None, kind: str, pseudonym: str) -> bool:
     return any(new == pseudonym for _, new in pairs)
 
 
-def _problem(reason: Reason, *, secret: str) -> str:
-    """Why a look-up is not even tried; who and why must not tell the identifier to the audit trail."""
+def problem_of(reason: Reason, *, secret: str = "") -> str:
+    """Why a look-up is not even tried, or an empty text: who and why must not tell an identifier to the audit trail."""
     if not reason.by.strip() or not reason.why.strip():
         return "say who asks and why (--by, --why)"
     text = f"{reason.by}\n{reason.why}"

@@ -30,6 +30,7 @@ TABLES = (
     "ops.build",
     "ops.completeness",
     "ops.harvest_run",
+    "ops.linkage",
     "ops.quality",
     "ops.quarantine",
     "stats.duplicate_exam",
@@ -60,6 +61,8 @@ class Snapshot:
         Table -> when its rows were published (UTC).
     versions : dict
         Table -> version of its definition.
+    linkage : tuple of int and float, or None
+        Revision of the person links, and the linkage rate; None before anybody is linked.
     threshold : int
         Counts from 1 to one less are withheld, by the policy that the statistics were released by.
     """
@@ -76,6 +79,7 @@ class Snapshot:
     harvested_at: datetime | None
     updated_at: dict[str, datetime]
     versions: dict[str, int]
+    linkage: tuple[int, float] | None
     threshold: int
 
     def rows(self, sql: str, parameters: dict[str, object] | None = None) -> list[tuple]:
@@ -132,10 +136,15 @@ def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None
         harvested_at=harvested_at,  # pyright: ignore[reportArgumentType]
         updated_at=_updated_at(connection),
         versions={name: table.version for name, table in tables.items()},
+        linkage=next(iter(connection.execute(_LINKAGE).fetchall()), None),
         threshold=connection.execute(_THRESHOLD).fetchall()[0][0],
     )
 
 
+_LINKAGE = """
+SELECT revision, linkage_share FROM ops.linkage WHERE population = 'lake' AND linkage_share IS NOT NULL
+ORDER BY revision DESC LIMIT 1
+"""
 _THRESHOLD = """
 SELECT coalesce(arg_max(disclosure_threshold, built_at) FILTER (disclosure_threshold > 0), 5)
 FROM ops.build

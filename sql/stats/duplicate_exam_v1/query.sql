@@ -17,7 +17,7 @@ exams AS (
         core.exam.hospital_id,
         hospitals.hospital_number,
         core.exam.modality_group,
-        core.exam.patient_key,
+        date_offset.person_key AS patient_key,
         core.exam.body_part_code,
         core.exam.laterality_code,
         core.exam.is_patient_known AND core.exam.body_part_code <> 'UNKNOWN' AS is_matchable,

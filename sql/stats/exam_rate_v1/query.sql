@@ -3,7 +3,7 @@
 WITH
 exams AS (
     SELECT
-        core.exam.patient_key,
+        date_offset.person_key AS patient_key,
         core.exam.modality_group,
         CASE
             WHEN core.exam.region_code = 'UNKNOWN' THEN 'UNKNOWN'

@@ -5,7 +5,7 @@ exams AS (
         core.exam.hospital_id,
         core.exam.region_code,
         core.exam.modality_group,
-        core.exam.patient_key,
+        date_offset.person_key AS patient_key,
         core.exam.n_instances,
         core.exam.exam_bytes,
         core.exam.study_at - to_seconds(date_offset.date_offset_seconds) AS exam_at

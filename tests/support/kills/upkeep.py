@@ -226,6 +226,43 @@ def _see_built(folder: Path) -> dict[str, Any]:
     return {"exams": exams, "recent": recent, "since": since, "parts": list(settings.restricted.glob("*.part"))}
 
 
+def _unlinked(folder: Path, given: Mapping[str, Any]) -> None:
+    """A vault with two spellings of one person."""
+    from support.linkage import identity, keep_no_score, seal_identities
+
+    settings = settings_in(folder)
+    phone = "13912345678"
+    seal_identities(settings, [identity("劉曉梅", phone=phone), identity("LIU^XIAOMEI", phone=phone)])
+    keep_no_score(settings)
+
+
+def _link(folder: Path, given: Mapping[str, Any]) -> None:
+    from radlake.linkage.policy import load_policy
+    from radlake.linkage.run import link_all
+    from radlake.vault.lookup import Vault
+    from radlake.vault.trail import Reason
+
+    settings = settings_in(folder)
+    with closing(Vault(settings, clock=lambda: NOW)) as vault:
+        link_all(vault, settings, policy=load_policy(), reason=Reason("a registrar", "monthly"), now=NOW)
+
+
+def _see_linked(folder: Path) -> dict[str, Any]:
+    """The map, its quality, and the history."""
+    from radlake.lake import Lake, duck
+    from radlake.lake.ledger import Ledger
+    from radlake.lake.person_links import PersonLinks
+
+    settings = settings_in(folder)
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        rows = {name: connection.execute(f"FROM {name} ORDER BY ALL").fetchall() for name in _LINKED}
+    with closing(Ledger(settings.ledger)) as ledger:
+        return rows | {"history": PersonLinks(ledger).linked()}
+
+
+_LINKED = ("core.person_link", "ops.linkage")
+
+
 def _lake_of_2009(folder: Path, given: Mapping[str, Any]) -> None:
     """Three studies that are due in 2040, of which one is held."""
     from radlake.expiry import hold
@@ -273,6 +310,7 @@ UPKEEP: Mapping[str, Scenario] = {
     "certify": Scenario(_certify, _see_certificates, _province),
     "board": Scenario(_tell_lag, _see_lag, _province),
     "build": Scenario(_build, _see_built, harvested),
+    "link": Scenario(_link, _see_linked, _unlinked),
     "expire": Scenario(_expire, _see_expired, _lake_of_2009),
     "init": Scenario(_init, _see_key, _no_lake),
 }

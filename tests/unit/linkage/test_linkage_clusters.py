@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radlake.linkage.clusters import Pair, components, join
+from radlake.lake.person_links import person_of
+from radlake.linkage.clusters import Pair, join
 from radlake.linkage.records import Record
 
 
@@ -20,7 +21,7 @@ def _person(one: int, other: int) -> Pair:
 
 def test_persons_are_what_pairs_connect() -> None:
     pairs, refused = join([_model(2, 1), _model(3, 2), _model(8, 9), _model(1, 3)], records={})
-    assert (components(pair.keys for pair in pairs), refused) == ({1: 1, 2: 1, 3: 1, 8: 8, 9: 8}, {})
+    assert (person_of(pair.keys for pair in pairs), refused) == ({1: 1, 2: 1, 3: 1, 8: 8, 9: 8}, {})
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,6 @@ def test_the_order_of_pairs_does_not_count(drawn: list[tuple[int, int, float]], 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)).filter(lambda pair: pair[0] != pair[1]), max_size=30))
 def test_components_are_closed_and_named_by_their_smallest_key(pairs: list[tuple[int, int]]) -> None:
-    found = components(pairs)
+    found = person_of(pairs)
     assert all(found[one] == found[other] for one, other in pairs)
     assert all(root == min(key for key, of in found.items() if of == root) for root in found.values())

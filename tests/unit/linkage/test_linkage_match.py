@@ -6,7 +6,8 @@ from datetime import date
 
 import pytest
 
-from radlake.linkage.clusters import components, join
+from radlake.lake.person_links import person_of
+from radlake.linkage.clusters import join
 from radlake.linkage.match import LinkageFailed, find_pairs
 from radlake.linkage.policy import load_policy
 from radlake.linkage.records import Record, record_from_identities, records_table
@@ -20,13 +21,13 @@ def _linked(*identities: dict[str, list[str]]) -> set[frozenset[int]]:
     """Persons of several records, numbered from 1."""
     records = [record_from_identities(n, [identity], today=TODAY) for n, identity in enumerate(identities, 1)]
     matches = find_pairs(records_table(records), policy=load_policy())
-    pairs, _ = join(matches.pairs, records=matches.records)
-    persons = components(pair.keys for pair in pairs)
+    pairs, _ = join(matches.pairs, records={record.patient_key: record for record in records})
+    persons = person_of(pair.keys for pair in pairs)
     return {frozenset(key for key, of in persons.items() if of == root) for root in persons.values()}
 
 
 def _identity(name: str, born: str = "19491231", sex: str = "F", phone: str = "", number: str = "") -> dict[str, list[str]]:  # fmt: skip  # noqa: E501
-    told = {"patient_name": name, "patient_birth_date": born, "patient_sex": sex, "patient_telephone": phone}
+    told = {"patient_name": name, "patient_birth_date": born, "patient_sex": sex, "patient_telephone_numbers": phone}
     return {key: [value] for key, value in (told | {"patient_id": number}).items() if value}
 
 

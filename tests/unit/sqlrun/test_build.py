@@ -165,7 +165,7 @@ def test_lineage(lake: Lake) -> None:
     recorded = {row["built_table"]: row for row in content(lake, "ops.build").to_pylist()}
     assert set(recorded) == {f"{name}_v1" for name in tables}
     volume = recorded["stats.exam_volume_v1"]
-    assert json.loads(volume["inputs"]) == {"core.exam": tables["core.exam"].version}
+    assert json.loads(volume["inputs"]) == {"core.exam": tables["core.exam"].version, "core.person_link": None}
     assert json.loads(recorded["core.exam_v1"]["inputs"]) == {
         "dicom.study": lake.tables.version("dicom.study"),
         "ref.hospital": None,
@@ -173,6 +173,28 @@ def test_lineage(lake: Lake) -> None:
     assert (volume["run_id"], volume["built_at"], volume["n_rows"]) == ("r1", NOW, tables["stats.exam_volume"].n_rows)
     assert len(volume["query_sha256"]) == 64
     assert any("ref.hospital does not have" in warning for warning in json.loads(recorded["core.exam_v1"]["warnings"]))
+
+
+def test_a_link_and_its_undoing_recount_persons_and_write_no_exam_anew(lake: Lake) -> None:
+    def persons() -> int:
+        rows = content(lake, "stats.exam_volume", zone="restricted").to_pylist()
+        return next(
+            r["n_patients"] for r in rows if r["exam_month"] == r["hospital_id"] == r["modality_group"] == "all"
+        )
+
+    harvested(lake, true_studies(), offset=-5)
+    tables = {table.name: table for table in built(lake, offset=-5)}
+    before, exams = persons(), tables["core.exam"].version
+    link = rows("core.person_link", {"patient_key": 4, "person_key": 0}, {"patient_key": 8, "person_key": 0})
+    lake.tables.overwrite("core.person_link", link, batch_id="person-link-1")
+    linked = {table.name: table for table in built(lake, offset=-5)}
+    assert (persons(), linked["core.exam"].version) == (before - 2, exams)
+    recorded = {row["built_table"]: row for row in content(lake, "ops.build").to_pylist()}
+    inputs = json.loads(recorded["stats.exam_volume_v1"]["inputs"])
+    assert inputs["core.person_link"] == lake.tables.version("core.person_link")
+    lake.tables.overwrite("core.person_link", rows("core.person_link"), batch_id="person-link-2")
+    built(lake, offset=-5)
+    assert persons() == before
 
 
 def test_the_same_run_again_replaces_its_lineage(lake: Lake) -> None:

@@ -22,16 +22,17 @@ def sequence_sql(windows: Windows) -> str:
 
 SHIFTED = """
 CREATE TABLE shifted AS
-SELECT patient_key, hospital_id, exam_pseudo_id, study_at, modality_group, body_part_code, laterality_code,
+SELECT patient_key, person_key, hospital_id, exam_pseudo_id, study_at, modality_group, body_part_code, laterality_code,
     is_patient_known
 FROM {exams}
-WHERE study_at IS NOT NULL AND patient_key >= ? AND patient_key < ?
+WHERE study_at IS NOT NULL
 """
 
 EXAM = """
 CREATE TABLE exam AS
 SELECT
-    shifted.patient_key,
+    shifted.person_key AS patient_key,
+    shifted.patient_key AS own_key,
     shifted.hospital_id,
     shifted.exam_pseudo_id,
     site.code AS site_code,
@@ -42,7 +43,7 @@ SELECT
     (CASE shifted.laterality_code WHEN 'L' THEN 1 WHEN 'R' THEN 2 WHEN 'B' THEN 3 ELSE 0 END)::SMALLINT AS side_code,
     shifted.is_patient_known AND shifted.body_part_code <> 'UNKNOWN' AS is_told
 FROM shifted
-INNER JOIN offsets USING (patient_key)
+INNER JOIN offsets ON shifted.patient_key = offsets.patient_key
 INNER JOIN codes AS site ON site.code_kind = 'site' AND site.label = shifted.hospital_id
 INNER JOIN codes AS modality ON modality.code_kind = 'modality' AND modality.label = shifted.modality_group
 INNER JOIN codes AS body_part ON body_part.code_kind = 'body_part' AND body_part.label = shifted.body_part_code
@@ -69,14 +70,13 @@ CREATE TABLE exam_order AS
 SELECT
     orders.hospital_id,
     orders.exam_pseudo_id,
-    orders.patient_key,
+    orders.patient_key AS own_key,
     CASE WHEN orders.encounter_pseudo_id IS NULL THEN 0
         ELSE hash(orders.hospital_id, orders.encounter_pseudo_id) % 2147483646 + 1 END::INTEGER AS encounter_code,
     grounds.bits AS ground_bits,
     coalesce(orders.operation_days, -1) AS operation_days
 FROM {orders} AS orders
 INNER JOIN grounds ON orders.ground_codes = grounds.ground_codes
-WHERE orders.patient_key >= ? AND orders.patient_key < ?
 """
 
 # Persons, and the groups of a person's exams in which left and right occur.
@@ -162,6 +162,6 @@ SELECT
     coalesce(exam_order.operation_days, -1)::SMALLINT AS operation_days,
     coalesce(supplementary.days, -1)::INTEGER AS supplementary_days
 FROM placed
-LEFT JOIN exam_order USING (hospital_id, exam_pseudo_id, patient_key)
+LEFT JOIN exam_order USING (hospital_id, exam_pseudo_id, own_key)
 LEFT JOIN supplementary USING (row_number)
 """

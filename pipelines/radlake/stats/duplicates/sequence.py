@@ -25,6 +25,7 @@ from radlake.lake import Lake, parquet
 from radlake.lake.deltalog import DataFile
 from radlake.stats.duplicates import layout
 from radlake.stats.duplicates.codes import code_rows, ground_rows
+from radlake.stats.duplicates.moved import Moved, moved_rows
 from radlake.stats.duplicates.packs import Windows, load_windows
 
 __all__ = ["TABLE", "Built", "Observed", "build_sequence", "person_ranges"]
@@ -56,7 +57,7 @@ class Built:
 def build_sequence(
     lake: Lake, *, date_offsets: DateOffsets, observed: Observed | None = None, workers: int = 2
 ) -> Built:
-    """Make core.exam_sequence and core.sequence_code anew from the newest core.exam and ref.exam_order.
+    """Make core.exam_sequence and core.sequence_code anew from the newest core.exam, ref.exam_order and person links.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def build_sequence(
     ContractBroken
         If there is no exam, or an exam's record names a ground that grounds.yaml does not have.
     """
-    names = ("core.exam", "ref.exam_order", "ref.hospital")
+    names = ("core.exam", "ref.exam_order", "ref.hospital", "core.person_link")
     snapshot = {name: version for name in names if (version := lake.tables.version(name)) is not None}
     if "core.exam" not in snapshot:
         raise ContractBroken(table="core.exam", problems=["there is no exam; run `radlake build` first"])
@@ -81,18 +82,20 @@ def build_sequence(
     said = "-".join(str(snapshot.get(name, "none")) for name in names)
     period = f"{observed.first}-{observed.last}" if observed else "by-hospital"
     batch_id = f"sequence-{said}-w{windows.version}-{period}"
-    exams, orders, hospitals = (_relation(lake, snapshot, name) for name in names)
+    exams, orders, hospitals, links = (_relation(lake, snapshot, name) for name in names)
     with _connection(lake) as connection:
         codes = code_rows(connection, exams=exams, hospitals=hospitals)
         ranges = person_ranges(connection, exams)
         grounds = ground_rows(connection, orders=orders)
-    job = _Job(lake, snapshot, codes, windows, date_offsets, grounds)
-    periods = job.fixed_periods(observed) if observed else job.periods(ranges)
 
     def write(folder: Path) -> Sequence[DataFile]:
-        with ThreadPoolExecutor(workers) as pool:
-            written = pool.map(lambda numbered: job.write(*numbered, periods=periods, folder=folder), enumerate(ranges))
-            return [file for files in written for file in files]
+        tables = {"core.exam": exams, "ref.exam_order": orders}
+        with _connection(lake) as connection, moved_rows(lake, connection, links=links, tables=tables) as moved:
+            job = _Job(lake, snapshot, codes, windows, date_offsets, grounds, moved)
+            periods = job.fixed_periods(observed) if observed else job.periods(ranges)
+            with ThreadPoolExecutor(workers) as pool:
+                parts = pool.map(lambda given: job.write(*given, periods=periods, folder=folder), enumerate(ranges))
+                return [file for files in parts for file in files]
 
     store = lake.restricted_tables
     store.overwrite("core.sequence_code", codes, batch_id=batch_id)
@@ -108,6 +111,7 @@ class _Job:
     windows: Windows
     date_offsets: DateOffsets
     grounds: pa.Table
+    moved: Moved
 
     def fixed_periods(self, observed: Observed) -> pa.Table:
         sites = self.codes.filter(compute.equal(self.codes["code_kind"], "site"))["code"]
@@ -130,8 +134,8 @@ class _Job:
         with self._exams(*limits) as connection:
             connection.register("periods", periods)
             connection.register("grounds", self.grounds)
-            orders = self._relation("ref.exam_order", limits)
-            connection.execute(layout.ORDERS.format(orders=orders), limits)
+            orders = self._relation(connection, "ref.exam_order", limits)
+            connection.execute(layout.ORDERS.format(orders=orders))
             connection.execute(layout.KNOWN.format(max_person_exams=self.windows.max_person_exams))
             connection.execute(layout.SUPPLEMENTARY)
             query = layout.sequence_sql(self.windows)
@@ -142,7 +146,8 @@ class _Job:
     def _exams(self, low: int, high: int) -> duckdb.DuckDBPyConnection:
         """A connection with the table `exam` of a range of persons, in true time and in numbers."""
         connection = _connection(self.lake)
-        connection.execute(layout.SHIFTED.format(exams=self._relation("core.exam", (low, high))), (low, high))
+        exams = self._relation(connection, "core.exam", (low, high))
+        connection.execute(layout.SHIFTED.format(exams=exams))
         persons = connection.sql("SELECT DISTINCT patient_key FROM shifted ORDER BY patient_key").to_arrow_table()
         keys = persons["patient_key"].to_numpy()
         offsets = np.asarray(self.date_offsets(keys), dtype=np.int64)
@@ -153,9 +158,10 @@ class _Job:
         connection.unregister("offsets")
         return connection
 
-    def _relation(self, name: str, limits: tuple[int, int]) -> str:
+    def _relation(self, connection: duckdb.DuckDBPyConnection, name: str, limits: tuple[int, int]) -> str:
         where = f"patient_key >= {limits[0]} AND patient_key < {limits[1]}"
-        return _relation(self.lake, self.snapshot, name, where=where)
+        stored = _relation(self.lake, self.snapshot, name, where=where)
+        return self.moved.relation(connection, name, stored, limits)
 
 
 def person_ranges(connection: duckdb.DuckDBPyConnection, exams: str) -> list[tuple[int, int]]:
@@ -164,7 +170,7 @@ def person_ranges(connection: duckdb.DuckDBPyConnection, exams: str) -> list[tup
     n, least, greatest = (value or 0 for value in row or (0, 0, 0))
     n_ranges = max(1, -(-n // _ROWS_AT_ONCE))
     limits = [least + (greatest - least) * number // n_ranges for number in range(n_ranges + 1)]
-    limits[-1] = greatest + 1
+    limits[0], limits[-1] = 0, greatest + 1  # the pseudonym that stands for a person may have no exam left
     return list(itertools.pairwise(limits))
 
 
