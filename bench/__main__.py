@@ -17,6 +17,7 @@ _BENCHMARKS = (
     "recompress",
     "query",
     "normalise",
+    "gate",
     "put",
     "throttle",
     "load",

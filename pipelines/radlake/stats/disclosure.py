@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
+from itertools import islice, product
 from math import prod
 from typing import Any
 
@@ -204,13 +204,15 @@ class _Cube:
         return found
 
     @cached_property
-    def lines(self) -> dict[tuple[int, tuple[str, ...]], list[str]]:
-        """Labels that occur along a dimension that has totals, beside the same other labels."""
-        found: dict[tuple[int, tuple[str, ...]], list[str]] = defaultdict(list)
-        for key in sorted(self.cells):
+    def lines(self) -> dict[tuple[int, tuple[str, ...]], list[tuple[int, str, int]]]:
+        """Cells along a dimension that has totals: count, label and row, the smallest first."""
+        found: dict[tuple[int, tuple[str, ...]], list[tuple[int, str, int]]] = defaultdict(list)
+        for key, cell in self.cells.items():
             for d, label in enumerate(key):
                 if self.totals[d] is not None:
-                    found[d, key[:d] + key[d + 1 :]].append(label)
+                    found[d, key[:d] + key[d + 1 :]].append((self.counts[cell], label, cell))
+        for line in found.values():
+            line.sort()
         return found
 
     @cached_property
@@ -325,9 +327,11 @@ def _hidden_changes(cube: _Cube, row: int, *, withheld: set[int]) -> Iterator[_C
         for d, total in enumerate(cube.totals)
     ]
     for others in product(*choices):
-        change = _crosswise(cube, key, others)
-        if change is not None and change.rows.keys() <= withheld:
-            yield change
+        corners = product(*({label, other or label} for label, other in zip(key, others, strict=True)))
+        if all(cube.cells.get(corner) in withheld for corner in corners):
+            change = _crosswise(cube, key, others)
+            if change is not None and change.rows.keys() <= withheld:
+                yield change
 
 
 def _changes(cube: _Cube, row: int, cells: list[tuple[str, ...]], *, withheld: set[int]) -> Iterator[_Change]:
@@ -392,10 +396,10 @@ def _neighbours(
     cube: _Cube, row: int, key: tuple[str, ...], d: int, *, withheld: set[int], is_shown: bool
 ) -> list[str]:
     """Cells outside the row to take from along a dimension: of those withheld large ones, of those shown small ones."""
-    counts = []
-    for label in cube.lines.get((d, key[:d] + key[d + 1 :]), ()):
-        cell = cube.cells[(*key[:d], label, *key[d + 1 :])]
-        if (cell not in withheld) == is_shown and row not in cube.rows_with[cell]:
-            counts.append((cube.counts[cell], label))
-    best = heapq.nsmallest(_NEIGHBOURS, counts) if is_shown else heapq.nlargest(_NEIGHBOURS, counts)
-    return [label for _, label in best]
+    line = cube.lines.get((d, key[:d] + key[d + 1 :]), [])
+    fitting = (
+        label
+        for _, label, cell in (line if is_shown else reversed(line))
+        if (cell not in withheld) == is_shown and row not in cube.rows_with[cell]
+    )
+    return list(islice(fitting, _NEIGHBOURS))

@@ -160,6 +160,19 @@ class Worlds:
 
     def _missing_for(self, aim: int, withheld: set[int]) -> set[int]:
         """Rows to withhold so that an aim is proven; those of the world that changes least of worth that is shown."""
+        move = self._cheapest_world(aim, withheld)
+        if move is None:  # what is out, or that every row holds somebody, allows none: then as far as they allow
+            self.missing[aim] = self._farthest(aim)
+            move = self._cheapest_world(aim, withheld)
+        self.is_proven[aim] = True
+        if move is None:
+            raise AssertionError("a world that changes all rows but those that are out was found before")
+        changed = np.abs(self.facts @ move) > self.tolerances + _TINY
+        more = {int(i) for i in np.unique(self.row_of[changed & self._is_shown(withheld)])}
+        self._keep(move[:, None], withheld | more)
+        return more
+
+    def _cheapest_world(self, aim: int, withheld: set[int]) -> np.ndarray | None:
         columns = self._columns(np.array([aim]))
         is_shown = self._is_shown(withheld)
         facts, within = self.facts[is_shown][:, columns], self._within(withheld)
@@ -174,20 +187,28 @@ class Worlds:
             [
                 (hstack([facts, -slack]), -np.inf, within),
                 (hstack([facts, slack]), -within, np.inf),
-                (hstack([vstack([somebody, reach]), unseen]), np.append(least, sign * self.missing[aim]), np.inf),
+                (
+                    hstack([vstack([somebody, reach]), unseen]),
+                    np.append(least, sign * self.missing[aim] - _TINY),
+                    np.inf,
+                ),
             ],
             least=np.concatenate([-self.sizes[columns], np.zeros(n_facts)]),
             most=np.concatenate([np.full(n, np.inf), np.where(out, 0.0, np.inf)]),
         )
-        self.is_proven[aim] = True
-        if found is None:  # what is out already allows no world: at least nothing is added to it
-            touched = (abs(self.persons) @ (abs(self.aims[[aim]]).T.toarray()[:, 0] > 0)) > 0
-            return {i for i in np.flatnonzero(touched & ~self.is_out).tolist() if i not in withheld}
-        move = self._whole(found, columns)
-        changed = np.abs(self.facts @ move) > self.tolerances + _TINY
-        more = {int(i) for i in np.unique(self.row_of[changed & is_shown])}
-        self._keep(move[:, None], withheld | more)
-        return more
+        return None if found is None else self._whole(found, columns)
+
+    def _farthest(self, aim: int) -> float:
+        """How far an aim can change when all rows are withheld that are not out."""
+        columns = self._columns(np.array([aim]))
+        is_out = self.is_out[self.row_of]
+        within = self.tolerances[is_out]
+        target = self.aims[[aim]][:, columns].toarray()[0]
+        limits = [(self.facts[is_out][:, columns], -within, within), (*self._somebody(columns), np.inf)]
+        found = _cheapest(
+            -self.signs[aim] * target, limits, least=-self.sizes[columns], most=np.full(len(columns), np.inf)
+        )
+        return 0.0 if found is None else float(target @ found)
 
     def _keep(self, moves: np.ndarray, withheld: set[int]) -> bool:
         """Note what worlds prove, one in each column; whether any of them proves anything new."""
