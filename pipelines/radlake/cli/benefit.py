@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from fractions import Fraction
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -139,3 +140,64 @@ def _derived(period) -> dict[str, Any]:
 
 def _yuan(fen: int | Fraction | None) -> str:
     return "-" if fen is None else f"{float(fen) / 100:,.2f}"
+
+
+dose_app = typer.Typer(no_args_is_help=True, help="Dose reports: read them, and see doses beside reference levels.")
+app.add_typer(dose_app, name="dose")
+
+
+@dose_app.command("read")
+def dose_read(
+    ctx: typer.Context,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Ask hospitals that keep their pixels for reports too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read the dose reports (RDSR) that are stored and were not read yet; `radlake build` computes with them."""
+    from radlake.ingest.dose import read_dose_reports
+    from radlake.lake.reading import read_object
+    from radlake.residency import SeriesReader
+
+    lake = existing_lake(ctx.obj)
+    read = SeriesReader(ctx.obj).read if fetch else partial(read_object, lake)
+    found = read_dose_reports(lake, read=read)
+    if as_json:
+        typer.echo(json.dumps(vars(found)))
+        return
+    typer.echo(f"{found.n_reports:,} reports read, {found.n_events:,} irradiation events in them")
+    if found.n_problems:
+        typer.echo(f"{found.n_problems:,} of them hold a problem: see dose.report")
+    if found.n_unreachable:
+        typer.echo(f"{found.n_unreachable:,} are kept by their hospitals; --fetch asks for them")
+
+
+@dose_app.command("show")
+def dose_show(
+    ctx: typer.Context,
+    year: Annotated[str | None, typer.Option(help="One calendar year; else all.")] = None,
+    hospital: Annotated[str, typer.Option(help="One hospital; else all together.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Medians of adult exams beside national reference levels, by modality and body part. From released numbers."""
+    from radlake.lake import duck
+
+    names = (
+        "exam_year, modality_group, body_part_code, n_exams, n_reported, ctdi_vol_median_mgy, ctdi_vol_drl_mgy,"
+        " dlp_median_mgy_cm, dlp_p75_mgy_cm, dlp_drl_mgy_cm, is_above_drl, is_drl_verified, dap_median_gy_m2,"
+        " agd_median_mgy, effective_dose_median_msv, is_masked"
+    )
+    with duck.connect(existing_lake(ctx.obj)) as connection:
+        found = connection.sql(
+            f"SELECT {names} FROM stats.dose WHERE hospital_id = $hospital AND exam_year = coalesce($year, exam_year)"
+            " ORDER BY exam_year, modality_group, body_part_code",
+            params={"hospital": hospital, "year": year},
+        ).to_arrow_table()
+    if as_json:
+        typer.echo(json.dumps(found.to_pylist()))
+        return
+    rows = [["*" if cell is None and row["is_masked"] else "" if cell is None else cell for cell in row.values()]
+            for row in found.to_pylist()]  # fmt: skip
+    show_table(rows, header=found.column_names)
+    if any(row["is_drl_verified"] is False for row in found.to_pylist()):
+        typer.echo("reference levels are not verified against the text of the standard: see ref.drl")

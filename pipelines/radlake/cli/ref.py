@@ -41,6 +41,6 @@ def load(
 
 @app.command("defaults")
 def defaults(ctx: typer.Context) -> None:
-    """Load the default regions and prices into tables that do not exist yet."""
+    """Load default regions, prices, dose factors and reference levels into tables that do not exist yet."""
     loaded = load_defaults(existing_lake(ctx.obj), batch_id="defaults")
-    typer.echo(f"loaded {', '.join(loaded)}" if loaded else "regions and prices are loaded already; left alone")
+    typer.echo(f"loaded {', '.join(loaded)}" if loaded else "the defaults are loaded already; left alone")

@@ -18,6 +18,7 @@ __all__ = ["markdown"]
 _LAYERS = {
     "dicom": "what the hospitals sent, de-identified",
     "core": "exams, the unit of every statistic",
+    "dose": "what machines reported of each irradiation",
     "stats": "statistics; in the lake after disclosure control, exact in the restricted zone only",
     "ref": "reference data that statistics need",
     "ops": "what the pipeline did",

@@ -1,7 +1,7 @@
 """Reference tables: what the SQL needs and no DICOM object says, read from CSV files and checked like any table.
 
-Regions and prices have defaults in schemas/ref/defaults/; population and the film printers' ledger come from the
-province.
+Regions, prices, dose factors and reference levels have defaults in schemas/ref/defaults/; population and the film
+printers' ledger come from the province.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 from datetime import date
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,16 @@ from radlake.resources import schemas_root
 __all__ = ["REFERENCE_TABLES", "content_id", "load_defaults", "load_reference", "read_csv"]
 
 # ref.hospital is not here: every harvest publishes it from the hospitals' YAML.
-REFERENCE_TABLES = ("ref.film_demand", "ref.film_ledger", "ref.population", "ref.price", "ref.region")
-DEFAULTS = ("ref.price", "ref.region")
+REFERENCE_TABLES = (
+    "ref.dose_factor",
+    "ref.drl",
+    "ref.film_demand",
+    "ref.film_ledger",
+    "ref.population",
+    "ref.price",
+    "ref.region",
+)
+DEFAULTS = ("ref.dose_factor", "ref.drl", "ref.price", "ref.region")
 
 
 def load_reference(lake: Lake, name: str, data: pa.Table, *, batch_id: str) -> bool:
@@ -41,7 +50,7 @@ def load_reference(lake: Lake, name: str, data: pa.Table, *, batch_id: str) -> b
 
 
 def load_defaults(lake: Lake, *, batch_id: str) -> list[str]:
-    """Load the default regions and prices into tables that do not exist yet; names of the tables loaded."""
+    """Load the defaults into tables that do not exist yet; names of the tables loaded."""
     loaded = []
     for name in DEFAULTS:
         if lake.tables.version(name) is None:
@@ -109,13 +118,14 @@ def _table_from_csv(text: str, *, table: Table) -> tuple[pa.Table | None, list[s
         for name, cell in zip(header, row, strict=True):
             try:
                 columns[name].append(_value(cell.strip(), column=table.column(name)))
-            except ValueError:
+            except (ValueError, KeyError):
                 columns[name].append(None)
-                kind = "a date like 2026-03-01" if table.column(name).type == "DATE" else "a whole number that fits"
+                kind = _KINDS.get(table.column(name).type, "a whole number that fits")
                 problems.append(f"line {number}, {name}: {cell!r} is not {kind}")
     return pa.table(columns, schema=table.arrow_schema()), problems
 
 
+_KINDS = {"DATE": "a date like 2026-03-01", "DOUBLE": "a number", "BOOLEAN": "true or false"}
 _BITS = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}
 
 
@@ -124,6 +134,13 @@ def _value(cell: str, *, column: Column) -> Any:
         return None
     if column.type == "DATE":
         return date.fromisoformat(cell)
+    if column.type == "DOUBLE":
+        number = float(cell)
+        if not isfinite(number):
+            raise ValueError
+        return number
+    if column.type == "BOOLEAN":
+        return {"true": True, "false": False}[cell.lower()]
     if column.type not in _BITS:
         return cell
     number = int(cell)

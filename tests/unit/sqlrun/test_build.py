@@ -206,7 +206,7 @@ def test_the_same_run_again_replaces_its_lineage(lake: Lake) -> None:
 
 def test_only_some_layers(lake: Lake) -> None:
     harvested(lake, true_studies(), offset=-5)
-    assert [table.name for table in built(lake, offset=-5, layers=["core"])] == ["core.exam"]
+    assert [table.name for table in built(lake, offset=-5, layers=["core"])] == ["core.exam", "core.exam_dose"]
     assert lake.tables.version("stats.exam_volume") is None
     assert "core.exam" not in [table.name for table in built(lake, offset=-5, layers=["stats"])]
     assert content(lake, "stats.exam_volume").num_rows > 0

@@ -26,6 +26,8 @@ def test_tables_come_after_those_that_they_read() -> None:
     assert names[0] == "core.exam"
     assert set(names) == {
         "core.exam",
+        "core.exam_dose",
+        "stats.dose",
         "stats.duplicate_exam",
         "stats.exam_rate",
         "stats.exam_volume",

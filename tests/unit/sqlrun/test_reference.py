@@ -130,7 +130,7 @@ def test_a_file_of_before_can_be_loaded_again(lake: Lake, tmp_path: Path) -> Non
 
 
 def test_defaults_are_loaded_once_and_never_over_other_rows(lake: Lake) -> None:
-    assert load_defaults(lake, batch_id="b1") == ["ref.price", "ref.region"]
+    assert load_defaults(lake, batch_id="b1") == ["ref.dose_factor", "ref.drl", "ref.price", "ref.region"]
     versions = {name: lake.tables.version(name) for name in REFERENCE_TABLES}
     assert load_defaults(lake, batch_id="b2") == []
     assert {name: lake.tables.version(name) for name in REFERENCE_TABLES} == versions
