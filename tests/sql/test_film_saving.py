@@ -181,7 +181,7 @@ def test_sheets_printed_in_a_month_without_exams_cost_all_the_same() -> None:
         (
             [*PRICES, price("film_sheet", "CT", 600, date(2026, 5, 1))],
             None,
-            "only sheets_per_exam is given by modality",
+            "only exam and sheets_per_exam are given by modality",
         ),
         (PRICES, ledger((202602, "CT", 3, 4)), "more sheets were left unclaimed than printed"),
     ],

@@ -6,7 +6,8 @@ import json
 import re
 from fractions import Fraction
 from functools import partial
-from typing import Annotated, Any
+from math import isnan
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +16,7 @@ from radlake.cli._lake import existing_lake
 
 app = typer.Typer(no_args_is_help=True, help="Film, repeats, bytes and dose: what is saved, and how sure that is.")
 
+By = Literal["all", "modality", "hospital_level", "hospital_id", "residency"]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 _PERIOD = re.compile(r"(\d{4}-(?:0[1-9]|1[0-2]))\.\.(\d{4}-(?:0[1-9]|1[0-2]))")
 
@@ -140,6 +142,97 @@ def _derived(period) -> dict[str, Any]:
 
 def _yuan(fen: int | Fraction | None) -> str:
     return "-" if fen is None else f"{float(fen) / 100:,.2f}"
+
+
+@app.command()
+def storage(
+    ctx: typer.Context,
+    by: Annotated[By, typer.Option(help="What to divide by.")] = "modality",
+    as_json: Json = False,
+) -> None:
+    """Bytes of the stored series objects, measured; TB are 10^12 bytes, TiB 2^40. Months: stats.exam_volume."""
+    from radlake.stats.benefit.storage import stored_bytes
+
+    rows = stored_bytes(existing_lake(ctx.obj), by=by)
+    if as_json:
+        typer.echo(json.dumps([vars(row) | {"bytes_per_study": row.bytes_per_study} for row in rows]))
+        return
+    table = [
+        (row.group, row.n_studies, row.n_objects, f"{row.central_bytes:,}", f"{row.central_bytes / 1e12:,.3f}",
+         f"{row.central_bytes / 2**40:,.3f}", f"{row.kept_bytes:,}", f"{row.bytes_per_study / 1e6:,.1f}")
+        for row in rows
+    ]  # fmt: skip
+    header = (by, "studies", "objects", "bytes in our store", "TB", "TiB", "bytes that hospitals keep", "MB per study")
+    show_table(table, header=header, numbers=(False, *(True for _ in header[1:])))
+
+
+Pack = Annotated[str, typer.Option(help="Rule pack, like clinical_v1.")]
+Window = Annotated[int, typer.Option(help="Days.")]
+
+
+@app.command()
+def repeats(ctx: typer.Context, pack: Pack = "clinical_v1", window: Window = 30, as_json: Json = False) -> None:
+    """What potential repeats cost, by modality: an upper limit of what could be saved. Exact, of the restricted zone.
+
+    Prices are the rows `exam` of ref.price; repeats without a price are told and cost nothing here.
+    """
+    from radlake.stats.benefit.repeats import potential_cost
+
+    rows = potential_cost(existing_lake(ctx.obj), rule_pack=pack, window_days=window)
+    if as_json:
+        typer.echo(json.dumps([vars(row) for row in rows]))
+        return
+    table = [(row.modality_group, row.n_potential, row.n_unpriced, _yuan(row.cost_fen)) for row in rows]
+    show_table(
+        table, header=("modality", "potential repeats", "without price", "yuan"), numbers=(False, True, True, True)
+    )
+    typer.echo("potential, not saved: see `radlake benefit effect` for what a roll-out changed")
+
+
+@app.command()
+def effect(
+    ctx: typer.Context,
+    intervention: Annotated[str, typer.Argument(help="intervention_code of ref.roll_out.")],
+    pack: Pack = "clinical_v1",
+    window: Window = 30,
+    as_json: Json = False,
+) -> None:
+    """What a roll-out changed: potential repeats of 100 exams, against hospitals that had not begun yet.
+
+    Group-time effects (Callaway and Sant'Anna 2021), limits clustered by hospital. Exact, of the restricted zone.
+    """
+    from radlake.stats.benefit.repeats import causal_repeats
+
+    found = causal_repeats(existing_lake(ctx.obj), intervention=intervention, rule_pack=pack, window_days=window)
+    if found is None or found.effect.overall is None:
+        typer.echo("nothing can be compared: no hospital began, or fewer than two on one side", err=True)
+        raise typer.Exit(1)
+    result = found.effect
+    if as_json:
+        times = {str(time): vars(one) for time, one in result.by_event_time.items()}
+        facts = {"overall": vars(found.effect.overall), "by_event_time": times, "parallel_p": result.parallel_p}
+        facts |= {"n_cells": result.n_cells, "n_left_out": result.n_left_out, "n_hospitals": found.n_hospitals}
+        typer.echo(json.dumps(_without_nan(facts | {"left_out": found.left_out})))
+        return
+    rows = [(time, f"{one.estimate:+.3f}", f"{one.low:+.3f}", f"{one.high:+.3f}", one.n_hospitals)
+            for time, one in result.by_event_time.items()]  # fmt: skip
+    show_table(rows, header=("months since it began", "change", "low", "high", "hospitals"), numbers=[True] * 5)
+    overall = found.effect.overall
+    typer.echo(
+        f"overall {overall.estimate:+.3f} ({overall.low:+.3f} to {overall.high:+.3f}) potential repeats of 100 exams"
+    )
+    typer.echo(f"parallel before it began: p = {result.parallel_p:.3f} (a small p is an objection)")
+    typer.echo(f"{found.n_hospitals} hospitals, {found.first_month} to {found.last_month};"
+               f" {result.n_left_out} comparisons had fewer than two hospitals on one side")  # fmt: skip
+    if found.left_out:
+        typer.echo(f"without exams in every month, in no comparison: {', '.join(found.left_out)}")
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: what cannot be told is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    return None if isinstance(value, float) and isnan(value) else value
 
 
 dose_app = typer.Typer(no_args_is_help=True, help="Dose reports: read them, and see doses beside reference levels.")

@@ -32,6 +32,7 @@ REFERENCE_TABLES = (
     "ref.population",
     "ref.price",
     "ref.region",
+    "ref.roll_out",
 )
 DEFAULTS = ("ref.dose_factor", "ref.drl", "ref.price", "ref.region")
 

@@ -12,12 +12,12 @@ INNER JOIN ref.price AS later
         AND earlier.valid_from < later.valid_from
         AND coalesce(earlier.valid_to, DATE '9999-12-31') >= later.valid_from;
 
--- fail: only sheets_per_exam is given by modality; the prices of film and cloud film are for all
+-- fail: only exam and sheets_per_exam are given by modality; the prices of film and cloud film are for all
 SELECT
     item,
     modality_group
 FROM ref.price
-WHERE (item = 'sheets_per_exam') = (modality_group = 'all');
+WHERE (item IN ('exam', 'sheets_per_exam')) = (modality_group = 'all');
 
 -- fail: more sheets were left unclaimed than printed
 SELECT

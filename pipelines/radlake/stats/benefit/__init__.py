@@ -1,5 +1,5 @@
 """What sharing images saves, and what it cannot be shown to save.
 
-`claims` checks printed figures against their own formulas, `film` compares two periods, `dose` turns what machines
-report into estimates, `duplicates` prices repeats, `effect` estimates what a roll-out caused.
+`claims` checks printed figures against their own formulas, `film` compares two periods, `repeats` prices repeats and
+says what a roll-out changed (`effect`), `storage` measures bytes. Doses are in sql/core/exam_dose_v1.
 """
