@@ -122,7 +122,7 @@ def test_without_a_report_the_header_is_told_apart_and_no_dlp_is_made_up(built: 
     assert dose(db, "dose_source, ctdi_vol_mgy, dlp_mgy_cm, effective_dose_method") == (
         "image_header", 12.5, None, "typical"
     )  # fmt: skip
-    assert db.rows("SELECT DISTINCT n_reported, ctdi_vol_median_mgy FROM stats.dose") == [(0, None)]
+    assert db.rows("SELECT count(*) FROM stats.dose") == [(0,)]
 
 
 def test_what_no_factor_is_known_for_has_no_estimate(built: Build) -> None:
@@ -133,9 +133,9 @@ def test_medians_stand_beside_the_reference_level_which_is_not_verified(built: B
     exams = "exam \n" + "\n".join(f"2.{i}" for i in range(1, 6))
     events = [ct(f"2.{i}", f"1.{i}", dlp) for i, dlp in enumerate((300.0, 400.0, 500.0, 600.0, 700.0), 1)]
     db = built(exams, events)
-    columns = "n_exams, n_reported, n_events, dlp_median_mgy_cm, dlp_p75_mgy_cm, dlp_drl_mgy_cm, ctdi_vol_drl_mgy"
+    columns = "n_reported, n_events, dlp_median_mgy_cm, dlp_p75_mgy_cm, dlp_drl_mgy_cm, ctdi_vol_drl_mgy"
     assert db.rows(f"SELECT {columns}, is_above_drl, is_drl_verified FROM stats.dose WHERE hospital_id = 'all'") == [
-        (5, 5, 5, 500.0, 600.0, 470.0, 15.0, True, False)
+        (5, 5, 500.0, 600.0, 470.0, 15.0, True, False)
     ]
 
 

@@ -276,7 +276,7 @@ def dose_show(
     from radlake.lake import duck
 
     names = (
-        "exam_year, modality_group, body_part_code, n_exams, n_reported, ctdi_vol_median_mgy, ctdi_vol_drl_mgy,"
+        "exam_year, modality_group, body_part_code, n_reported, ctdi_vol_median_mgy, ctdi_vol_drl_mgy,"
         " dlp_median_mgy_cm, dlp_p75_mgy_cm, dlp_drl_mgy_cm, is_above_drl, is_drl_verified, dap_median_gy_m2,"
         " agd_median_mgy, effective_dose_median_msv, is_masked"
     )

@@ -1,8 +1,8 @@
--- fail: more exams are reported than there are
+-- fail: an exam with a dose report has no irradiation event
 SELECT
     exam_year,
     hospital_id,
     modality_group,
     body_part_code
 FROM stats.dose
-WHERE n_reported > n_exams;
+WHERE n_events < n_reported;

@@ -1,5 +1,6 @@
--- Dose of adult exams beside the national reference levels (definitions.md, "Dose"). No totals over modality or part:
--- doses of different examinations do not mix.
+-- Dose of adult exams that have a dose report, beside the national reference levels (definitions.md, "Dose"). No totals
+-- over modality or part: doses of different examinations do not mix. Exams without a report are not counted: with them
+-- the counts would be sums of those of stats.exam_volume by year, and tell what is withheld there.
 WITH
 doses AS (
     SELECT
@@ -7,9 +8,8 @@ doses AS (
         exam_dose.hospital_id,
         exam_dose.modality_group,
         exam_dose.body_part_code,
-        exam_dose.dose_source = 'rdsr' AS is_reported,
         exam_dose.n_events,
-        CASE WHEN is_reported THEN exam_dose.ctdi_vol_mgy END AS ctdi_vol_mgy,
+        exam_dose.ctdi_vol_mgy,
         exam_dose.dlp_mgy_cm,
         exam_dose.dap_gy_m2,
         exam_dose.agd_mgy,
@@ -21,7 +21,7 @@ doses AS (
             AND exam_dose.exam_pseudo_id = exam.exam_pseudo_id
             AND exam_dose.patient_key = exam.patient_key
     INNER JOIN restricted.date_offset AS date_offset ON exam_dose.patient_key = date_offset.patient_key
-    WHERE exam_dose.is_adult AND exam.study_at IS NOT NULL
+    WHERE exam_dose.is_adult AND exam_dose.dose_source = 'rdsr' AND exam.study_at IS NOT NULL
 ),
 
 summed AS (
@@ -30,8 +30,7 @@ summed AS (
         CASE WHEN grouping(hospital_id) = 1 THEN 'all' ELSE hospital_id END AS hospital_id,
         modality_group,
         body_part_code,
-        count(*) AS n_exams,
-        count(*) FILTER (WHERE is_reported) AS n_reported,
+        count(*) AS n_reported,
         sum(n_events)::BIGINT AS n_events,
         median(ctdi_vol_mgy) AS ctdi_vol_median_mgy,
         quantile_cont(ctdi_vol_mgy, 0.75) AS ctdi_vol_p75_mgy,
@@ -63,7 +62,6 @@ SELECT
     summed.hospital_id,
     summed.modality_group,
     summed.body_part_code,
-    summed.n_exams,
     summed.n_reported,
     summed.n_events,
     summed.ctdi_vol_median_mgy,
