@@ -280,7 +280,7 @@ def dose_show(
         " dlp_median_mgy_cm, dlp_p75_mgy_cm, dlp_drl_mgy_cm, is_above_drl, is_drl_verified, dap_median_gy_m2,"
         " agd_median_mgy, effective_dose_median_msv, is_masked"
     )
-    with duck.connect(existing_lake(ctx.obj)) as connection:
+    with duck.connect(existing_lake(ctx.obj), tables=["stats.dose"]) as connection:
         found = connection.sql(
             f"SELECT {names} FROM stats.dose WHERE hospital_id = $hospital AND exam_year = coalesce($year, exam_year)"
             " ORDER BY exam_year, modality_group, body_part_code",

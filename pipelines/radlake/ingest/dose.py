@@ -58,7 +58,7 @@ def read_dose_reports(lake: Lake, *, read: Read) -> ReadReports:
         Path, offset and length of a range of a series object -> its bytes: `lake.reading.read_object` of the lake, or
         `residency.SeriesReader.read`, which also asks hospitals that keep their pixels.
     """
-    with duck.connect(lake, layers={"dicom", "dose"}) as connection:
+    with duck.connect(lake, tables={"dicom.instance", "dose.report"}) as connection:
         unread = connection.sql(_UNREAD).to_arrow_table().to_pylist()
     n_unreachable = n_events = n_problems = n_reports = 0
     for rows in _parts(unread):

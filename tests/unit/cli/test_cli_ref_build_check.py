@@ -71,7 +71,7 @@ def test_a_file_with_problems_loads_nothing(run, lake: Lake, tmp_path: Path) -> 
 
 def test_defaults_and_list(run) -> None:
     run("init")
-    assert "loaded ref.price, ref.region" in run("ref", "defaults")[1]
+    assert "ref.price, ref.region" in run("ref", "defaults")[1]
     assert "left alone" in run("ref", "defaults")[1]
     assert "ref.region (14 rows)" in run("ref", "list")[1]
 

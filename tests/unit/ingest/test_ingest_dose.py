@@ -46,7 +46,7 @@ def stored(tmp_path: Path) -> Stored:
 
 
 def events(lake: Lake) -> list[tuple]:
-    with duck.connect(lake, layers={"dose"}) as connection:
+    with duck.connect(lake, tables={"dose"}) as connection:
         return connection.execute(
             "SELECT irradiation_event_uid, dlp_mgy_cm, target_part_code FROM dose.irradiation_event ORDER BY ALL"
         ).fetchall()
@@ -94,7 +94,7 @@ def test_a_report_with_a_problem_is_told_and_stops_nothing(stored: Stored, data:
     stored.put("1.1", data, digest="a" * 32)
     stored.put("1.2", report(5), digest="c" * 32)
     assert read_dose_reports(stored.lake, read=stored.read).n_problems == 1
-    with duck.connect(stored.lake, layers={"dose"}) as connection:
+    with duck.connect(stored.lake, tables={"dose"}) as connection:
         found = connection.execute("SELECT problem FROM dose.report ORDER BY sop_instance_uid").fetchall()
     assert found == [(problem,), ("",)]
 

@@ -61,7 +61,7 @@ def potential_cost(lake: Lake, *, rule_pack: str, window_days: int) -> list[Pote
         If the repeats were not counted.
     """
     _check(lake)
-    with duck.connect(lake, zone="restricted", layers={"stats", "ref"}) as connection:
+    with duck.connect(lake, zone="restricted", tables={"stats.repeat_rate", "ref.price"}) as connection:
         found = connection.execute(_COST, [rule_pack, window_days]).fetchall()
     return [PotentialCost(rule_pack, window_days, *row) for row in found]
 
@@ -75,7 +75,7 @@ def causal_repeats(lake: Lake, *, intervention: str, rule_pack: str, window_days
         If the repeats were not counted.
     """
     _check(lake)
-    with duck.connect(lake, zone="restricted", layers={"stats", "ref"}) as connection:
+    with duck.connect(lake, zone="restricted", tables={"stats.repeat_rate", "ref.roll_out"}) as connection:
         rows = connection.execute(_RATES, [rule_pack, window_days]).fetchall()
         began = dict(
             connection.execute(

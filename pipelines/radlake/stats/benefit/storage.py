@@ -56,5 +56,5 @@ def stored_bytes(lake: Lake, *, by: By) -> list[StoredBytes]:
         LEFT JOIN ref.hospital AS hospital USING (hospital_id)
         GROUP BY dimension ORDER BY dimension
     """
-    with duck.connect(lake, layers={"dicom", "ref"}) as connection:
+    with duck.connect(lake, tables={"dicom.series", "ref.hospital"}) as connection:
         return [StoredBytes(*row) for row in connection.execute(query).fetchall()]
