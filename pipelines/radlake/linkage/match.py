@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,13 @@ __all__ = ["LinkageFailed", "Matches", "find_pairs"]
 
 class LinkageFailed(PermanentError):
     sentence = "The linkage stopped at {step} ({kind}). Nothing was changed; what the records say is never told here."
+
+
+class SplinkMissing(PermanentError):
+    sentence = (
+        "Splink is not installed here. `make install` installs it; elsewhere pip install --no-deps 'splink>=4.0.17,<5' "
+        "and pip install altair sqlglot. Without --no-deps pip brings igraph too, which has the GPL and is not needed."
+    )
 
 
 @dataclass(frozen=True)
@@ -87,9 +95,12 @@ def find_pairs(records: pa.Table, *, policy: Policy, scratch: Path | None = None
 
     Raises
     ------
+    SplinkMissing
     LinkageFailed
         Without a word of what the records say.
     """
+    if find_spec("splink") is None:
+        raise SplinkMissing
     connection = parquet.new_connection(threads=threads)
     connection.execute("SET temp_directory = ?", [str(scratch) if scratch else ""])
     connection.register("given", records)
