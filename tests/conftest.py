@@ -18,9 +18,9 @@ hypothesis.settings.register_profile("radlake", deadline=None)  # a busy machine
 hypothesis.settings.load_profile("radlake")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def strict_logs() -> None:
-    """A log key outside the allow-list raises."""
+    """A log key outside the allow-list raises, whatever the test before had configured."""
     log.configure(strict=True)
 
 

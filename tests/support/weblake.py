@@ -74,7 +74,8 @@ SELECT
     coalesce(modality_group, 'all') AS modality_group, sum(n) AS n_exams,
     sum(n * 3 - printed) AS n_sheets_avoided, sum(n) * 3 * 1800 AS film_cost_fen, sum(n) * 2000 AS cloud_cost_fen,
     sum(printed) * 1800 AS printed_cost_fen, sum(printed // 20) * 1800 AS unclaimed_cost_fen,
-    film_cost_fen - cloud_cost_fen - printed_cost_fen AS net_saving_fen, sum(n) < 10 AS is_masked
+    film_cost_fen - printed_cost_fen AS gross_saving_fen, gross_saving_fen - cloud_cost_fen AS net_saving_fen,
+    sum(n) < 10 AS is_masked
 FROM (SELECT *, CASE hospital_id WHEN 'h07' THEN 2 * n + 1 ELSE n // 40 END AS printed FROM exam)
 WHERE modality_group IN ('CT', 'MR', 'DX') AND exam_month != 'unknown'
 GROUP BY CUBE (exam_month, hospital_id, modality_group)

@@ -14,26 +14,28 @@ __all__ = ["BACKFILLS"]
 
 
 def _plan(folder: Path, given: Mapping[str, Any]) -> None:
-    """What `radlake backfill plan` does."""
+    """What `radlake backfill plan` does, month by month: a window each."""
     from radlake.backfill import keep_plan, plan_hospital
     from radlake.backfill.coverage import publish_coverage
     from radlake.backfill.sizes import Sizes
+    from radlake.backfill.windows import months
     from radlake.lake import Lake
     from radlake.machine import utc_now
     from radlake.vault.lake_key import open_ledger
 
     settings = settings_in(folder)
     with closing(open_ledger(settings)) as ledger:
-        plan = plan_hospital(
-            settings,
-            pacs_hospital(given),
-            window=window(),
-            ledger=ledger,
-            sizes=Sizes({}),
-            harvests={},
-            now=utc_now(),
-        )
-        keep_plan(plan, ledger=ledger, now=utc_now())
+        for month in months(window()):
+            plan = plan_hospital(
+                settings,
+                pacs_hospital(given),
+                window=month,
+                ledger=ledger,
+                sizes=Sizes({}),
+                harvests={},
+                now=utc_now(),
+            )
+            keep_plan(plan, ledger=ledger, now=utc_now())
         publish_coverage(Lake.from_settings(settings), ledger, "h1", now=utc_now())
 
 

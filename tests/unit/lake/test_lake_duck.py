@@ -106,9 +106,9 @@ def test_a_variable_of_the_program_is_not_a_table(lake: Lake):
 @pytest.mark.parametrize(
     ("sql", "words"),
     [
-        ("SELECT * FROM core.exams", "there is no table exams. Did you mean core.exam?"),
+        ("SELECT * FROM core.exams", "there is no table exams. Did you mean core.exam or core.exam_dose?"),
         ("SELECT * FROM exam", "there is no table exam. Did you mean core.exam?"),
-        ("SELECT * FROM cor.exam", "there is no table cor.exam. Did you mean core.exam?"),
+        ("SELECT * FROM cor.exam", "there is no table cor.exam. Did you mean core.exam or core.exam_dose?"),
         ("SELECT * FROM core.exam_v2", "Did you mean core.exam_v1?"),
         ("SELECT * FROM nothing_like_it", "there is no table nothing_like_it. `SHOW ALL TABLES` lists them."),
         ("SELECT patient_ky FROM core.exam", "there is no column patient_ky. Did you mean patient_key"),
