@@ -203,13 +203,13 @@ def _roll_forward_together(lake: Lake, ledger: Ledger, *, hospital_id: str, now:
 
 
 def _has_part(folder: Path, hospital_id: str) -> bool:
+    if folder.name.endswith(".part"):  # it is being written
+        return False
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:  # not staged yet, or just committed
+    except FileNotFoundError:  # just committed
         return False
-    return not folder.name.endswith(".part") and any(
-        item["hospital_id"] == hospital_id for item in manifest["settlements"]
-    )
+    return any(item["hospital_id"] == hospital_id for item in manifest["settlements"])
 
 
 def _settlement(item: dict[str, Any]) -> Settlement:
