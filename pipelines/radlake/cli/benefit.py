@@ -85,20 +85,10 @@ def film(
     as_json: Json = False,
 ) -> None:
     """Compare film in two periods: as spent, at the later volume, at the earlier volume. From released numbers."""
-    from radlake.lake import duck
-    from radlake.stats.benefit.film import FilmPeriod, film_period, film_saving
+    from radlake.stats.benefit.film import film_saving, released_periods
 
-    periods: list[FilmPeriod] = []
-    with duck.connect(existing_lake(ctx.obj), tables=["stats.film_saving"]) as connection:
-        for text in (before, after):
-            first, last = _months(text)
-            rows = connection.sql(
-                "SELECT n_exams, film_cost_fen, cloud_cost_fen, printed_cost_fen, unclaimed_cost_fen, is_masked"
-                " FROM stats.film_saving WHERE exam_month BETWEEN $first AND $last"
-                " AND hospital_id = $hospital AND modality_group = $modality AND exam_month <> 'all'",
-                params={"first": first, "last": last, "hospital": hospital, "modality": modality},
-            ).to_arrow_table()
-            periods.append(film_period(rows.to_pylist()))
+    months = [_months(before), _months(after)]
+    periods = released_periods(existing_lake(ctx.obj), months, hospital_id=hospital, modality_group=modality)
     found = film_saving(*periods)
     if as_json:
         shown = {name: vars(period) | _derived(period) for name, period in vars(found).items() if period in periods}

@@ -86,7 +86,7 @@ def why_counted(settings: Settings, exam_pseudo_id: str, *, hospital_id: str | N
         if len(found) != 1:
             raise ExamMissing(exam=exam_pseudo_id)
         hospital, patient_key = found[0]
-        cursor = connection.execute(_PERSON, [patient_key] * 4)
+        cursor = connection.execute(_PERSON, {"patient_key": patient_key})
         names = [column[0] for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     with date_offsets(settings) as offsets:
@@ -99,6 +99,11 @@ def why_counted(settings: Settings, exam_pseudo_id: str, *, hospital_id: str | N
 
 
 _PERSON = """
+WITH person AS (
+    SELECT coalesce(
+        (SELECT person_key FROM core.person_link WHERE patient_key = $patient_key), $patient_key
+    ) AS person_key
+)
 SELECT
     exam.patient_key, exam.hospital_id, exam.exam_pseudo_id, exam.study_at, exam.modality_group, exam.body_part_code,
     exam.laterality_code, exam.is_patient_known, exam_order.encounter_pseudo_id, exam_order.ground_codes,
@@ -107,11 +112,9 @@ FROM core.exam AS exam
 LEFT JOIN ref.exam_order AS exam_order USING (hospital_id, exam_pseudo_id, patient_key)
 LEFT JOIN ref.hospital AS hospital USING (hospital_id)
 WHERE exam.patient_key IN (
-    SELECT patient_key FROM core.person_link
-    WHERE person_key IN (SELECT person_key FROM core.person_link WHERE patient_key = ?)
-    UNION SELECT person_key FROM core.person_link WHERE patient_key = ?
-    UNION SELECT patient_key FROM core.person_link WHERE person_key = ?
-    UNION SELECT ?
+    FROM person
+    UNION ALL
+    SELECT link.patient_key FROM core.person_link AS link INNER JOIN person USING (person_key)
 )
 """
 

@@ -25,7 +25,7 @@ from radlake.lake.zones import Lake
 if TYPE_CHECKING:
     from radlake.lake.ledger import Ledger
 
-__all__ = ["MAP", "QUALITY", "Decision", "Linked", "PersonLinks", "Revision", "person_of", "publish_links"]
+__all__ = ["MAP", "QUALITY", "Decision", "Linked", "PersonLinks", "Revision", "person_of", "publish_links", "root_of"]
 
 MAP, QUALITY = "core.person_link", "ops.linkage"
 _SCORE = "linkage_score/"
@@ -165,18 +165,20 @@ _DECISION = [PERSON_LINK.c[name] for name in Decision.__dataclass_fields__]
 def person_of(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
     """Person of each pseudonym in a pair: the smallest pseudonym that it is connected with."""
     parent: dict[int, int] = {}
-
-    def root(key: int) -> int:
-        above = parent.setdefault(key, key)
-        while above != key:
-            parent[key] = parent[above]
-            key, above = above, parent[above]
-        return key
-
     for pair in pairs:
-        low, high = sorted(map(root, pair))
-        parent[high] = low
-    return {key: root(key) for key in parent}
+        low, high = sorted(root_of(parent, key) for key in pair)
+        parent[low] = parent[high] = low
+    return {key: root_of(parent, key) for key in list(parent)}
+
+
+def root_of(parent: dict[int, int], key: int) -> int:
+    """Of a forest of keys; one that is not in it is its own root. The way to it is shortened."""
+    root = key
+    while (above := parent.get(root, root)) != root:
+        root = above
+    while key != root:
+        parent[key], key = root, parent[key]
+    return root
 
 
 def publish_links(lake: Lake, ledger: Ledger) -> int:

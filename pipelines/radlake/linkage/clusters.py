@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from radlake.lake.person_links import root_of
 from radlake.linkage.records import Record, births_agree
 
 __all__ = ["Pair", "conflict", "join"]
@@ -112,7 +113,7 @@ class _Forest:
 
     def unite(self, one: int, other: int, *, may_contradict: bool) -> str | None:
         """None when it joined two parts, an empty text when they were one already, else the guard that forbids it."""
-        one, other = _root(self._parent, one), _root(self._parent, other)
+        one, other = root_of(self._parent, one), root_of(self._parent, other)
         if one == other:
             return ""
         parts = [self._members.get(root, [root]) for root in (one, other)]
@@ -134,13 +135,3 @@ class _Forest:
 
     def _known(self, keys: Iterable[int]) -> Iterator[Record]:
         return (self._records[key] for key in keys if key in self._records)
-
-
-def _root(parent: dict[int, int], key: int) -> int:
-    """The root of a key; the way to it is shortened."""
-    root = key
-    while (above := parent.get(root, root)) != root:
-        root = above
-    while key != root:
-        parent[key], key = root, parent.get(key, root)
-    return root

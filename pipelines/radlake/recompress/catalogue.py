@@ -141,12 +141,12 @@ def rows_of(
 
 
 def _fetch(lake: Lake, query: str, **parameters: Any) -> list[Any]:
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom"]) as connection:
         return connection.execute(query, parameters).fetchall()
 
 
 def _rows(lake: Lake, query: str, **parameters: Any) -> list[dict[str, Any]]:
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom"]) as connection:
         return connection.sql(query, params=parameters).to_arrow_table().to_pylist()
 
 

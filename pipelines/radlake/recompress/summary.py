@@ -133,7 +133,7 @@ def storage_price(lake: Lake, *, on: date) -> StoragePrice:
         WHERE item = $item AND valid_from <= $day AND (valid_to IS NULL OR valid_to >= $day)
         ORDER BY valid_from DESC LIMIT 1
     """
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["ref.price"]) as connection:
         found = connection.execute(query, {"item": _ITEM, "day": on}).fetchall()
     if found:
         return StoragePrice(*found[0])

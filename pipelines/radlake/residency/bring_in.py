@@ -110,7 +110,7 @@ def _enter(lake: Lake, ledger: Ledger, hospital_id: str, stored: Sequence[Series
     """Let the rows of these objects say `central`; the hospital's lock is held."""
     if not stored:
         return
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.series"]) as connection:
         rows = connection.sql(
             """
             SELECT * REPLACE ('central' AS residency)

@@ -75,7 +75,7 @@ def objects_of(
     if residency:
         terms.append("series.residency = $residency")
         parameters["residency"] = residency
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.series", "dicom.instance"]) as connection:
         rows = connection.execute(_OBJECTS.format(where=" AND ".join(terms) or "true"), parameters).fetchall()
     return [
         SeriesObject(hospital, study, month, series, path, n_bytes, where, frozenset(map(_pair, instances)))
@@ -91,7 +91,7 @@ def held(lake: Lake) -> list[Held]:
         GROUP BY ALL
         ORDER BY ALL
     """
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=["dicom.series"]) as connection:
         return [Held(*row) for row in connection.execute(query).fetchall()]
 
 

@@ -24,7 +24,7 @@ def app_of(settings: Settings) -> FastAPI:
     lake = Lake.from_settings(settings)
     tables = lake.tables
     return create_app(
-        lambda: duck.connect(lake),
+        lambda: duck.connect(lake, tables=TABLES),
         version=lambda: tuple(tables.version(name) for name in TABLES),
     )
 

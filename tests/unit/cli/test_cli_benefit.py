@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from radlake import log
-from radlake.cli import main
 from radlake.contracts import load_table
 from radlake.lake import Lake
 from support.rows import rows
 
 Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a verb of `radlake benefit` on a lake of its own: (exit code, what it said)."""
-    monkeypatch.setenv("RADLAKE_LAKE", str(tmp_path / "lake"))
-
-    def command(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["radlake", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        log.configure(strict=True)
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return command
 
 
 @pytest.fixture

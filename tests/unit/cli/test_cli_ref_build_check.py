@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from radlake import log
-from radlake.cli import check, main
+from radlake.cli import check
 from radlake.lake import Lake, duck
 from radlake.sqlrun.queries import load_queries
 from support.rows import rows
 
 HEADER = "region_code,year,sex,age_band,n_residents,source\n"
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run a command on a lake of its own: (exit code, what it said)."""
-    monkeypatch.setenv("RADLAKE_LAKE", str(tmp_path / "lake"))
-
-    def command(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["radlake", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        log.configure(strict=True)
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return command
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ one number: as spent, at the volume of the later period, and at that of the earl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-__all__ = ["FilmPeriod", "FilmSaving", "film_period", "film_saving"]
+from radlake.lake import Lake, duck
+
+__all__ = ["FilmPeriod", "FilmSaving", "film_period", "film_saving", "released_periods"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,26 @@ def film_period(rows: Iterable[Mapping[str, Any]]) -> FilmPeriod:
     shown = [row for row in found if not row["is_masked"]]
     sums = {name: sum(row[name] for row in shown) for name in names}
     return FilmPeriod(n_months=len(found), n_withheld=len(found) - len(shown), **sums)
+
+
+def released_periods(
+    lake: Lake, periods: Sequence[tuple[str, str]], *, hospital_id: str = "all", modality_group: str = "all"
+) -> list[FilmPeriod]:
+    """Periods, each from a first to a last month (`2018-10`), from the released numbers of a lake."""
+    query = """
+        SELECT n_exams, film_cost_fen, cloud_cost_fen, printed_cost_fen, unclaimed_cost_fen, is_masked
+        FROM stats.film_saving
+        WHERE exam_month BETWEEN $first AND $last AND exam_month <> 'all'
+            AND hospital_id = $hospital AND modality_group = $modality
+    """
+    given = {"hospital": hospital_id, "modality": modality_group}
+    with duck.connect(lake, tables=["stats.film_saving"]) as connection:
+        return [
+            film_period(
+                connection.sql(query, params=given | {"first": first, "last": last}).to_arrow_table().to_pylist()
+            )
+            for first, last in periods
+        ]
 
 
 def film_saving(before: FilmPeriod, after: FilmPeriod) -> FilmSaving:
