@@ -25,9 +25,10 @@ ROWS_SHOWN = 40
 
 @cache
 def templates() -> jinja2.Environment:
-    """The templates of this package; what a template does not know is an error."""
+    """The templates of the pages and of order entry; what a template does not know is an error."""
+    web = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader([web / "templates", web / "cds" / "templates"]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

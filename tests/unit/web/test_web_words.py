@@ -17,29 +17,32 @@ from radlake.web.i18n import LANGUAGES, language_from, load_words
 from radlake.web.pages import DEFINITIONS, PAGES
 
 WEB = Path(radlake.web.__file__).parent
-TEMPLATES = sorted((WEB / "templates").glob("*.html"))
+PARTS = {"pages": WEB, "order entry": WEB / "cds"}
+TEMPLATES = sorted(template for part in PARTS.values() for template in (part / "templates").glob("*.html"))
 CJK = re.compile(r"[\u4e00-\u9fff]")
 
 
 @cache
-def catalogue(language: str) -> dict[str, str]:
-    return yaml.safe_load((WEB / "locales" / f"{language}.yaml").read_text(encoding="utf-8"))
+def catalogue(language: str, part: Path = WEB) -> dict[str, str]:
+    return yaml.safe_load((part / "locales" / f"{language}.yaml").read_text(encoding="utf-8"))
 
 
 def placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-def test_catalogues_have_the_same_keys_and_placeholders() -> None:
-    zh, en = catalogue("zh-CN"), catalogue("en")
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_catalogues_have_the_same_keys_and_placeholders(part: Path) -> None:
+    zh, en = catalogue("zh-CN", part), catalogue("en", part)
 
     assert list(zh) == list(en)
     assert {key: placeholders(zh[key]) for key in zh} == {key: placeholders(en[key]) for key in en}
 
 
-def test_no_key_is_given_twice() -> None:
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_no_key_is_given_twice(part: Path) -> None:
     for language in LANGUAGES:
-        text = (WEB / "locales" / f"{language}.yaml").read_text(encoding="utf-8")
+        text = (part / "locales" / f"{language}.yaml").read_text(encoding="utf-8")
         keys = re.findall(r"^([\w.-]+):", text, flags=re.MULTILINE)
         assert len(keys) == len(set(keys)), language
 
@@ -70,7 +73,7 @@ def test_template_has_no_bare_string(template: Path) -> None:
 def test_template_names_only_keys_that_exist(template: Path) -> None:
     asked = re.findall(r"""\bt\("([\w.-]+)"[,)]""", template.read_text(encoding="utf-8"))
 
-    assert [key for key in asked if key not in catalogue("en")] == []
+    assert [key for key in asked if key not in catalogue("en", template.parents[1])] == []
 
 
 def test_every_page_figure_and_definition_has_its_words() -> None:
