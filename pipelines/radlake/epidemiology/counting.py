@@ -6,18 +6,18 @@ Nothing here says what may be shown. The true calendar comes from `restricted.da
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 
-from radlake.contracts.table import quoted
 from radlake.epidemiology.definition import Measure
+from radlake.epidemiology.filters import clause_of
 from radlake.epidemiology.residents import DIGITS
 from radlake.stats.standards import first_age
 
-__all__ = ["Cell", "Group", "Step", "count_groups", "count_steps", "population_of"]
+__all__ = ["Cell", "Group", "Step", "count_groups", "count_steps", "exams_in", "population_of"]
 
 UNKNOWN = "UNKNOWN"
 
@@ -114,11 +114,33 @@ def _exams_by_cell(alike: Iterable[tuple[Sequence[Cell], int]]) -> tuple[tuple[C
     return tuple(found.items())
 
 
+def exams_in(
+    connection: duckdb.DuckDBPyConnection,
+    measure: Measure,
+    *,
+    bands: Sequence[str],
+    is_wanted: Callable[[Cell], bool],
+    limit: int,
+) -> tuple[int, list[tuple[str, str]]]:
+    """How many exams a measure counts in the wanted cells, and the first of them: (hospital, exam_pseudo_id)."""
+    where, given = _filters(measure)
+    cells = (
+        f"WITH exams AS ({_EXAMS}), celled AS (SELECT *, {_cell(0, measure, bands)} AS cell FROM exams WHERE {where})"
+    )
+    found = connection.execute(f"{cells} SELECT DISTINCT cell, cell::VARCHAR FROM celled", given).fetchall()
+    wanted = [text for values, text in found if is_wanted(Cell(*_values(values)))]
+    chosen = "SELECT {} FROM celled WHERE list_contains(?::VARCHAR[], cell::VARCHAR)"
+    [(n_exams,)] = connection.execute(f"{cells} {chosen.format('count(*)')}", [*given, wanted]).fetchall()
+    columns = "hospital_id, exam_pseudo_id"
+    first = f"{cells} {chosen.format(columns)} ORDER BY ALL LIMIT {limit}"
+    return n_exams, connection.execute(first, [*given, wanted]).fetchall()
+
+
 def count_steps(connection: duckdb.DuckDBPyConnection, measure: Measure) -> list[Step]:
     """Exams and persons that are left after each filter, one after the other."""
     years = ", ".join(map(str, measure.years))
     clauses: list[tuple[str, str, list[Any]]] = [("all exams", "TRUE", []), (f"years {years}", _years(measure), [])]
-    clauses += [(name, *_clause(name, value)) for name, value in measure.filters.items()]
+    clauses += [(name, *clause_of(name, value)) for name, value in measure.filters.items()]
     steps, where, given = [], "TRUE", []
     for name, clause, values in clauses:
         where, given = f"{where} AND {clause}", [*given, *values]
@@ -162,30 +184,9 @@ def _cell(number: int, measure: Measure, bands: Sequence[str]) -> str:
 
 
 def _filters(measure: Measure) -> tuple[str, list[Any]]:
-    found = [_clause(name, value) for name, value in measure.filters.items()]
+    found = [clause_of(name, value) for name, value in measure.filters.items()]
     return " AND ".join([_years(measure), *(sql for sql, _ in found)]), [v for _, values in found for v in values]
 
 
 def _years(measure: Measure) -> str:
     return f"exam_year IN ({', '.join(map(str, measure.years))})"
-
-
-def _clause(name: str, value: Any) -> tuple[str, list[Any]]:
-    if name == "age":
-        return "patient_age_years BETWEEN ? AND ?", list(value)
-    if name == "finding":
-        code, certainties = value
-        return (
-            "EXISTS (SELECT 1 FROM core.finding AS finding WHERE finding.hospital_id = exams.hospital_id "
-            "AND finding.exam_pseudo_id = exams.exam_pseudo_id AND finding.is_current AND finding.is_of_patient "
-            "AND finding.finding_code = ? AND list_contains(?::VARCHAR[], finding.certainty_code))",
-            [code, list(certainties)],
-        )
-    if name == "has_contrast":
-        return "has_contrast = ?", [value]
-    if name == "region_code":
-        return "list_has_any(?::VARCHAR[], [region_code, rpad(left(region_code, 4), 6, '0'), "\
-               "rpad(left(region_code, 2), 6, '0')])", [list(value)]  # fmt: skip
-    if name == "body_part_code":  # an exam of several parts counts for each of them
-        return "list_has_any(?::VARCHAR[], string_split(body_part_code, '+'))", [list(value)]
-    return f"list_contains(?::VARCHAR[], {quoted(name)})", [list(value)]

@@ -13,16 +13,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from radlake.contracts import load_table
-from radlake.epidemiology.fields import Fields, fields_of
+from radlake.epidemiology.fields import Fields, fields_of, is_whole
+from radlake.epidemiology.filters import FILTERS, filters_of
 from radlake.epidemiology.residents import DIGITS
 from radlake.errors import ConfigInvalid, SourceMissing
-from radlake.findings import load_rules
 from radlake.resources import schemas_root
 from radlake.stats.standards import load_standards
-from radlake.vocab.load import vocabulary
 
-__all__ = ["DIMENSIONS", "Measure", "load_measure", "measure_from_yaml", "shipped_measures"]
+__all__ = [
+    "DIMENSIONS",
+    "Measure",
+    "in_two_languages",
+    "is_years",
+    "load_measure",
+    "measure_from_yaml",
+    "shipped_measures",
+    "years_of",
+]
 
 # Dimension of a measure -> column of stats.measure.
 DIMENSIONS = {
@@ -125,9 +132,9 @@ def _measure(top: Fields) -> Measure | None:
     name = top.get(
         "measure", lambda v: isinstance(v, str) and bool(re.fullmatch(r"[a-z][a-z0-9_]*", v)), "a snake_case name"
     )
-    version = top.get("version", _is_whole, "a whole number from 1")
-    titles = {field: _in_two_languages(top, field) for field in ("title", "formula")}
-    years = top.get("years", _is_years, "a year like 2026, a range like 2024-2026, or a list of years", [])
+    version = top.get("version", is_whole, "a whole number from 1")
+    titles = {field: in_two_languages(top, field) for field in ("title", "formula")}
+    years = top.get("years", is_years, "a year like 2026, a range like 2024-2026, or a list of years", [])
     group_by = top.several("group_by", DIMENSIONS)
     level = top.one_of("region_level", ("county", "prefecture", "province"), "prefecture")
     numerator, rate = top.inside("numerator"), top.inside("rate")
@@ -142,7 +149,7 @@ def _measure(top: Fields) -> Measure | None:
         top.tell("rate", "rate.smooth needs region in group_by")
     if found.get("has_trend") and "year" not in group_by:
         top.tell("rate", "rate.trend needs year in group_by")
-    if found.get("has_trend") and len(_years(years)) < 2:
+    if found.get("has_trend") and len(years_of(years)) < 2:
         top.tell("years", "rate.trend needs two years or more")
     if count == "exams" and found.get("limits") in ("exact", "byar_from_10"):
         top.tell("rate", "rate.limits: exact limits are of events that do not repeat; count persons, or use byar")
@@ -154,7 +161,7 @@ def _measure(top: Fields) -> Measure | None:
         title=titles["title"],
         formula=titles["formula"],
         count=count,  # pyright: ignore[reportArgumentType]
-        years=_years(years),
+        years=years_of(years),
         group_by=tuple(name for name in DIMENSIONS if name in group_by),
         filters=filters,
         region_level=level,
@@ -164,33 +171,8 @@ def _measure(top: Fields) -> Measure | None:
 
 
 def _numerator(reader: Fields) -> tuple[str | None, dict[str, Any]]:
-    exam = load_table("core.exam")
-    values = {"modality": exam.column("modality_group").values or (), "sex": ("F", "M", "UNKNOWN"),
-              "side": exam.column("laterality_code").values or (), "body_part": _body_parts()}  # fmt: skip
-    columns = {"modality": "modality_group", "sex": "patient_sex", "side": "laterality_code",
-               "body_part": "body_part_code", "hospital": "hospital_id", "region": "region_code"}  # fmt: skip
-    reader.only(["count", *columns, "age", "contrast", "finding"], required=["count"])
-    filters: dict[str, Any] = {}
-    for name, column in columns.items():
-        if name in reader.values:
-            filters[column] = reader.several(name, values.get(name))  # type: ignore[arg-type]
-            if name in ("hospital", "region") and not all(isinstance(v, str) for v in filters[column]):
-                reader.tell(name, f"numerator.{name} must be text in quotes: a code may begin with 0")
-    if "contrast" in reader.values:
-        filters["has_contrast"] = reader.get("contrast", lambda v: isinstance(v, bool), "true or false")
-    if (age := reader.inside("age")) is not None:
-        age.only(["from", "to"])
-        first = age.get("from", lambda v: _is_whole(v, 0), "completed years", 0)
-        last = age.get("to", lambda v: _is_whole(v, 0), "completed years", 200)
-        if first > last:
-            age.tell("from", "numerator.age.from is above numerator.age.to")
-        filters["age"] = (first, last)
-    if (finding := reader.inside("finding")) is not None:
-        finding.only(["code", "certainty"], required=["code"])
-        code = finding.one_of("code", load_rules().codes)
-        certainties = finding.several("certainty", ("PRESENT", "POSSIBLE", "ABSENT")) or ("PRESENT",)
-        filters["finding"] = (code, certainties)
-    return reader.one_of("count", ("persons", "exams")), filters
+    reader.only(["count", *FILTERS], required=["count"])
+    return reader.one_of("count", ("persons", "exams")), filters_of(reader)
 
 
 def _rate(reader: Fields, *, group_by: Collection[str]) -> dict[str, Any]:
@@ -218,7 +200,8 @@ def _rate(reader: Fields, *, group_by: Collection[str]) -> dict[str, Any]:
     }
 
 
-def _in_two_languages(top: Fields, name: str) -> dict[str, str]:
+def in_two_languages(top: Fields, name: str) -> dict[str, str]:
+    """A text of a field in Chinese and English."""
     reader = top.inside(name)
     if reader is None:
         return {}
@@ -226,27 +209,21 @@ def _in_two_languages(top: Fields, name: str) -> dict[str, str]:
     return {key: reader.get(key, lambda v: isinstance(v, str) and v != "", "text", "") for key in ("zh", "en")}
 
 
-def _body_parts() -> list[str]:
-    return sorted({part for parts in vocabulary().part_of_term.values() for part in parts} | {"UNKNOWN"})
-
-
-def _is_years(value: Any) -> bool:
+def is_years(value: Any) -> bool:
+    """Whether a value is a year, a range like 2024-2026, or a list of years."""
     if isinstance(value, str):
         match = re.fullmatch(r"(\d{4})-(\d{4})", value)
         return match is not None and 1900 <= int(match[1]) <= int(match[2]) <= 2200
     values = value if isinstance(value, list) else [value]
-    return bool(values) and all(_is_whole(v, 1900) and v <= 2200 for v in values) and len(set(values)) == len(values)
+    return bool(values) and all(is_whole(v, 1900) and v <= 2200 for v in values) and len(set(values)) == len(values)
 
 
-def _years(value: Any) -> tuple[int, ...]:
+def years_of(value: Any) -> tuple[int, ...]:
+    """The years of such a value, in order."""
     if isinstance(value, str):
         first, last = value.split("-")
         return tuple(range(int(first), int(last) + 1))
     return tuple(sorted(value if isinstance(value, list) else [value]))
-
-
-def _is_whole(value: Any, least: int = 1) -> bool:
-    return type(value) is int and value >= least
 
 
 def _is_number(value: Any) -> bool:

@@ -11,7 +11,7 @@ import yaml
 
 from radlake.errors import ConfigInvalid
 
-__all__ = ["Fields", "fields_of"]
+__all__ = ["Fields", "fields_of", "is_whole"]
 
 
 def fields_of(text: str, *, path: Path | str) -> Fields:
@@ -99,6 +99,24 @@ class Fields:
             self.tell(name, f"{self.where}{name} must be a mapping of fields")
             return None
         return Fields(node, where=f"{self.where}{name}.", problems=self.problems)
+
+    def each(self, name: str) -> list[Fields]:
+        """The mappings of a list."""
+        node = self._nodes.get(name)
+        if node is None:
+            return []
+        if not isinstance(node, yaml.SequenceNode) or not all(isinstance(n, yaml.MappingNode) for n in node.value):
+            self.tell(name, f"{self.where}{name} must be a list of mappings of fields")
+            return []
+        return [
+            Fields(item, where=f"{self.where}{name}[{number}].", problems=self.problems)
+            for number, item in enumerate(node.value, 1)
+            if isinstance(item, yaml.MappingNode)
+        ]
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    return type(value) is int and value >= least
 
 
 def _nearest(name: str, names: Collection[str]) -> str:

@@ -10,36 +10,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from radlake.contracts import load_table
-from radlake.epidemiology.counting import Group, Step, count_groups, count_steps, population_of
+from radlake.epidemiology.counting import Group, Step, count_groups, count_steps, exams_in, population_of
 from radlake.epidemiology.definition import DIMENSIONS, Measure, measure_from_yaml
 from radlake.epidemiology.residents import Residents
-from radlake.epidemiology.rows import Key, MeasureRow, measure_rows
+from radlake.epidemiology.rows import Key, MeasureRow, keys_of, measure_rows
 from radlake.epidemiology.showing import gate_row, shown_rows
 from radlake.errors import ConfigInvalid
 from radlake.lake import Lake, duck
 from radlake.lake.tables import TableStore
-from radlake.sqlrun.build import register_date_offsets
+from radlake.sqlrun.date_offsets import DateOffsets, register_date_offsets
+from radlake.sqlrun.record import record_builds
 from radlake.stats.gate import withheld_rows
 from radlake.stats.policy import Policy
 from radlake.stats.standards import load_standards
 
-__all__ = ["Released", "build_up", "release_measures", "released_measures"]
+__all__ = [
+    "READS",
+    "Recounted",
+    "Released",
+    "build_up",
+    "coarsened",
+    "recount",
+    "release_measures",
+    "released_measures",
+]
 
 READS = ("core.exam", "core.finding", "core.person_link", "ref.population")
 _EXACT = Policy(name="exact", threshold=1, complementary=False, rate_digits=15)
-
-DateOffsets = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,9 @@ def release_measures(
     definitions = [_definition(measure, snapshot=snapshot, policy=policy, now=now) for measure in ordered]
     _overwrite(lake.restricted_tables, "stats.measure", exact)
     # What was shown is known before it is shown: after a kill here the next release takes it for shown.
-    _overwrite(lake.tables, "stats.measure", masked)
+    version = _overwrite(lake.tables, "stats.measure", masked)
     _overwrite(lake.tables, "stats.measure_definition", definitions)
+    _record(lake, ordered, version=version, n_rows=len(masked), snapshot=snapshot, policy=policy, now=now)
     return Released(ordered, tuple(masked), snapshot)
 
 
@@ -111,6 +119,54 @@ def released_measures(lake: Lake) -> list[tuple[Measure, str]]:
     return [(measure_from_yaml(text), f"{snapshot} {policy}") for text, snapshot, policy in rows]
 
 
+@dataclass(frozen=True)
+class Recounted:
+    """A measure counted again: its rows as they are shown, and the exams of one of them.
+
+    Attributes
+    ----------
+    n_exams : int
+        Exams of the row that was asked for.
+    first : tuple
+        The first of them: hospital, exam_pseudo_id.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    n_exams: int
+    first: tuple[tuple[str, str], ...]
+
+
+def recount(
+    connection: duckdb.DuckDBPyConnection,
+    measure: Measure,
+    *,
+    shown: Collection[Key],
+    policy: Policy,
+    of: Key,
+    limit: int,
+) -> Recounted:
+    """Count one measure again in a connection that has the tables and the calendar of its release.
+
+    Parameters
+    ----------
+    shown : collection of Key
+        Rows that were shown; all others are withheld again.
+    of : Key
+        Row whose exams are wanted, at most `limit` of them.
+    """
+    residents = Residents(population_of(connection))
+    rows = _rows(0, measure, count_groups(connection, [measure], bands=residents.bands), residents)
+    withheld = {position for position, row in enumerate(rows) if row.key not in shown}
+    n_exams, first = exams_in(
+        connection,
+        measure,
+        bands=residents.bands,
+        is_wanted=lambda cell: of in keys_of(measure, residents, cell),
+        limit=limit,
+    )
+    return Recounted(tuple(shown_rows(measure, rows, withheld, policy=policy)), n_exams, tuple(first))
+
+
 def build_up(
     lake: Lake, measure: Measure, *, date_offsets: AbstractContextManager[DateOffsets], policy: Policy
 ) -> list[tuple[Step, int | None, int | None]]:
@@ -118,11 +174,15 @@ def build_up(
 
     Small numbers are None, others are rounded to twice the threshold.
     """
-    coarse = Policy(threshold=policy.threshold, rounding=2 * policy.threshold)
     with duck.connect(lake, tables=["dicom", "core", "ref", "stats"]) as connection:
         with date_offsets as offsets:
             register_date_offsets(connection, offsets)
-        steps = count_steps(connection, measure)
+        return coarsened(count_steps(connection, measure), policy=policy)
+
+
+def coarsened(steps: Sequence[Step], *, policy: Policy) -> list[tuple[Step, int | None, int | None]]:
+    """Steps with their exams and persons as they may be shown while a definition is written; None is a small one."""
+    coarse = Policy(threshold=policy.threshold, rounding=2 * policy.threshold)
 
     def shown(n: int, persons: int) -> int | None:
         return None if coarse.is_small(persons) else coarse.shown_count(n)
@@ -191,9 +251,38 @@ def _definition(measure: Measure, *, snapshot: Mapping[str, int], policy: Policy
     }
 
 
-def _overwrite(store: TableStore, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _record(
+    lake: Lake,
+    measures: Sequence[Measure],
+    *,
+    version: int,
+    n_rows: int,
+    snapshot: Mapping[str, int],
+    policy: Policy,
+    now: datetime,
+) -> None:
+    """Lineage, as of every other built table: what was counted and how it was released is the text of the query."""
+    definitions = {measure.measure_id: measure.definition for measure in measures}
+    text = json.dumps({"policy": asdict(policy), "measures": definitions}, sort_keys=True, ensure_ascii=False)
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    row = {
+        "run_id": f"measure-{version}",
+        "built_table": load_table("stats.measure").full_name,
+        "built_version": version,
+        "inputs": json.dumps(dict(snapshot), sort_keys=True),
+        "query_sha256": sha256,
+        "n_rows": n_rows,
+        "warnings": "[]",
+        "built_at": now,
+        "disclosure_policy": policy.name,
+        "disclosure_threshold": policy.threshold,
+    }
+    record_builds(lake, [row], queries={sha256: text})
+
+
+def _overwrite(store: TableStore, name: str, rows: Sequence[Mapping[str, Any]]) -> int:
     table = load_table(name)
     filled = [{column.name: row.get(column.name) for column in table.columns} for row in rows]
     data = pa.Table.from_pylist(filled, schema=table.arrow_schema())
     digest = hashlib.sha256(repr(filled).encode()).hexdigest()[:32]
-    store.overwrite(table, data, batch_id=f"measure-{store.version(table)}-{digest}")
+    return store.overwrite(table, data, batch_id=f"measure-{store.version(table)}-{digest}")

@@ -24,7 +24,7 @@ from radlake.stats.rates import (
 )
 from radlake.stats.standards import Standard, common_bands, first_age
 
-__all__ = ["Key", "MeasureRow", "Sums", "measure_rows"]
+__all__ = ["Key", "MeasureRow", "Sums", "keys_of", "measure_rows"]
 
 Key = tuple[str, ...]  # year, region, sex, age, modality, body part
 Sums = dict[int, float]  # group -> what each person of it adds
@@ -93,6 +93,22 @@ def measure_rows(
     return [table.row(key) for key in sorted(table.tallies)]
 
 
+def keys_of(measure: Measure, residents: Residents, cell: Cell) -> Iterator[Key]:
+    """Rows of a measure that a cell is counted in."""
+    has_figures = bool(residents.years.intersection(measure.years))
+    has_residents = bool(residents.at(cell.year, cell.region)) or not has_figures
+    labels: list[tuple[str, ...]] = []
+    for name in DIMENSIONS:
+        own = str(getattr(cell, name))
+        if name == "region" and not has_residents:
+            if name not in measure.group_by:
+                return
+            labels.append((own,))
+        else:
+            labels.append((own, "all") if name in measure.group_by else ("none",))
+    yield from product(*labels)
+
+
 class _Table:
     def __init__(
         self, measure: Measure, groups: Sequence[Group], residents: Residents, standard: Standard | None
@@ -104,13 +120,12 @@ class _Table:
             self.bands = common_bands(residents.bands, standard.weights)
         self.ages = _ages(measure, residents.bands)
         self.within = measure.filters.get("region_code", ())
-        self.has_figures = any(year in residents.years for year in measure.years)
 
     def add(self, group: int, n_exams: Mapping[Cell, int]) -> None:
         """Count one group into every row that a cell of it is in."""
         found: dict[tuple[Key, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for cell, n in n_exams.items():
-            for key in self._keys(cell):
+            for key in keys_of(self.measure, self.residents, cell):
                 band = "" if self.measure.kind == "crude" else self.bands.get(cell.age, UNKNOWN)
                 found[key, cell.year][band] += n
         for (key, _), by_band in found.items():
@@ -125,20 +140,6 @@ class _Table:
             else:
                 for band, n in by_band.items():
                     tally.events[band, n][group] += 1
-
-    def _keys(self, cell: Cell) -> Iterator[Key]:
-        """Rows that a cell is in."""
-        has_residents = bool(self.residents.at(cell.year, cell.region)) or not self.has_figures
-        labels: list[tuple[str, ...]] = []
-        for name in DIMENSIONS:
-            own = str(getattr(cell, name))
-            if name == "region" and not has_residents:
-                if name not in self.measure.group_by:
-                    return
-                labels.append((own,))
-            else:
-                labels.append((own, "all") if name in self.measure.group_by else ("none",))
-        yield from product(*labels)
 
     def add_empty_rows(self) -> None:
         """Rows of residents of whom nobody was counted."""

@@ -1,0 +1,233 @@
+"""`radlake cohort`: cohorts defined as files, counted while they are written, built, released and pulled."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from radlake.cli._answers import show_table
+from radlake.cli._lake import existing_lake
+
+app = typer.Typer(help="Cohorts of exams, defined as files under review.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="YAML of a cohort, or the name of one that comes with radlake.")]
+Files = Annotated[list[Path], typer.Argument(help="YAML of cohorts, or names of ones that come with radlake.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+At = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at", help="Read a table at a version, as core.exam=12; the others at their latest. May be repeated."
+    ),
+]
+
+
+@app.command()
+def check(files: Files) -> None:
+    """Read definitions; all problems of a file are told at once, with line and nearest names. Needs no lake."""
+    from radlake.cohort.definition import load_cohort
+
+    for file in files:
+        cohort = load_cohort(file)
+        typer.echo(f"{cohort.name} version {cohort.version} is valid")
+
+
+@app.command()
+def count(ctx: typer.Context, file: File, at: At = None, as_json: Json = False) -> None:
+    """What each step of a definition leaves, while you write it: coarse numbers, nothing is written."""
+    from radlake.cohort.build import count_cohort
+    from radlake.cohort.definition import load_cohort
+    from radlake.ingest.offsets import date_offsets
+    from radlake.stats.policy import load_policy
+
+    cohort, settings, snapshot = load_cohort(file), ctx.obj, _versions(at)
+    policy = load_policy(settings.disclosure)
+    lake = existing_lake(settings)
+    steps = count_cohort(lake, cohort, date_offsets=date_offsets(settings), policy=policy, snapshot=snapshot)
+    if as_json:
+        typer.echo(json.dumps([{"step": s.name, "n_exams": exams, "n_persons": n} for s, exams, n in steps]))
+        return
+    _show_steps(steps, threshold=policy.threshold)
+
+
+@app.command()
+def build(ctx: typer.Context, file: File, at: At = None, as_json: Json = False) -> None:
+    """Build a cohort from the latest tables, or those of --at, and pin them: the same id is the same bytes for ever.
+
+    Its members lie in the restricted zone; `radlake cohort release` makes of it what may leave.
+    """
+    from radlake.cohort.build import build_cohort
+    from radlake.cohort.definition import load_cohort
+    from radlake.epidemiology.release import coarsened
+    from radlake.ingest.offsets import date_offsets
+    from radlake.stats.policy import load_policy
+
+    cohort, settings, snapshot = load_cohort(file), ctx.obj, _versions(at)
+    lake, policy = existing_lake(settings), load_policy(settings.disclosure)
+    settings.prepare_restricted()
+    built = build_cohort(lake, cohort, date_offsets=date_offsets(settings), snapshot=snapshot)
+    if as_json:
+        facts = {"cohort_id": built.cohort_id, "snapshot": dict(built.snapshot), "digests": dict(built.digests)}
+        typer.echo(json.dumps(facts))
+        return
+    _show_steps(coarsened(built.steps, policy=policy), threshold=policy.threshold)
+    typer.echo(f"built {built.cohort_id} from {json.dumps(dict(built.snapshot))}")
+    for name, digest in sorted(built.digests.items()):
+        typer.echo(f"  {digest}  {name}")
+    typer.echo(f"To let it leave: radlake cohort release {built.cohort_id} --project NAME")
+
+
+@app.command("list")
+def list_(ctx: typer.Context, as_json: Json = False) -> None:
+    """Cohorts that were built in this lake, and definitions that come with radlake."""
+    from radlake.cohort.build import built_cohorts, open_built
+    from radlake.cohort.definition import load_cohort, shipped_cohorts
+
+    lake = existing_lake(ctx.obj)
+    found = [open_built(lake, cohort_id) for cohort_id in built_cohorts(lake)]
+    rows = [(b.cohort_id, b.cohort.title["zh"], b.cohort.title["en"]) for b in found]
+    if as_json:
+        typer.echo(json.dumps([b.cohort_id for b in found]))
+        return
+    shipped = [load_cohort(path) for path in shipped_cohorts().values()]
+    rows += [(f"{c.name} (comes with radlake)", c.title["zh"], c.title["en"]) for c in shipped]
+    show_table(rows, header=("cohort", "title", ""))
+
+
+@app.command()
+def release(
+    ctx: typer.Context,
+    cohort: Annotated[str, typer.Argument(help="Id of a cohort that was built.")],
+    project: Annotated[str, typer.Option(help="Names the project's own keys: lower-case letters, digits, _ and -.")],
+    contact: Annotated[str, typer.Option(help="Whom to ask about the release; told to everybody.")],
+    as_json: Json = False,
+) -> None:
+    """Make a release of a cohort under the keys of a project; it waits for `radlake cohort approve`.
+
+    Pseudonyms, UIDs and dates are the project's own, ages and places as coarse as k-anonymity needs. Stopped at any
+    point, the same command goes on. What a committee reads is in its folder `review`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from radlake.cli._stop import stoppable
+    from radlake.cohort.release import Step, make_release
+    from radlake.ingest.offsets import date_offsets
+    from radlake.stats.policy import load_policy
+
+    settings = ctx.obj
+    existing_lake(settings)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("series"))
+    with stoppable(), Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(project, total=None)
+
+        def show(step: Step) -> None:
+            bars.update(bar, completed=step.n_done, total=step.n_total)
+
+        made = make_release(
+            settings,
+            cohort,
+            project=project,
+            contact=contact,
+            date_offsets=date_offsets(settings),
+            policy=load_policy(settings.disclosure),
+            progress=show,
+        )
+    told = made.document
+    if as_json:
+        typer.echo(json.dumps({**told, "digest": made.digest, "review": str(made.folder / "review")}))
+        return
+    counts = ", ".join(f"{told[name]:,} {name[2:]}" for name in ("n_persons", "n_exams", "n_series", "n_instances"))
+    typer.echo(f"{made.release_id}: {counts}, {told['n_bytes']:,} bytes")
+    typer.echo(f"rejected series: {json.dumps(told['rejected'])}")
+    typer.echo(f"It waits for approval: read {made.folder / 'review' / 'index.html'}, then")
+    typer.echo(
+        f"radlake cohort approve {made.release_id} --purpose TEXT --holder WHO --expires DATE --licence NAME --by WHO"
+        " --why TEXT"
+    )
+
+
+Release = Annotated[str, typer.Argument(help="Id of a release, as `radlake cohort releases` lists it.")]
+By = Annotated[str, typer.Option("--by", help="Who decides.")]
+Why = Annotated[str, typer.Option("--why", help="On what ground: an approval's number.")]
+
+
+@app.command()
+def approve(
+    ctx: typer.Context,
+    release: Release,
+    purpose: Annotated[str, typer.Option(help="What the data are for.")],
+    holder: Annotated[str, typer.Option(help="Who answers for them.")],
+    expires: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The last day on which they can be pulled.")],
+    licence: Annotated[str, typer.Option(help="Licence or agreement that the holder is bound by.")],
+    by: By,
+    why: Why,
+) -> None:
+    """Approve a release: it can be pulled from now on. Entered in the ledger and in the audit trail."""
+    from radlake.cohort.approval import approve as approve_release
+    from radlake.machine import utc_now
+
+    approval = approve_release(
+        ctx.obj,
+        release,
+        purpose=purpose,
+        holder=holder,
+        expires_on=expires.date(),
+        by=by,
+        why=why,
+        licence=licence,
+        now=utc_now().replace(tzinfo=None),
+    )
+    typer.echo(f"{release} may be pulled by {holder} until {approval.expires_on}: radlake cohort pull {release} FOLDER")
+
+
+@app.command()
+def revoke(ctx: typer.Context, release: Release, by: By, why: Why) -> None:
+    """End a release before its time: it cannot be pulled from now on. What was pulled is with its holder."""
+    from radlake.cohort.approval import revoke as revoke_release
+    from radlake.machine import utc_now
+
+    revoke_release(ctx.obj, release, by=by, why=why, now=utc_now().replace(tzinfo=None))
+    typer.echo(f"{release} cannot be pulled any more")
+
+
+@app.command()
+def releases(ctx: typer.Context, as_json: Json = False) -> None:
+    """Releases that were made in this lake, and what was decided about them."""
+    from radlake.cohort.approval import decisions
+    from radlake.cohort.candidate import candidates
+    from radlake.lake.ledger import Ledger
+
+    lake = existing_lake(ctx.obj)
+    with closing(Ledger(ctx.obj.ledger)) as ledger:
+        last = {one.release_id: one for one in decisions(ledger)}
+    found = [(release_id, last.get(release_id)) for release_id in candidates(lake)]
+    if as_json:
+        typer.echo(json.dumps([{"release_id": i} | (vars(one) if one else {}) for i, one in found], default=str))
+        return
+    rows = [
+        (i, one.decision, one.holder, one.purpose, str(one.expires_on or "")) if one else (i, "waiting", "", "", "")
+        for i, one in found
+    ]
+    show_table(rows, header=("release", "decision", "holder", "purpose", "until"))
+
+
+def _versions(given: list[str] | None) -> dict[str, int]:
+    found = {}
+    for one in given or []:
+        name, _, version = one.partition("=")
+        if not version.isdecimal():
+            raise typer.BadParameter(f"{one} is not TABLE=VERSION, as core.exam=12")
+        found[name] = int(version)
+    return found
+
+
+def _show_steps(steps: list[Any], *, threshold: int) -> None:
+    small = f"<{threshold}"
+    rows = [(s.name, small if exams is None else exams, small if n is None else n) for s, exams, n in steps]
+    show_table(rows, header=("after", "exams", "persons"), numbers=(False, True, True))
+    typer.echo(f"rounded to {2 * threshold}")
