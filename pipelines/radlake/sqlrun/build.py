@@ -15,25 +15,21 @@ from datetime import datetime
 from typing import Literal
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from radlake import log
-from radlake.contracts import Table, load_table
+from radlake.contracts import Table
 from radlake.contracts.table import quoted
 from radlake.errors import ContractBroken
 from radlake.lake import Lake, duck
+from radlake.sqlrun.date_offsets import LINKS, PERSONS, DateOffsets, register_date_offsets
 from radlake.sqlrun.queries import Query, load_queries
-from radlake.sqlrun.type_check import DATE_OFFSET_DDL
+from radlake.sqlrun.record import record_builds
 
-__all__ = ["BuiltTable", "DateOffsets", "Mask", "build", "register_date_offsets"]
+__all__ = ["BuiltTable", "Mask", "build"]
 
-# Persons -> seconds by which the times of each were moved.
-DateOffsets = Callable[[np.ndarray], np.ndarray]
 # Exact statistics by name -> the same rows with small counts withheld.
 Mask = Callable[[Mapping[str, pa.Table]], Mapping[str, pa.Table]]
-_PERSONS = ("dicom.study", "core.exam")  # who has a date offset
-_LINKS = "core.person_link"
 
 
 @dataclass(frozen=True)
@@ -108,10 +104,10 @@ def build(
         With the failed checks of every table. A table that failed, and those that read it, keep their last version.
     """
     queries = [query for query in load_queries() if layers is None or query.table.layer in layers]
-    inputs = {name: version for name in _inputs(queries) if (version := lake.tables.version(name)) is not None}
+    inputs = {name: version for name in _inputs(queries) if (version := lake.version(name)) is not None}
     results: dict[str, _Result] = {}
     problems: list[str] = []
-    read = {*_inputs(queries), *_PERSONS, _LINKS, *(query.table.full_name for query in queries)}
+    read = {*_inputs(queries), *PERSONS, LINKS, *(query.table.full_name for query in queries)}
     with duck.connect(lake, zone="restricted", snapshot=inputs, tables=read) as connection:
         register_date_offsets(connection, date_offsets)
         if prepare is not None:
@@ -139,26 +135,7 @@ def _inputs(queries: Collection[Query]) -> list[str]:
 def _stored(query: Query) -> list[str]:
     """Tables that the query reads and that are stored: of the date offsets the links of persons in them."""
     derived = {"restricted.date_offset"}
-    return sorted(query.reads - derived | ({_LINKS} if query.reads & derived else set()))
-
-
-def register_date_offsets(connection: duckdb.DuckDBPyConnection, date_offsets: DateOffsets) -> None:
-    """Put `restricted.date_offset` into a connection: the shift of each pseudonym, and the person who has it."""
-    every = " UNION ".join(f"SELECT patient_key FROM {name}" for name in _PERSONS)
-    keys = connection.sql(f"{every} ORDER BY patient_key").to_arrow_table()
-    numbers = keys.column("patient_key").to_numpy()
-    offsets = pa.table(
-        {"patient_key": numbers, "date_offset_seconds": np.asarray(date_offsets(numbers), dtype=np.int64)}
-    )
-    connection.execute("CREATE SCHEMA IF NOT EXISTS restricted")
-    connection.execute(DATE_OFFSET_DDL)
-    connection.register("offsets", offsets)
-    connection.execute(
-        "INSERT INTO restricted.date_offset"
-        " SELECT patient_key, date_offset_seconds, coalesce(link.person_key, patient_key)"
-        f" FROM offsets LEFT JOIN {_LINKS} AS link USING (patient_key)"
-    )
-    connection.unregister("offsets")
+    return sorted(query.reads - derived | ({LINKS} if query.reads & derived else set()))
 
 
 def _run(connection: duckdb.DuckDBPyConnection, query: Query) -> tuple[_Result | None, list[str]]:
@@ -228,8 +205,7 @@ def _record(
     run_id: str,
     now: datetime,
 ) -> None:
-    """One row of ops.build for each table; the same run again replaces its rows."""
-    contract = load_table("ops.build")
+    """One row of ops.build for each table."""
     versions = dict(inputs) | {table.name: table.version for table in built}
     rows = [
         {
@@ -246,11 +222,7 @@ def _record(
         }
         for table in built
     ]
-    if rows:
-        data = pa.Table.from_pylist(rows, schema=contract.arrow_schema())
-        digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:32]
-        batch_id = f"build-{lake.tables.version(contract)}-{digest}"
-        lake.tables.commit_batch(contract, data, batch_id=batch_id, replace=data.select(contract.key))
+    record_builds(lake, rows, queries={result.query.sha256: result.query.sql for result in results.values()})
 
 
 def _sql_name(table: Table) -> str:

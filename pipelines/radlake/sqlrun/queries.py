@@ -1,4 +1,6 @@
-"""The queries of `sql/`: one folder per table version, `query.sql` and `checks.sql`, in the order they must run.
+"""The queries of `sql/`: one folder per table version, in the order they must run.
+
+`query.sql` makes the rows, `checks.sql` selects offending ones, `exams.sql` tells which exams the numbers count.
 
 Text becomes values here, nothing runs. DuckDB's own parser says which tables a query reads.
 """
@@ -43,12 +45,17 @@ class Query:
     ----------
     reads : frozenset of str
         Tables that the query or a check reads, except its own.
+    exams : str
+        A SELECT of the exams that the numbers count (`radlake trace`), empty when they count none. One row for each
+        exam and cell: `exam_hospital_id`, `exam_pseudo_id`; of every dimension the list of labels that the exam counts
+        under, totals among them; and of each count that is a sum over exams what the exam adds to it.
     """
 
     table: Table
     sql: str
     checks: tuple[Check, ...]
     reads: frozenset[str]
+    exams: str = ""
 
     @property
     def name(self) -> str:
@@ -127,7 +134,14 @@ def _query_from_folder(folder: Path, *, table: Table, parser: duckdb.DuckDBPyCon
     file = folder / "checks.sql"
     checks = tuple(_checks(file.read_text(encoding="utf-8"))) if file.exists() else ()
     read = [tables_read(text, parser=parser) for text in (sql, *(check.sql for check in checks))]
-    return Query(table, sql, checks, reads=frozenset().union(*read) - {table.view_name})
+    exams = folder / "exams.sql"
+    return Query(
+        table,
+        sql,
+        checks,
+        reads=frozenset().union(*read) - {table.view_name},
+        exams=exams.read_text(encoding="utf-8") if exams.exists() else "",
+    )
 
 
 def _checks(text: str) -> Iterator[Check]:

@@ -10,15 +10,10 @@ import duckdb
 from radlake.contracts import Table, load_tables
 from radlake.contracts.table import quoted
 from radlake.errors import ConfigInvalid
+from radlake.sqlrun.date_offsets import DATE_OFFSET_DDL
 from radlake.sqlrun.queries import Query, load_queries
 
-__all__ = ["DATE_OFFSET_DDL", "create_empty_tables", "type_check"]
-
-# Derived from the key for the time of a build, never stored (docs/adr/0003-true-calendar-in-the-restricted-zone.md).
-# With each pseudonym the person who has it: core.person_link, or itself.
-DATE_OFFSET_DDL = (
-    "CREATE TABLE restricted.date_offset (patient_key BIGINT, date_offset_seconds BIGINT, person_key BIGINT)"
-)
+__all__ = ["create_empty_tables", "create_table", "type_check"]
 
 
 def type_check(root: Path | None = None) -> list[str]:
@@ -42,9 +37,14 @@ def create_empty_tables(connection: duckdb.DuckDBPyConnection, tables: Iterable[
         connection.execute(f"CREATE SCHEMA {quoted(layer)}")
     connection.execute(DATE_OFFSET_DDL)
     for table in tables:
-        connection.execute(table.ddl())
-        layer, versioned = (quoted(part) for part in table.full_name.split("."))
-        connection.execute(f"CREATE OR REPLACE VIEW {layer}.{quoted(table.name)} AS FROM {layer}.{versioned}")
+        create_table(connection, table)
+
+
+def create_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """An empty table of a contract, in a schema that is there, and the view of it."""
+    connection.execute(table.ddl())
+    layer, versioned = (quoted(part) for part in table.full_name.split("."))
+    connection.execute(f"CREATE OR REPLACE VIEW {layer}.{quoted(table.name)} AS FROM {layer}.{versioned}")
 
 
 def _query_problems(connection: duckdb.DuckDBPyConnection, query: Query) -> list[str]:
@@ -65,9 +65,30 @@ def _query_problems(connection: duckdb.DuckDBPyConnection, query: Query) -> list
         ]
         if not problems and list(found) != list(wanted):
             problems.append("query.sql: the columns are not in the order of the contract")
+    problems += _exams_problems(connection, query) if query.exams else []
     for check in query.checks:
         try:
             connection.execute(f"DESCRIBE {check.sql}")
         except duckdb.Error as exc:
             problems.append(f"checks.sql: {check.reason}: {exc}")
     return sorted(problems)
+
+
+def _exams_problems(connection: duckdb.DuckDBPyConnection, query: Query) -> list[str]:
+    """What `exams.sql` must have: the exam, the labels of every dimension, and only numbers of the contract beside."""
+    try:
+        described = connection.execute(f"DESCRIBE {query.exams}").fetchall()
+    except duckdb.Error as exc:
+        return [f"exams.sql: {exc}"]
+    found = {name: kind for name, kind, *_ in described}
+    assert query.table.disclosure is not None, "only statistics count exams"
+    dimensions = query.table.disclosure.dimensions
+    wanted = {"exam_hospital_id": "VARCHAR", "exam_pseudo_id": "VARCHAR"} | dict.fromkeys(dimensions, "VARCHAR[]")
+    problems = [
+        f"exams.sql: column {name} is {found.get(name, 'missing')}, must be {kind}"
+        for name, kind in wanted.items()
+        if found.get(name) != kind
+    ]
+    numbers = {*query.table.disclosure.counts, *query.table.disclosure.dependent}
+    problems += [f"exams.sql: {name} is no number of the contract" for name in found.keys() - wanted.keys() - numbers]
+    return problems

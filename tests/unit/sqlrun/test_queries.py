@@ -27,12 +27,17 @@ def test_tables_come_after_those_that_they_read() -> None:
     assert set(names) == {
         "core.exam",
         "core.exam_dose",
+        "stats.data_quality",
         "stats.dose",
         "stats.duplicate_exam",
         "stats.exam_rate",
         "stats.exam_volume",
         "stats.film_demand",
         "stats.film_saving",
+        "stats.reminder",
+        "stats.report_turnaround",
+        "stats.retrieval",
+        "stats.upload_compliance",
     }
     for query in load_queries():
         earlier = names[: names.index(query.name)]
