@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from radlake.cli._answers import show_table
 from radlake.cli._lake import existing_lake
 from radlake.config import Settings
-from radlake.expiry import cohorts_of, due_studies, expire, hold, release, standing
+from radlake.expiry import cohorts_of, due_studies, expire, hold, monthly_bytes, release, standing
 from radlake.lake.ledger import Ledger
 from radlake.lake.retention import RetentionRows
 from radlake.machine import shanghai_day, utc_now
@@ -111,6 +112,42 @@ def plan(
     if undated:
         typer.echo(f"not in it: {undated:,} bytes of studies without a date, which never expire")
     typer.echo(f"prices: {schedule.price_source}")
+
+
+@app.command()
+def forecast(
+    ctx: typer.Context,
+    years: Annotated[
+        int, typer.Option(help="So many calendar years, from that of the last month.", min=1, max=50)
+    ] = 10,
+    as_json: Json = False,
+) -> None:
+    """Bytes that will come and what all of them will cost: growth and season of the whole months in stats.exam_volume.
+
+    What is stored ages and expires by the schedule; what comes is of the classes that are stored today.
+    """
+    from radlake.retention.forecast import growth_of, with_future
+
+    settings: Settings = ctx.obj
+    lake, schedule = existing_lake(settings), load_schedule()
+    growth = growth_of(monthly_bytes(lake, before=shanghai_day(utc_now())), n_years=years)
+    with closing(Ledger(settings.ledger)) as ledger:
+        stored, _ = cohorts_of(lake, RetentionRows(ledger).kept())
+    cohorts = with_future(stored, growth.bytes_per_year, usual_share=schedule.province_share)
+    rows = cost_curve(cohorts, schedule=schedule, first_year=min(growth.bytes_per_year), n_years=years)
+    if as_json:
+        told = asdict(growth) | {"rows": [vars(row) for row in rows], "price_source": schedule.price_source}
+        typer.echo(json.dumps(told, ensure_ascii=False))
+        return
+    limits = f"{growth.yearly_low:.1%} to {growth.yearly_high:.1%}"
+    typer.echo(f"growth {growth.yearly:.1%} a year ({limits}), {'with' if growth.is_seasonal else 'without'} seasons")
+    table = [
+        (year, *(f"{one[year] / 1e12:,.2f}" for one in (growth.bytes_per_year, growth.low, growth.high)))
+        for year in growth.bytes_per_year
+    ]
+    show_table(table, header=("year", "comes (TB)", "low", "high"), numbers=(False, True, True, True))
+    _show_plan(rows)
+    typer.echo(f"{years} years: {total_yuan(rows):,.2f} yuan; prices: {schedule.price_source}")
 
 
 def _show_plan(rows: list[PlanRow]) -> None:

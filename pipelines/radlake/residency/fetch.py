@@ -6,6 +6,7 @@ digests must be those of the rows. What differs is dropped and told; nothing of 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from radlake.lake.evidence import SetAside, Settlement, StudyEntry
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.reading import has_object
+from radlake.lake.retrievals import Retrieval, enter_retrieval
 from radlake.lake.reviews import Reviews
 from radlake.lake.vault import VaultRows
 from radlake.machine import utc_now
@@ -108,6 +110,7 @@ def fetch_study(
     """
     lake = Lake.from_settings(settings)
     place = f"{hospital.hospital_id}/{wanted[0].study_uid}"
+    asked_at, begun = utc_now(), time.monotonic()
     with lake.cache.lock(place, timeout=timeout):
         done = {item.path: Fetched(item, Outcome.HERE) for item in wanted if has_object(lake, item.path)}
         for path in done:
@@ -119,11 +122,31 @@ def fetch_study(
                 ask = partial(
                     Asking, settings, hospital, ledger=ledger, client=client, patience=timeout, is_awaited=is_awaited
                 )
-                entry = _entry(ledger, hospital.hospital_id, wanted[0].study_uid)
-                fetched = _Fetch(settings, lake, ledger, hospital, entry, ask).run(due, here=list(done.values()))
+                outcome = "failed"
+                try:
+                    entry = _entry(ledger, hospital.hospital_id, wanted[0].study_uid)
+                    fetched = _Fetch(settings, lake, ledger, hospital, entry, ask).run(due, here=list(done.values()))
+                    outcome = _worst(fetched)
+                finally:
+                    if is_awaited:
+                        told = Retrieval(
+                            hospital_id=hospital.hospital_id,
+                            asked_at=asked_at,
+                            seconds=time.monotonic() - begun,
+                            n_objects=len(wanted),
+                            n_bytes=sum(item.n_bytes for item in wanted),
+                            outcome=outcome,
+                        )
+                        enter_retrieval(ledger, told)
             done |= {one.object.path: one for one in fetched}
             lake.cache.trim(spared=[item.path for item in wanted])
     return [done[item.path] for item in wanted]
+
+
+def _worst(fetched: Sequence[Fetched]) -> str:
+    """What a person who waits sees: one series that did not come is more than all that did."""
+    order = list(Outcome)
+    return max((one.outcome for one in fetched), key=order.index, default=Outcome.HERE).value
 
 
 def _entry(ledger: Ledger, hospital_id: str, lake_study_uid: str) -> StudyEntry:

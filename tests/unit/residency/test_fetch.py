@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pydicom
@@ -11,7 +13,9 @@ from pydicom.uid import generate_uid
 
 from radlake.errors import SourceMissing
 from radlake.lake import Lake
+from radlake.lake.ledger import Ledger
 from radlake.lake.reading import read_object
+from radlake.lake.retrievals import retrievals
 from radlake.residency import FetchTooSlow, PixelsChanged, PixelsDiffer, SeriesReader, fetch_study
 from radlake.residency.fetch import Outcome
 from support.lakes import picture, settings_of, states
@@ -131,3 +135,24 @@ def test_a_reader_waits_no_longer_than_it_was_told(archive: Path, tmp_path: Path
         with pytest.raises(FetchTooSlow, match=r"h1 has not sent the series within 0\.1 seconds"):
             SeriesReader(settings, timeout=0.1).read(item.path, 0, 4)
         time.sleep(0.2)
+
+
+def test_who_waits_is_entered_with_what_came_of_it(archive: Path, tmp_path: Path) -> None:
+    source = copied(archive, tmp_path / "source")
+    settings = harvested(tmp_path / "lake", source)
+    item, other = kept_objects(settings)[:2]
+    for _ in range(2):
+        fetch_study(settings, the_hospital(settings), [item])
+    fetch_study(settings, the_hospital(settings), [other], is_awaited=False)  # nobody waits for a check
+    for path in source.rglob("*.dcm"):
+        path.unlink()
+    Lake.from_settings(settings).cache.path(item.path).unlink(missing_ok=True)
+    fetch_study(settings, the_hospital(settings), [item])
+    with closing(Ledger(settings.ledger)) as ledger:
+        told = retrievals(ledger, since=datetime(2026, 1, 1))
+    assert [(one["hospital_id"], one["outcome"], one["n_objects"]) for one in told] == [
+        ("h1", "fetched", 1),
+        ("h1", "here", 1),
+        ("h1", "gone", 1),
+    ]
+    assert all(one["seconds"] > 0 and one["n_bytes"] == item.n_bytes for one in told)
