@@ -88,6 +88,14 @@ POINTS: Mapping[str, str] = MappingProxyType(
         # linkage
         "linkage.decided": "A revision of the person links is in the ledger, and its map is not published.",
         "linkage.published": "The map of a revision is in the lake, and its quality is not.",
+        # cohorts
+        "cohort.written": "The members of a cohort lie in a folder that has no name yet.",
+        "cohort.built": "A cohort has its name, and the versions that it was built from are pinned.",
+        "release.object": "A series object of a release is in the store, and its batch is not told of yet.",
+        "release.batch": "A batch of series objects of a release is entered in its work folder.",
+        "release.candidate": "A release waits for approval, and whoever wants to pull it is told so.",
+        "release.entered": "The approval of a release, or its end, is in the ledger, and nobody can see it yet.",
+        "release.told": "Who wants to pull a release finds what the ledger says of it.",
         # keys and the vault
         "key.written": "A root key lies in a file of its own, under no name that anybody reads.",
         "key.named": "A root key bears its name.",

@@ -86,7 +86,8 @@ def withheld_rows(
     ]
     # A withheld row is known to be small; a group that nobody asked for must not even be that.
     aims = [Aim(members, policy.threshold) for members in sorted(small_kinds)]
-    aims += [Aim(sorted(row.persons.sums), level) for row in rows if row.is_small for level in (policy.threshold - 1, 1)]  # fmt: skip  # noqa: E501
+    small = [sorted(row.persons.sums) for row in rows if row.is_small]
+    aims += [Aim(groups, level) for groups in small for level in (policy.threshold - 1, 1)]
     facts = [(i, fact) for i, row in enumerate(rows) for fact in row.facts]
     worlds = Worlds(
         sizes,

@@ -1,261 +1,254 @@
-"""Disclosure control across tables: counts of the same exams in several tables must not give a small one away.
+"""Which rows of a release must be withheld, of all its tables together.
 
-Each table by itself keeps its small counts (`disclosure`). Here all numbers of exams of a release are one system of
-sums of the same cells: month, hospital, modality, and the longest look-back window for which they are observed. A
-withheld small count that follows from everything shown is found by linear algebra. The cheapest other world, in which
-it is another number, is a linear program; the rows that differ in that world are withheld too, and it is the proof.
+Counts of the same things stand in several tables, so a difference of two tables is a subtraction too. Here each count
+of a release becomes one cube, with every table that shows it, or sums of it:
 
-To stay quick on a province, a world changes exams of a few hospitals and a year only. A count for which no such world
-is found is treated as if it followed: more may be withheld than is needed, never less.
+- exams by month, hospital and modality, in layers by the longest look-back window for which they are observed:
+  stats.exam_volume, stats.duplicate_exam, stats.film_saving (exams of each price apart), and by year and region
+  stats.exam_rate;
+- duplicates of each window, by scope too: stats.duplicate_exam;
+- every count of another table by the table's own dimensions.
+
+What each small count must be able to be is in `aims`, how rows are found that keep it unknown in `crosswise`.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import product
-from typing import Any
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import csr_matrix, eye_array, hstack, vstack
+import pyarrow as pa
 
-from radlake.stats.disclosure import worth
+from radlake.contracts import Table, load_table
+from radlake.contracts.check import compute
+from radlake.stats.aims import aims_of
+from radlake.stats.crosswise import Aim, Cube, Shown, View
+from radlake.stats.disclosure import TOTALS, small_rows, worth
 from radlake.stats.policy import Policy
 
-__all__ = ["EXAMS", "VOLUME", "withhold_linked"]
+__all__ = ["withheld_rows"]
 
 VOLUME, DUPLICATES, FILM, RATE = "stats.exam_volume", "stats.duplicate_exam", "stats.film_saving", "stats.exam_rate"
-EXAMS = (VOLUME, DUPLICATES, FILM, RATE)  # they count the same exams
-SCOPES = ("any", "within_hospital", "across_hospitals")
-# A world changes the exams of so many hospitals, in the same years, unless the release has few cells.
-_HOSPITALS, _FEW_CELLS = 4, 600
-_TINY = 1e-7
-
-Row = tuple[str, int]  # table and position
-Sum = tuple[str, int, str]  # ... and what the row shows: exams of one price are a sum of their own
-Cell = tuple[str, str, str, str]  # month, hospital, modality, window
-Rows = Sequence[Mapping[str, Any]]
+DISTINCT = frozenset({"n_patients"})  # totals are less than sums: withheld with the other counts of their row
+WINDOWS, SCOPES = (30, 90), ("within_hospital", "across_hospitals")
+WIDE = {RATE: ("exam_year", "region_code")}  # dimensions that other tables divide further
+_NO_LIMIT = 1 << 29
 
 
-def withhold_linked(tables: Mapping[str, Rows], withheld: Mapping[str, set[int]], *, policy: Policy) -> None:
-    """Add to `withheld` what keeps small numbers of exams from following from several tables.
+def withheld_rows(exact: Mapping[str, pa.Table], *, policy: Policy) -> dict[str, np.ndarray]:
+    """Of every table which rows are withheld: those with a small count, and those that would give one away.
 
     Parameters
     ----------
-    tables : mapping of str to rows
-        Exact rows of the statistics that count exams; `stats.exam_volume` must be one.
-    withheld : mapping of str to set of int
-        Positions of rows that are withheld already, by table.
+    exact : mapping of str to pa.Table
+        All exact statistics of a release, sorted by their dimensions: the same rows always give the same answer.
     """
-    exams = _Exams.from_tables(tables)
-    # Rows of the same cells have the same answer.
-    small = {tuple(exams.members[row]): row for row, count in exams.counts.items() if 0 < count < policy.threshold}
-    together: dict[tuple[Cell, ...], list[Row]] = defaultdict(list)
-    for row in small.values():
-        together[exams.near(row)].append(row)
-    for cells in sorted(together):
-        system = _System.of(exams, cells, withheld)
-        for row in sorted(together[cells], key=lambda row: (exams.counts[row], row)):
-            if not system.is_free(row):
-                for table, position in _cheapest_world(exams, row, cells, withheld):
-                    withheld[table].add(position)
-                system = _System.of(exams, cells, withheld)
+    tables = {name: _Counted.of(load_table(name), data, policy=policy) for name, data in exact.items()}
+    if policy.complementary:
+        for cube, aims in _cubes(tables, policy):
+            cube.protect(aims)
+    return {name: table.shown.is_withheld for name, table in tables.items()}
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """One exact table as arrays: labels, counts, and what is withheld of it."""
+
+    table: Table
+    data: pa.Table
+    shown: Shown
+
+    @classmethod
+    def of(cls, table: Table, data: pa.Table, *, policy: Policy) -> _Counted:
+        assert table.disclosure is not None, f"{table.view_name} has no disclosure in its contract"
+        shown = Shown(worth(table, data, wide=WIDE.get(table.view_name, ())), small_rows(table, data, policy=policy))
+        return cls(table, data, shown)
+
+    def __len__(self) -> int:
+        return self.data.num_rows
+
+    def labels(self, name: str) -> list[str]:
+        """Labels of a dimension but for its total, sorted."""
+        found = {str(label) for label in self.data.column(name).unique().to_pylist()}
+        return sorted(found.difference(TOTALS))
+
+    def has_total(self, name: str) -> bool:
+        return any(label in TOTALS for label in self.data.column(name).unique().to_pylist())
+
+    def coded(self, name: str, labels: Sequence[str]) -> np.ndarray:
+        """The label of every row as a number from 1; 0 of a total."""
+        encoded = self.data.column(name).combine_chunks().dictionary_encode()
+        number = {label: i for i, label in enumerate(labels, 1)} | dict.fromkeys(TOTALS, 0)
+        of = np.array([number[str(label)] for label in encoded.dictionary.to_pylist()] or [0])
+        return of[encoded.indices.to_numpy()]
+
+    def numbers(self, name: str) -> np.ndarray:
+        return compute.fill_null(self.data.column(name), 0).to_numpy().astype(np.int64)
+
+
+def _cubes(tables: Mapping[str, _Counted], policy: Policy) -> Iterator[tuple[Cube, list[Aim]]]:
+    """Cubes one after the other, for what is withheld of one is known to the next."""
+    linked: set[tuple[str, str]] = set()
+    if VOLUME in tables and len(tables[VOLUME]):
+        exams = _Exams.of(tables)
+        yield exams.cube(policy)
+        linked |= {(name, "n_exams") for name in (VOLUME, DUPLICATES, FILM, RATE)}
+        if DUPLICATES in tables:
+            yield from (exams.duplicates(window, policy) for window in WINDOWS)
+            linked.add((DUPLICATES, "n_duplicates"))
+    for name, counted in sorted(tables.items()):
+        assert counted.table.disclosure is not None
+        for count in counted.table.disclosure.counts:
+            if count not in DISTINCT and (name, count) not in linked and len(counted):
+                yield _alone(counted, count, policy)
+
+
+def _alone(counted: _Counted, count: str, policy: Policy) -> tuple[Cube, list[Aim]]:
+    """A count that one table alone shows."""
+    assert counted.table.disclosure is not None
+    dimensions = counted.table.disclosure.dimensions
+    labels = [counted.labels(name) for name in dimensions]
+    at = [counted.coded(name, own) for name, own in zip(dimensions, labels, strict=True)]
+    rows = np.full([len(own) + 1 for own in labels], -1)
+    rows[tuple(at)] = np.arange(len(counted))
+    view = View(counted.shown, rows)
+    numbers = np.append(counted.numbers(count), -1)[rows]
+    numbers[_is_total(rows.shape)] = -1
+    cube = Cube((numbers - 1)[None], np.where(numbers > 0, _NO_LIMIT, -1)[None], [view])
+    is_fixed = [not counted.has_total(name) for name in dimensions]
+    return cube, aims_of(numbers[None], [(view, counted.numbers(count))], policy, least=1, is_fixed=is_fixed)
 
 
 @dataclass(frozen=True)
 class _Exams:
-    """Cells of exams, and which rows of which tables they are in."""
+    """Months, hospitals and modalities of a release, and where the tables that count exams have a row for them."""
 
-    cells: dict[Cell, int]
-    sums: dict[Cell, list[Sum]]
-    counts: dict[Row, int]
-    worth: dict[Row, float]
+    tables: Mapping[str, _Counted]
+    months: list[str]
+    hospitals: list[str]
+    modalities: list[str]
 
     @classmethod
-    def from_tables(cls, tables: Mapping[str, Rows]) -> _Exams:
-        key_of = {
-            VOLUME: lambda row: (row["exam_month"], row["hospital_id"], row["modality_group"]),
-            FILM: lambda row: (row["exam_month"], row["hospital_id"], row["modality_group"]),
-            RATE: lambda row: (row["exam_year"], row["region_code"], row["modality_group"]),
-            DUPLICATES: lambda row: (
-                str(row["window_days"]), row["scope"], row["exam_month"], row["hospital_id"], row["modality_group"]
-            ),
-        }  # fmt: skip
-        labels = {(name, i): key_of[name](row) for name, rows in tables.items() for i, row in enumerate(rows)}
-        counts = {(name, i): row["n_exams"] or 0 for name, rows in tables.items() for i, row in enumerate(rows)}
-        at = {(name, key): i for (name, i), key in labels.items()}
+    def of(cls, tables: Mapping[str, _Counted]) -> _Exams:
+        names = ("exam_month", "hospital_id", "modality_group")
+        found = [
+            sorted({label for name in (VOLUME, DUPLICATES, FILM) if name in tables for label in tables[name].labels(d)})
+            for d in names
+        ]
+        return cls(tables, *found)
 
-        cells: dict[Cell, int] = {}
-        sums: dict[Cell, list[Sum]] = {}
-        for row in tables[VOLUME]:
-            key = key_of[VOLUME](row)
-            if "all" in key:
-                continue
-            observed = [counts.get((DUPLICATES, at.get((DUPLICATES, (w, "any", *key)), -1)), 0) for w in ("30", "90")]
-            n_exams = [row["n_exams"], *observed, 0]
-            for window, more, fewer in zip(("0", "30", "90"), n_exams, n_exams[1:], strict=False):
-                if more > fewer:
-                    cells[*key, window] = more - fewer
-                    sums[*key, window] = list(_sums(tables, at, key, window, row["region_code"]))
-        values = {row: worth(labels[row], count) for row, count in counts.items()}
-        return cls(cells, sums, counts, values)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.months) + 1, len(self.hospitals) + 1, len(self.modalities) + 1
 
-    @cached_property
-    def members(self) -> dict[Row, list[Cell]]:
-        """The cells of each row."""
-        found: dict[Row, list[Cell]] = defaultdict(list)
-        for cell in sorted(self.cells):
-            for table, position in dict.fromkeys((table, position) for table, position, _ in self.sums[cell]):
-                found[table, position].append(cell)
-        return found
-
-    @cached_property
-    def by_place(self) -> dict[tuple[str, str], list[Cell]]:
-        """Cells of each hospital and month."""
-        found: dict[tuple[str, str], list[Cell]] = defaultdict(list)
-        for cell in sorted(self.cells):
-            found[cell[1], cell[0]].append(cell)
-        return found
-
-    def near(self, row: Row) -> tuple[Cell, ...]:
-        """The cells of a small row, and those of the largest hospitals in the same years."""
-        if len(self.cells) <= _FEW_CELLS:
-            return tuple(sorted(self.cells))
-        members = self.members[row]
-        hospitals = dict.fromkeys(cell[1] for cell in members)
-        for other in self.largest_hospitals:
-            if len(hospitals) < _HOSPITALS:
-                hospitals.setdefault(other)
-        months = {cell[0] for cell in members}
-        if len(years := {month[:4] for month in months}) == 1:
-            months = self.months_of[years.pop()]
-        return tuple(
-            cell for place in product(sorted(hospitals), sorted(months)) for cell in self.by_place.get(place, ())
+    def at(self, name: str) -> tuple[np.ndarray, ...]:
+        counted = self.tables[name]
+        return (
+            counted.coded("exam_month", self.months),
+            counted.coded("hospital_id", self.hospitals),
+            counted.coded("modality_group", self.modalities),
         )
 
-    @cached_property
-    def months_of(self) -> dict[str, set[str]]:
-        """Months with exams, by year."""
-        found: dict[str, set[str]] = defaultdict(set)
-        for month, *_ in self.cells:
-            found[month[:4]].add(month)
-        return found
+    def rows(self, name: str, chosen: np.ndarray | None = None) -> np.ndarray:
+        """Row of the table at each place, or of some of its rows; -1 where there is none."""
+        chosen = np.ones(len(self.tables[name]), dtype=bool) if chosen is None else chosen
+        rows = np.full(self.shape, -1)
+        rows[tuple(one[chosen] for one in self.at(name))] = np.flatnonzero(chosen)
+        return rows
 
-    @cached_property
-    def largest_hospitals(self) -> list[str]:
-        n_exams: dict[str, int] = defaultdict(int)
-        for cell, count in self.cells.items():
-            n_exams[cell[1]] += count
-        return heapq.nlargest(_HOSPITALS, n_exams, key=lambda hospital: (n_exams[hospital], hospital))
+    def of_duplicates(self, window: int, scope: str) -> np.ndarray:
+        data = self.tables[DUPLICATES].data
+        chosen = compute.and_(compute.equal(data["window_days"], window), compute.equal(data["scope"], scope))
+        return self.rows(DUPLICATES, chosen.to_numpy())
+
+    def counts(self, name: str, count: str, rows: np.ndarray) -> np.ndarray:
+        """The count of cells, not of totals; -1 where there is no row."""
+        numbers = np.append(self.tables[name].numbers(count), -1)[rows]
+        numbers[_is_total(rows.shape)] = -1
+        return numbers
+
+    def cube(self, policy: Policy) -> tuple[Cube, list[Aim]]:
+        """Exams, in layers by the longest window for which they are observed."""
+        volume = self.rows(VOLUME)
+        levels = [np.maximum(self.counts(VOLUME, "n_exams", volume), 0)]
+        views = [View(self.tables[VOLUME].shown, volume)]
+        asked: list[tuple[View, np.ndarray]] = [(views[0], self.tables[VOLUME].numbers("n_exams"))]
+        least = np.zeros(self.shape, dtype=np.int64)
+        if DUPLICATES in self.tables:
+            for layer, window in enumerate(WINDOWS, 1):
+                for scope in ("any", *SCOPES):
+                    rows = self.of_duplicates(window, scope)
+                    views.append(View(self.tables[DUPLICATES].shown, rows, layers=range(layer, len(WINDOWS) + 1)))
+                    if scope == "any":
+                        levels.append(np.maximum(self.counts(DUPLICATES, "n_exams", rows), 0))
+                        asked.append((views[-1], self.tables[DUPLICATES].numbers("n_exams")))
+                        duplicates = self.counts(DUPLICATES, "n_duplicates", rows)
+                        least = np.maximum(least, np.where(duplicates >= policy.threshold, duplicates, 0))
+        coarse = []
+        if FILM in self.tables:
+            coarse.append(self._film())
+            asked.append((coarse[-1], self.tables[FILM].numbers("n_exams")))
+        if RATE in self.tables:
+            coarse.append(self._rate())
+            asked.append((coarse[-1], self.tables[RATE].numbers("n_exams")))
+        cells = np.stack([more - fewer for more, fewer in zip(levels, [*levels[1:], 0 * levels[0]], strict=True)])
+        falls = np.where(cells > 0, np.maximum(cells - np.maximum(least, 1), 0), -1)
+        cube = Cube(falls, np.where(cells > 0, _NO_LIMIT, -1), views, coarse)
+        return cube, aims_of(cells, asked, policy, least=1)
+
+    def _film(self) -> View:
+        """Exams of one price are a sum of their own: their cost is shown beside their number."""
+        film = self.tables[FILM]
+        rows = self.rows(FILM)
+        n_exams = film.numbers("n_exams")
+        prices = np.stack(
+            [film.numbers(name) // np.maximum(n_exams, 1) for name in ("film_cost_fen", "cloud_cost_fen")]
+        )
+        _, price = np.unique(prices, axis=1, return_inverse=True)
+        groups = np.append(np.where(n_exams > 0, price.ravel() + 1, 0), 0)[rows]
+        return View(film.shown, rows, groups=groups)
+
+    def _rate(self) -> View:
+        """The same exams by year and region; regions without residents are not in the total of the regions."""
+        rate, volume = self.tables[RATE], self.tables[VOLUME]
+        years, regions = rate.labels("exam_year"), rate.labels("region_code")
+        at = (
+            rate.coded("exam_year", years),
+            rate.coded("region_code", regions),
+            rate.coded("modality_group", self.modalities),
+        )
+        rows = np.full((len(years) + 1, len(regions) + 1, self.shape[2]), -1)
+        rows[at] = np.arange(len(rate))
+        year_of = np.array([0, *(years.index(m if m == "unknown" else m[:4]) + 1 for m in self.months)])
+        names = (volume.data[name].to_pylist() for name in ("hospital_id", "region_code"))
+        of_hospital = dict(zip(*names, strict=True))
+        prefecture = [of_hospital.get(hospital, "UNKNOWN") for hospital in self.hospitals]
+        prefecture = [code if code == "UNKNOWN" else f"{code[:4]}00" for code in prefecture]
+        region_of = np.array([0, *(regions.index(code) + 1 if code in regions else 0 for code in prefecture)])
+        has_residents = np.zeros(rows.shape[:2], dtype=bool)
+        has_residents[at[0], at[1]] = rate.data["n_residents"].is_valid().to_numpy()
+        groups = np.where(has_residents[np.ix_(year_of, region_of)], 1, 2)[:, :, None]
+        return View(rate.shown, rows, (year_of, region_of, np.arange(self.shape[2])), groups)
+
+    def duplicates(self, window: int, policy: Policy) -> tuple[Cube, list[Aim]]:
+        """Duplicates of a window, by scope; there are not more of them than exams."""
+        rows = np.stack([self.of_duplicates(window, scope) for scope in ("any", *SCOPES)])
+        numbers = self.tables[DUPLICATES].numbers("n_duplicates")
+        cells = np.append(numbers, -1)[rows]
+        cells[_is_total(rows.shape)] = -1
+        every = self.counts(DUPLICATES, "n_duplicates", rows[0])
+        n_exams = self.counts(DUPLICATES, "n_exams", rows[0])
+        rises = np.where(n_exams >= policy.threshold, n_exams - every, _NO_LIMIT)
+        rises = np.where(cells >= 0, np.broadcast_to(rises, cells.shape), -1)
+        view = View(self.tables[DUPLICATES].shown, rows)
+        cube = Cube(cells[None], rises[None], [view])
+        return cube, aims_of(cells[None], [(view, numbers)], policy, least=0)
 
 
-def _sums(
-    tables: Mapping[str, Rows],
-    at: Mapping[tuple[str, tuple[str, ...]], int],
-    key: tuple[str, str, str],
-    window: str,
-    region_code: str,
-) -> Iterator[Sum]:
-    """Everything published that exams of a month, hospital and modality are in."""
-    month, _, modality = key
-    keys = list(product(*((label, "all") for label in key)))
-    yield from ((VOLUME, at[VOLUME, one], "") for one in keys)
-    for w in ("30", "90"):
-        if int(w) <= int(window):
-            yield from ((DUPLICATES, at[DUPLICATES, (w, scope, *one)], "") for scope in SCOPES for one in keys)
-    position = at.get((FILM, key))
-    if position is not None and (n_exams := tables[FILM][position]["n_exams"]):
-        saving = tables[FILM][position]
-        price = f"{saving['film_cost_fen'] // n_exams} {saving['cloud_cost_fen'] // n_exams}"
-        yield from ((FILM, at[FILM, one], price) for one in keys)
-    year = month if month == "unknown" else month[:4]
-    region = region_code if region_code == "UNKNOWN" else f"{region_code[:4]}00"
-    position = at.get((RATE, (year, region, modality)))
-    if position is not None:
-        regions = ("all", region) if tables[RATE][position]["n_residents"] is not None else (region,)
-        yield from ((RATE, at[RATE, one], "") for one in product((year,), regions, (modality, "all")))
-
-
-@dataclass(frozen=True)
-class _System:
-    """What is shown of some cells whose own numbers are not shown, everything else being as it is.
-
-    Attributes
-    ----------
-    column : dict
-        Cell -> its place in a vector.
-    free : np.ndarray
-        Orthonormal directions in which the cells can move while everything shown stays.
-    """
-
-    exams: _Exams
-    column: dict[Cell, int]
-    free: np.ndarray
-
-    @classmethod
-    def of(cls, exams: _Exams, cells: Iterable[Cell], withheld: Mapping[str, set[int]]) -> _System:
-        parts: dict[Sum, list[Cell]] = defaultdict(list)
-        for cell in cells:
-            for table, position, name in exams.sums[cell]:
-                if position not in withheld[table]:
-                    parts[table, position, name].append(cell)
-        # First what is alone in a sum, which is most of it; then the rest by linear algebra.
-        fixed: set[Cell] = set()
-        while alone := {
-            left[0] for members in parts.values() if len(left := [c for c in members if c not in fixed]) == 1
-        }:
-            fixed |= alone
-        column = {cell: i for i, cell in enumerate(cell for cell in cells if cell not in fixed)}
-        matrix = {tuple(column[cell] for cell in members if cell in column) for members in parts.values()} - {()}
-        shown = np.zeros((len(matrix), len(column)))
-        for i, members in enumerate(sorted(matrix)):
-            shown[i, list(members)] = 1
-        return cls(exams, column, _null_space(shown))
-
-    def is_free(self, row: Row) -> bool:
-        """Whether the row's count can be another number."""
-        members = [self.column[cell] for cell in self.exams.members[row] if cell in self.column]
-        return bool(members) and bool(np.abs(self.free[members].sum(axis=0)).max(initial=0.0) > _TINY)
-
-
-def _null_space(rows: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(rows.T @ rows)
-    return vectors[:, values < _TINY]
-
-
-def _cheapest_world(exams: _Exams, row: Row, cells: Sequence[Cell], withheld: Mapping[str, set[int]]) -> set[Row]:
-    """Rows that differ in the world in which the count is one more or one less, and the least of worth differs.
-
-    Minimise the sum of worth x |change of a shown sum| over changes of the cells, each of which stays one or more.
-    """
-    column = {cell: i for i, cell in enumerate(cells)}
-    shown: dict[Sum, list[int]] = defaultdict(list)
-    for cell in cells:
-        for one in exams.sums[cell]:
-            if one[1] not in withheld[one[0]]:
-                shown[one].append(column[cell])
-    sums = sorted(shown)
-    entries = [(i, j) for i, one in enumerate(sums) for j in shown[one]]
-    matrix = csr_matrix(
-        (np.ones(len(entries)), ([i for i, _ in entries], [j for _, j in entries])), shape=(len(sums), len(cells))
-    )
-    sizes = eye_array(len(sums), format="csr")
-    limits = vstack([hstack([matrix, -sizes]), hstack([-matrix, -sizes])])
-    costs = np.concatenate([np.zeros(len(cells)), [exams.worth[table, position] for table, position, _ in sums]])
-    target = np.zeros(len(cells) + len(sums))
-    target[[column[cell] for cell in exams.members[row]]] = 1
-    bounds = [(1 - exams.cells[cell], None) for cell in cells] + [(0, None)] * len(sums)
-    worlds = [
-        linprog(costs, A_ub=limits, b_ub=np.zeros(2 * len(sums)), A_eq=target[None, :], b_eq=[step], bounds=bounds)
-        for step in (1, -1)
-    ]
-    found = [world for world in worlds if world.status == 0]
-    best = min(found, key=lambda world: world.fun)
-    changes = matrix @ best.x[: len(cells)]
-    return {
-        (table, position) for (table, position, _), change in zip(sums, changes, strict=True) if abs(change) > _TINY
-    }
+def _is_total(shape: Sequence[int]) -> np.ndarray:
+    """Places that are totals over some dimension."""
+    found = np.zeros(shape, dtype=bool)
+    for one in np.indices(shape, sparse=True):
+        found |= one == 0
+    return found

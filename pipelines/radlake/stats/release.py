@@ -1,33 +1,23 @@
-"""One release: the statistics that are published together, and how the totals of each come about.
+"""One release: the statistics that are published together.
 
-How a table is masked is in `disclosure`, what tables tell together in `linked`. A new statistic needs an entry here
-only where its totals are not plain sums.
+How rows are masked is in `disclosure`, which of them in `linked`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
 
 from radlake.contracts import Table, load_table
 from radlake.contracts.check import compute
-from radlake.stats.disclosure import TOTALS, Sums, small_rows, withheld_rows, withhold
-from radlake.stats.linked import EXAMS, VOLUME, withhold_linked
+from radlake.stats.coarse import coarsened, is_coarse
+from radlake.stats.disclosure import TOTALS, withhold
+from radlake.stats.linked import withheld_rows
 from radlake.stats.policy import Policy
 
-__all__ = ["SUMS", "mask"]
-
-
-SUMS: Mapping[str, Sums] = {
-    "stats.exam_volume": Sums(distinct=["n_patients"]),
-    "stats.duplicate_exam": Sums(
-        repeated={"n_exams": ["scope"]},
-        zeros=["n_duplicates"],
-        at_most={"n_duplicates": "n_exams"},
-    ),
-    "stats.exam_rate": Sums(distinct=["n_patients"], left_out={"region_code": "n_residents"}),
-}
+__all__ = ["as_shown", "mask"]
 
 
 def mask(exact: Mapping[str, pa.Table], *, policy: Policy | None = None) -> dict[str, pa.Table]:
@@ -44,22 +34,23 @@ def mask(exact: Mapping[str, pa.Table], *, policy: Policy | None = None) -> dict
         The same rows, sorted by their dimensions; see docs/reference/definitions.md for what is guaranteed.
     """
     policy = policy or Policy()
-    tables = {name: load_table(name) for name in exact}
+    contracts = {name: load_table(name) for name in sorted(exact)}
+    tables = {name: table for name, table in contracts.items() if not is_coarse(table)}
+    coarse = {name: coarsened(contracts[name], exact[name], policy=policy) for name in contracts if name not in tables}
     data: dict[str, pa.Table] = {}
     for name, table in tables.items():
         assert table.disclosure is not None, f"{name} has no disclosure in its contract"
         data[name] = exact[name].sort_by([(dimension, "ascending") for dimension in table.disclosure.dimensions])
-    rows = {name: table.to_pylist() for name, table in data.items()}
-    if policy.complementary:
-        withheld = {
-            name: withheld_rows(tables[name], rows[name], policy=policy, sums=SUMS.get(name)) for name in sorted(rows)
-        }
-        if VOLUME in rows:
-            withhold_linked({name: rows[name] for name in EXAMS if name in rows}, withheld, policy=policy)
-    else:
-        withheld = {name: small_rows(tables[name], rows[name], policy=policy) for name in rows}
-    masked = {name: withhold(table, data[name], withheld[name]) for name, table in tables.items()}
-    return masked if policy.rounding == 1 else {name: _rounded(tables[name], masked[name], policy) for name in masked}
+    withheld = withheld_rows(data, policy=policy)
+    return coarse | {name: as_shown(table, data[name], withheld[name], policy=policy) for name, table in tables.items()}
+
+
+def as_shown(table: Table, exact: pa.Table, withheld: np.ndarray, *, policy: Policy) -> pa.Table:
+    """Exact rows as a policy shows them, those that are marked withheld; a coarse table needs no marks."""
+    if is_coarse(table):
+        return coarsened(table, exact, policy=policy)
+    masked = withhold(table, exact, withheld)
+    return masked if policy.rounding == 1 else _rounded(table, masked, policy)
 
 
 def _rounded(table: Table, masked: pa.Table, policy: Policy) -> pa.Table:

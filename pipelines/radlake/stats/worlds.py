@@ -77,9 +77,7 @@ class Worlds:
         self.missing = np.array([aim.level for aim in aims], dtype=float) - self.aims @ self.sizes
         self.signs = np.where(self.missing >= 0, 1.0, -1.0)
         self.is_proven = np.abs(self.missing) < _TINY
-        self.told = np.asarray(
-            abs(self.facts).sum(axis=0)
-        ).ravel()  # how much a person of a group adds to what is shown
+        self.told = np.asarray(abs(self.facts).sum(axis=0)).ravel()  # what a person of a group adds to what is shown
 
     def withheld_for_all(self, withheld: set[int]) -> set[int]:
         """The rows, and those that must be withheld besides until every aim is proven."""
@@ -101,7 +99,8 @@ class Worlds:
         if n_facts > _FACTS:
             return
         # Whoever is alone in a row stays there.
-        is_alone = (self.persons[self.persons @ self.sizes < 2].T @ np.ones((self.persons @ self.sizes < 2).sum())) > 0
+        lonely = self.persons[self.persons @ self.sizes < 2]
+        is_alone = np.asarray(lonely.sum(axis=0)).ravel() > 0
         weighed = csr_matrix(facts.multiply(np.where(is_alone, 0.0, self.sizes)))
         whole = np.asarray((weighed @ facts.T).todense())
         factor, order, rank, _ = dpstrf(whole, tol=_TINY, lower=1)
@@ -148,8 +147,9 @@ class Worlds:
             return False
         columns = self._columns(aims)
         steps = self._steps(aims)
+        missing = np.repeat(np.abs(self.missing[aims]), np.diff(steps.indptr))
         gain = np.zeros(len(self.sizes))
-        np.add.at(gain, steps.indices, np.sign(steps.data) / np.repeat(np.abs(self.missing[aims]), np.diff(steps.indptr)))  # fmt: skip  # noqa: E501
+        np.add.at(gain, steps.indices, np.sign(steps.data) / missing)
         most = np.full(len(self.sizes), np.inf)
         if sign > 0:
             most[steps.indices] = steps.data

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,11 +22,13 @@ from radlake.resources import schemas_root
 from radlake.stats.duplicates import sequence
 from radlake.stats.duplicates.codes import ground_bits
 from radlake.stats.duplicates.packs import load_packs, load_windows
-from radlake.stats.duplicates.pairs import OUT_OF_ORDER, cells
+from radlake.stats.duplicates.pairs import OUT_OF_ORDER, cells, repeats
+from radlake.stats.duplicates.places import count_repeats, repeats_by_place, told_apart
 from radlake.stats.duplicates.rates import count_cells, repeat_rates
 from radlake.stats.duplicates.recent import RecentExams, build_index
 from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence
 from radlake.stats.duplicates.shares import shares
+from radlake.stats.duplicates.unsorted import repeats_unsorted
 from radlake.synth.rows.truth import MEASURES
 from radlake.synth.rows.write import Plan, write_chunk, write_province
 from support.lakes import KEY, settings_of
@@ -82,6 +85,72 @@ def test_the_stream_finds_what_the_sort_finds(province, direction):
             assert late == [(0,)]
     assert len(lake.restricted_tables.files(TABLE)) > 2
     assert found[0] == found[1]
+
+
+def test_counts_by_place_are_those_of_the_rates_in_months_that_lie_in_the_period(province):
+    _, lake, _ = province
+    with duckdb.connect() as connection:
+        connection.register("rates", repeat_rates(lake))
+        of_rates = connection.execute(
+            "SELECT exam_month, region_code, hospital_level, modality_group, sum(n_exams), sum(n_repeats) FROM rates"
+            " WHERE window_days = 30 AND rule_pack = 'lawful_v1' AND exam_month >= 202402 GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+    found = [tuple(row.values()) for row in repeats_by_place(lake, window_days=30).to_pylist()]
+    assert [row for row in found if row[0] >= 202402 and row[0] < 202701] == of_rates
+    assert sum(row[-1] for row in of_rates) > 1_000
+
+
+@pytest.mark.parametrize("window_days", [1, 45, 400])
+def test_a_window_that_nobody_thought_of_is_counted_as_by_a_sort(province, window_days):
+    _, lake, _ = province
+    files = lake.restricted_tables.files(TABLE)
+    found = count_repeats(files, window_days=window_days)
+    with parquet.new_connection(threads=1) as connection:
+        query = repeats(f"read_parquet({files})", window_days=window_days, is_streamed=False)
+        by_sort = {cell: counts for cell, *counts in connection.execute(query).fetchall()}
+    assert {cell: [rows, again, 0] for cell, (rows, again) in enumerate(zip(*found, strict=True)) if rows} == by_sort
+
+
+REFERENCE = """
+WITH told AS (
+    SELECT exam.*, study_at - to_seconds(seconds) AS exam_at, exam_at::DATE AS day,
+        count(*) OVER (PARTITION BY patient_key) <= 1000 AND is_patient_known AND body_part_code <> 'UNKNOWN' AS is_told
+    FROM core.exam INNER JOIN offsets USING (patient_key) WHERE study_at IS NOT NULL
+),
+latest AS (
+    SELECT later.hospital_id, later.exam_pseudo_id, later.patient_key, max(earlier.exam_at)::DATE AS day
+    FROM told AS later
+    INNER JOIN told AS earlier USING (patient_key, modality_group, body_part_code)
+    WHERE later.is_told AND earlier.is_told AND earlier.exam_at < later.exam_at
+        AND later.laterality_code || earlier.laterality_code NOT IN ('LR', 'RL')
+    GROUP BY ALL
+)
+SELECT year(told.day) * 100 + month(told.day), left(region_code, 4) || '00', hospital_level, modality_group, count(*),
+    count(*) FILTER (told.day - latest.day BETWEEN 1 AND 30)
+FROM told
+LEFT JOIN latest USING (hospital_id, exam_pseudo_id, patient_key)
+INNER JOIN (SELECT hospital_id, hospital_level FROM ref.hospital) USING (hospital_id)
+GROUP BY ALL ORDER BY ALL
+"""
+
+
+def test_pass_month_layout_and_reference_agree_row_by_row(province, tmp_path):
+    _, lake, _ = province
+    with duck.connect(lake) as connection:
+        persons = connection.sql("SELECT DISTINCT patient_key FROM core.exam").fetchnumpy()["patient_key"]
+        connection.register("offsets", pa.table({"patient_key": persons, "seconds": offsets(persons)}))
+        by_reference = connection.execute(REFERENCE).fetchall()
+    as_it_lies = repeats_unsorted(lake, date_offsets=offsets, window_days=30)
+    assert [tuple(row.values()) for row in as_it_lies.to_pylist()] == by_reference
+    # The same files without encounters, which the others do not know.
+    codes = lake.restricted_tables.files("core.sequence_code")
+    files = []
+    with duckdb.connect(config={"threads": 1}) as connection:
+        for number, file in enumerate(lake.restricted_tables.files(TABLE)):
+            files.append(str(tmp_path / f"{number}.parquet"))
+            connection.execute(f"COPY (SELECT * REPLACE (0::INTEGER AS encounter_code) FROM '{file}') TO '{files[-1]}'")
+        numbers = connection.sql(f"FROM read_parquet({codes}) ORDER BY code_kind, code").to_arrow_table()
+    assert told_apart(*count_repeats(files, window_days=30), codes=numbers).equals(as_it_lies)
 
 
 def relation_of(file: str) -> str:
@@ -191,6 +260,10 @@ def test_the_commands(province, capsys, monkeypatch):
     assert again == built | {"is_new": False}
     rates = json.loads(run("duplicates", "rates", "--window", "30", "--by", "hospital_level", "--json"))
     assert {row["rule_pack"] for row in rates} == set(load_packs())
+    counted = json.loads(run("duplicates", "count", "30", "--by", "hospital_level", "--json"))
+    assert {row["group"] for row in counted} == {row["group"] for row in rates}
+    assert sum(row["n_repeats"] for row in counted) > sum(row["repeats"]["n"] for row in rates) / 2 > 500
+    assert run("duplicates", "count", "45").startswith("all")
     with duck.connect(lake) as connection:
         exam = connection.execute("SELECT exam_pseudo_id FROM core.exam LIMIT 1").fetchall()[0][0]
     assert "20" + "24-" not in run("why", exam, "--json")

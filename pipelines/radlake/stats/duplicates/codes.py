@@ -1,6 +1,7 @@
-"""Numbers in the place of names: of hospitals, modalities and body parts by their order, of grounds as bits.
+"""Numbers in the place of names: of hospitals, modalities, body parts, places, months by order, of grounds as bits.
 
-The same lake gives the same numbers. The prefecture and the level of a hospital can be told from its number.
+The same lake gives the same numbers. The prefecture and the level of a hospital can be told from its number; a place is
+one prefecture and level.
 """
 
 from __future__ import annotations
@@ -69,6 +70,12 @@ numbered AS (
         dense_rank() OVER (ORDER BY hospital_level) - 1 AS level_number,
         row_number() OVER (PARTITION BY region_code, hospital_level ORDER BY label) - 1 AS number
     FROM hospitals
+),
+places AS (SELECT DISTINCT region_code, hospital_level FROM hospitals),
+-- The months of the lake are moved: the true day of an exam lies up to 365 days after the moved one.
+months AS (
+    SELECT DISTINCT study_month // 100 * 12 + study_month % 100 - 1 + unnest(range(13)) AS number
+    FROM (SELECT DISTINCT study_month FROM {exam})
 )
 SELECT 'modality' AS code_kind, (row_number() OVER (ORDER BY label) - 1)::INTEGER AS code, label,
     NULL::VARCHAR AS region_code, NULL::VARCHAR AS hospital_level FROM modalities
@@ -80,5 +87,13 @@ SELECT 'site',
         ELSE error('more levels or hospitals of one level and prefecture than a number has room for') END,
     label, region_code, hospital_level
 FROM numbered
+UNION ALL
+SELECT 'place', (row_number() OVER (ORDER BY region_code, hospital_level) - 1)::INTEGER,
+    region_code || ' ' || hospital_level, region_code, hospital_level
+FROM places
+UNION ALL
+SELECT 'month', (row_number() OVER (ORDER BY number) - 1)::INTEGER,
+    (number // 12 * 100 + number % 12 + 1)::INTEGER::VARCHAR, NULL, NULL
+FROM months
 ORDER BY code_kind, code
 """

@@ -36,6 +36,7 @@ SELECT
     shifted.hospital_id,
     shifted.exam_pseudo_id,
     site.code AS site_code,
+    place.code AS place_number,
     shifted.study_at - to_seconds(offsets.seconds) AS exam_at,
     exam_at::DATE AS exam_date,
     modality.code AS modality_code,
@@ -45,6 +46,8 @@ SELECT
 FROM shifted
 INNER JOIN offsets ON shifted.patient_key = offsets.patient_key
 INNER JOIN codes AS site ON site.code_kind = 'site' AND site.label = shifted.hospital_id
+INNER JOIN codes AS place
+    ON place.code_kind = 'place' AND place.region_code = site.region_code AND place.hospital_level = site.hospital_level
 INNER JOIN codes AS modality ON modality.code_kind = 'modality' AND modality.label = shifted.modality_group
 INNER JOIN codes AS body_part ON body_part.code_kind = 'body_part' AND body_part.label = shifted.body_part_code
 """
@@ -138,9 +141,19 @@ laid AS (
     SELECT tracked.* EXCLUDE (tracks), unnest(tracks[2:]) AS track, FALSE AS is_counted
     FROM tracked WHERE len(tracks) > 1
 ),
+sizes AS (
+    SELECT
+        count(*) FILTER (WHERE code_kind = 'month') AS n_months,
+        count(*) FILTER (WHERE code_kind = 'place') AS n_places,
+        count(*) FILTER (WHERE code_kind = 'modality') AS n_modalities
+    FROM codes
+),
+months AS (SELECT code AS month_number, label::INTEGER AS exam_month FROM codes WHERE code_kind = 'month'),
 placed AS (
     SELECT
         laid.*,
+        (year(exam_date) * 100 + month(exam_date))::INTEGER AS exam_month,
+        CASE WHEN NOT is_counted THEN 2 WHEN track = 3 THEN 1 ELSE 0 END AS status,
         CASE WHEN exam_date <= last_date THEN exam_date - periods.first_date ELSE -1 END AS days_before,
         CASE WHEN exam_date >= periods.first_date THEN last_date - exam_date ELSE -1 END AS days_after
     FROM laid
@@ -151,7 +164,7 @@ SELECT
     (placed.kind + placed.track)::INTEGER AS exam_code,
     (placed.exam_date - placed.person_date)::INTEGER AS person_day,
     (epoch(placed.exam_at) - epoch(placed.exam_date))::INTEGER AS day_second,
-    (year(placed.exam_date) * 100 + month(placed.exam_date))::INTEGER AS exam_month,
+    placed.exam_month,
     placed.site_code,
     placed.is_counted,
     placed.side_code,
@@ -160,8 +173,14 @@ SELECT
     coalesce(exam_order.encounter_code, 0)::INTEGER AS encounter_code,
     coalesce(exam_order.ground_bits, 0)::INTEGER AS ground_bits,
     coalesce(exam_order.operation_days, -1)::SMALLINT AS operation_days,
-    coalesce(supplementary.days, -1)::INTEGER AS supplementary_days
+    coalesce(supplementary.days, -1)::INTEGER AS supplementary_days,
+    CASE WHEN months.month_number IS NULL THEN error('an exam lies in a month that has no number')
+        ELSE ((placed.status * n_months + months.month_number) * n_places + placed.place_number) * n_modalities
+            + placed.modality_code
+    END::INTEGER AS cell_code
 FROM placed
+CROSS JOIN sizes
+LEFT JOIN months USING (exam_month)
 LEFT JOIN exam_order USING (hospital_id, exam_pseudo_id, own_key)
 LEFT JOIN supplementary USING (row_number)
 """

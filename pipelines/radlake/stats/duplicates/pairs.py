@@ -3,7 +3,7 @@
 In a file of the sequence the row before an exam is its latest earlier exam, if it is of the same person and code at
 all. So `lag() OVER ()`, which DuckDB streams without sorting, is the whole search. That a stream keeps the order of the
 file is not promised by SQL: every query counts the rows that come too early, and an answer with one is refused
-(`rates`). `ordered` names the same window with its order spelled out, which needs a sort: the reference and fallback.
+(`streamed`). The same window with its order spelled out needs a sort: it is the reference and the fallback.
 """
 
 from __future__ import annotations
@@ -13,13 +13,42 @@ from typing import Literal
 
 from radlake.stats.duplicates.packs import RulePack, Windows
 
-__all__ = ["FOLLOW_UP", "JUSTIFIED", "OUT_OF_ORDER", "POTENTIAL", "SAME_EPISODE", "Direction", "cells"]
+__all__ = ["FOLLOW_UP", "JUSTIFIED", "OUT_OF_ORDER", "POTENTIAL", "SAME_EPISODE", "Direction", "cells", "repeats"]
 
 # Class of a pair in `class_<pack>`: a justified one is JUSTIFIED + the place of its exclusion in the pack.
 _NONE, SAME_EPISODE, POTENTIAL, FOLLOW_UP, JUSTIFIED = 0, 1, 2, 100, 200
 OUT_OF_ORDER = "n_out_of_order"
 Direction = Literal["back", "ahead"]
 _ORDERED = "(PARTITION BY patient_key, exam_code ORDER BY person_day, day_second, site_code, encounter_code)"
+# Every comparison costs: an exam's code and its day are one number, and what decides most comes first. No window comes
+# near the days that the number has room for, so what lies within the window is of the same code.
+_DAY_BITS = 20
+_REPEATS = """
+SELECT
+    cell_code,
+    count(*) AS n_exams,
+    count(*) FILTER (
+        WHERE before_key = patient_key AND before_place >= place - {window_days} AND before_place < place
+        AND (encounter_code <> before_encounter OR encounter_code = 0)
+    ) AS n_repeats,
+    count(*) FILTER (
+        WHERE before_key > patient_key OR (before_place > place AND before_key = patient_key)
+    ) AS {out_of_order}
+FROM (
+    SELECT
+        patient_key,
+        place,
+        encounter_code,
+        cell_code,
+        lag(patient_key) OVER {window} AS before_key,
+        lag(place) OVER {window} AS before_place,
+        lag(encounter_code) OVER {window} AS before_encounter
+    FROM (
+        SELECT *, exam_code::BIGINT * {days} + person_day AS place FROM {relation}
+    )
+)
+GROUP BY cell_code
+"""
 _NEIGHBOURS = ("patient_key", "exam_code", "person_day", "site_code", "encounter_code", "ground_bits", "side_code")
 
 
@@ -92,6 +121,23 @@ SELECT
 FROM classed
 GROUP BY ALL
 """
+
+
+def repeats(relation: str, *, window_days: int, is_streamed: bool = True) -> str:
+    """A query that counts rows, and repeats within a window, by `cell_code`; the numbers say which of them count.
+
+    Parameters
+    ----------
+    relation, is_streamed
+        As in `cells`.
+    """
+    window = "()" if is_streamed else _ORDERED
+    days = 1 << _DAY_BITS
+    if not 0 < window_days < days // 10:
+        raise ValueError(f"a window has 1 to {days // 10} days")
+    return _REPEATS.format(
+        relation=relation, window_days=window_days, window=window, days=days, out_of_order=OUT_OF_ORDER
+    )
 
 
 def _class_sql(pack: RulePack, *, later: str, earlier: str, operation: str) -> str:

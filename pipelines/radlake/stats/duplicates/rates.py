@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import duckdb
 import pyarrow as pa
 
 from radlake.contracts import load_table
-from radlake.contracts.check import compute
 from radlake.errors import ContractBroken
 from radlake.lake import Lake, parquet
 from radlake.stats.duplicates.packs import RulePack, Windows, load_packs, load_windows
 from radlake.stats.duplicates.pairs import FOLLOW_UP, JUSTIFIED, OUT_OF_ORDER, POTENTIAL, SAME_EPISODE, Direction, cells
-from radlake.stats.duplicates.sequence import TABLE
+from radlake.stats.duplicates.sequence import CODES, TABLE
+from radlake.stats.duplicates.streamed import in_order
 
 __all__ = ["RATES", "count_cells", "repeat_rates"]
 
@@ -36,13 +37,13 @@ def repeat_rates(lake: Lake, *, version: int | None = None, workers: int = 2) ->
     files = lake.restricted_tables.files(TABLE, version=version)
     if not files:
         raise ContractBroken(table=TABLE, problems=["there is none; run `radlake duplicates build`"])
-    codes = lake.restricted_tables.files("core.sequence_code")
+    codes = lake.restricted_tables.files(CODES)
     table = load_table(RATES)
     with parquet.new_connection(threads=workers) as connection:
         for direction in ("back", "ahead"):
             found = count_cells(files, packs=packs, windows=windows, direction=direction, workers=workers)
             connection.register(f"cells_{direction}", found)
-        connection.execute(f"CREATE TABLE code AS FROM {parquet.scan(load_table('core.sequence_code'), codes)}")
+        connection.execute(f"CREATE TABLE code AS FROM {parquet.scan(load_table(CODES), codes)}")
         query = _rates_sql(packs, windows)
         return connection.sql(query).to_arrow_table().cast(table.arrow_schema())
 
@@ -58,14 +59,9 @@ def count_cells(
     """Cells of all files, several files at once; a file whose rows did not come in order is counted again, sorted."""
 
     def count(file: str) -> pa.Table:
-        relation = parquet.scan(load_table(TABLE), [file])
+        relation = f"read_parquet({parquet.text(file)})"  # a file is of one version: no column is missing
         with parquet.new_connection(threads=1) as connection:
-            for is_streamed in (True, False):
-                query = cells(relation, packs=packs, windows=windows, direction=direction, is_streamed=is_streamed)
-                found = connection.sql(query).to_arrow_table()
-                if not is_streamed or not compute.sum(found[OUT_OF_ORDER]).as_py():
-                    break
-            return found
+            return in_order(connection, partial(cells, relation, packs=packs, windows=windows, direction=direction))
 
     with ThreadPoolExecutor(workers) as pool, duckdb.connect() as adder:
         adder.execute("SET enable_progress_bar = false")

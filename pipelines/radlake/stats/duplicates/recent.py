@@ -1,7 +1,7 @@
 """Order entry asks which exams of a kind a person has had in the last days: from an index, or straight from the lake.
 
-The index is a SQLite file of the restricted zone, derived and thrown away at will: it names the version of core.exam
-that it was made from and is not asked when the lake has a newer one. Both answers are always the same rows. Times are
+The index is a SQLite file of the restricted zone, derived and thrown away at will: it names the versions of the tables
+that it was made from and is not asked when the lake has newer ones. Both answers are always the same rows. Times are
 those of the lake, moved by the person's own constant, so an answer tells gaps and no dates.
 """
 
@@ -9,51 +9,75 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
 from radlake.commit_points import reached
 from radlake.contracts import load_table
 from radlake.errors import ContractBroken
 from radlake.lake import Lake, parquet
+from radlake.lake.deltalog import Snapshot
+from radlake.sqlrun.date_offsets import DateOffsets, register_offsets
 
-__all__ = ["KEPT_DAYS", "Recent", "RecentExams", "build_index"]
+__all__ = ["KEPT_DAYS", "Recent", "RecentExams", "build_index", "versions_of"]
 
 KEPT_DAYS = 180  # the longest window of the rule packs
 _FILE = "recent_exams.sqlite"
 _RANGES = 64
 _KEYS = 1 << 63
+_FIND = """
+SELECT at, hospital_id, exam_pseudo_id, laterality_code, contrast_code, confidence_code, ground_codes,
+    encounter_pseudo_id, effective_dose_msv
+FROM exam
+WHERE patient_key = ? AND modality_group = ? AND body_part_code = ? AND at >= ? AND at < ?
+"""
 _EPOCH = datetime(1970, 1, 1)
 _DDL = """
 CREATE TABLE exam (
     patient_key INTEGER, modality_group TEXT, body_part_code TEXT, at INTEGER, hospital_id TEXT, exam_pseudo_id TEXT,
-    laterality_code TEXT,
+    laterality_code TEXT, contrast_code TEXT, confidence_code TEXT, ground_codes TEXT, encounter_pseudo_id TEXT,
+    effective_dose_msv REAL,
     PRIMARY KEY (patient_key, modality_group, body_part_code, at, hospital_id, exam_pseudo_id)
 ) WITHOUT ROWID;
-CREATE TABLE made_from (version INTEGER, since TEXT);
+CREATE TABLE made_from (versions TEXT, since TEXT);
 """
-_COLUMNS = (
-    "patient_key, modality_group, body_part_code, epoch(study_at)::BIGINT, hospital_id, exam_pseudo_id, laterality_code"
+_TABLES = ("core.exam", "core.exam_dose", "ref.exam_order")
+_TOLD = (
+    "hospital_id, exam_pseudo_id, laterality_code, contrast_code, confidence_code, coalesce(ground_codes, ''),"
+    " coalesce(encounter_pseudo_id, ''), effective_dose_msv"
 )
+_COLUMNS = f"patient_key, modality_group, body_part_code, epoch(study_at)::BIGINT, {_TOLD}"
 
 
 @dataclass(frozen=True, order=True)
 class Recent:
-    """An exam that the person has had; `at` is the moved time of the lake."""
+    """An exam that the person has had.
+
+    Attributes
+    ----------
+    at : datetime
+        Moved time of the lake.
+    ground_codes, encounter_pseudo_id : str
+        Of ref.exam_order; empty when nothing is on record.
+    effective_dose_msv : float or None
+        Estimate of core.exam_dose.
+    """
 
     at: datetime
     hospital_id: str
     exam_pseudo_id: str
     laterality_code: str
+    contrast_code: str = "UNKNOWN"
+    confidence_code: str = "NONE"
+    ground_codes: str = ""
+    encounter_pseudo_id: str = ""
+    effective_dose_msv: float | None = None
 
 
-def build_index(lake: Lake, *, date_offsets: Callable[[np.ndarray], np.ndarray], now: datetime) -> int:
+def build_index(lake: Lake, *, date_offsets: DateOffsets, now: datetime) -> int:
     """Make the index of the exams of the last 180 days before `now` (true local time); returns its rows.
 
     Raises
@@ -61,9 +85,7 @@ def build_index(lake: Lake, *, date_offsets: Callable[[np.ndarray], np.ndarray],
     ContractBroken
         If there is no exam.
     """
-    version = lake.tables.version("core.exam")
-    if version is None:
-        raise ContractBroken(table="core.exam", problems=["there is no exam; run `radlake build` first"])
+    snapshots = _snapshots(lake)
     since = now - timedelta(days=KEPT_DAYS)
     # Moved times lie up to 366 days before the true ones.
     first = since - timedelta(days=366)
@@ -83,24 +105,18 @@ def build_index(lake: Lake, *, date_offsets: Callable[[np.ndarray], np.ndarray],
             for number in range(_RANGES):
                 low, high = _KEYS * number // _RANGES, _KEYS * (number + 1) // _RANGES - 1
                 where = f"patient_key BETWEEN {low} AND {high} AND study_month >= {first.year * 100 + first.month}"
-                relation = parquet.scan(
-                    load_table("core.exam"), lake.tables.files("core.exam", version=version, where=where)
-                )
-                connection.execute(
-                    f"CREATE OR REPLACE TABLE near AS FROM {relation} WHERE {where} AND study_at >= ?", [first]
-                )
-                keys = (
-                    connection.sql("SELECT DISTINCT patient_key FROM near").to_arrow_table()["patient_key"].to_numpy()
-                )
-                connection.register("offsets", pa.table({"patient_key": keys, "seconds": date_offsets(keys)}))
+                persons = f"patient_key BETWEEN {low} AND {high}"
+                relation = _joined(snapshots, _scan(snapshots, "core.exam", where), persons)
+                connection.execute(f"CREATE OR REPLACE TABLE near AS FROM {relation} WHERE study_at >= ?", [first])
+                register_offsets(connection, date_offsets, persons="near")
                 rows = connection.execute(
                     f"SELECT {_COLUMNS} FROM near INNER JOIN offsets USING (patient_key)"
                     " WHERE study_at - to_seconds(seconds) >= ? ORDER BY ALL",
                     [since],
                 ).fetchall()
-                index.executemany("INSERT INTO exam VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                index.executemany(f"INSERT INTO exam VALUES ({', '.join('?' * 12)})", rows)
                 n_rows += len(rows)
-            index.execute("INSERT INTO made_from VALUES (?, ?)", [version, since.isoformat()])
+            index.execute("INSERT INTO made_from VALUES (?, ?)", [_versions(snapshots), since.isoformat()])
             index.commit()
         part.chmod(0o600)
         part.replace(path)
@@ -117,25 +133,32 @@ class RecentExams:
     ----------
     has_index : bool
         Whether the index is there and was made from this snapshot. Without it the lake is asked.
+    versions : str
+        What this snapshot is, to tell it from a newer one (`versions_of`).
     """
 
     def __init__(self, lake: Lake) -> None:
-        found = lake.tables.snapshot("core.exam")
-        if found is None:
-            raise ContractBroken(table="core.exam", problems=["there is no exam; run `radlake build` first"])
-        self._snapshot = found
+        self._snapshots = _snapshots(lake)
+        self.versions = _versions(self._snapshots)
         self._connection = parquet.new_connection(threads=1, filesystem=lake.tables.filesystem)
         self._connection.execute("SET parquet_metadata_cache = true")
         self._index: sqlite3.Connection | None = None
         self._since = datetime.max
         path = _path(lake)
         if path.exists():
-            self._index = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-            version, since = self._index.execute("SELECT version, since FROM made_from").fetchone()
-            self._since = datetime.fromisoformat(since)
-            if version != found.version:
-                self._index.close()
-                self._index = None
+            self._open_index(path)
+
+    def _open_index(self, path: Path) -> None:
+        # Threads may share it, one at a time.
+        index = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
+        try:
+            versions, since = index.execute("SELECT versions, since FROM made_from").fetchone()
+        except sqlite3.OperationalError:  # of an older radlake
+            versions, since = "", datetime.max.isoformat()
+        if versions != self.versions:
+            index.close()
+            return
+        self._index, self._since = index, datetime.fromisoformat(since)
 
     @property
     def has_index(self) -> bool:
@@ -169,27 +192,63 @@ class RecentExams:
         """As `from_lake`, of moved times that the index holds."""
         assert self._index is not None, "there is no index of this snapshot"
         rows = self._index.execute(
-            "SELECT at, hospital_id, exam_pseudo_id, laterality_code FROM exam WHERE patient_key = ?"
-            " AND modality_group = ? AND body_part_code = ? AND at >= ? AND at < ?",
-            [patient_key, modality_group, body_part_code, _seconds(since), _seconds(until)],
-        ).fetchall()
-        return _sorted((_EPOCH + timedelta(seconds=at), *rest) for at, *rest in rows)
+            _FIND, [patient_key, modality_group, body_part_code, _seconds(since), _seconds(until)]
+        )
+        return _sorted((_EPOCH + timedelta(seconds=at), *rest) for at, *rest in rows.fetchall())
 
     def from_lake(
         self, patient_key: int, modality_group: str, body_part_code: str, *, since: datetime, until: datetime
     ) -> list[Recent]:
         """Exams of moved times from `since` until before `until`, from the files that the log says may hold them."""
         months = ", ".join(map(str, _months(since, until)))
-        where = f"patient_key = {patient_key} AND study_month IN ({months})"
-        files = self._snapshot.files(where=where)
-        rows = self._connection.execute(
-            "SELECT study_at, hospital_id, exam_pseudo_id, laterality_code"
-            f" FROM {parquet.scan(load_table('core.exam'), files)}"
-            " WHERE patient_key = ? AND modality_group = ? AND body_part_code = ?"
-            " AND epoch(study_at)::BIGINT >= ? AND epoch(study_at)::BIGINT < ?",
-            [patient_key, modality_group, body_part_code, _seconds(since), _seconds(until)],
-        ).fetchall()
-        return _sorted((at.replace(microsecond=0), *rest) for at, *rest in rows)
+        person = f"patient_key = {patient_key}"
+        exams = _scan(self._snapshots, "core.exam", f"{person} AND study_month IN ({months})")
+        wanted = (
+            f"{exams} WHERE modality_group = ? AND body_part_code = ?"
+            " AND epoch(study_at)::BIGINT >= ? AND epoch(study_at)::BIGINT < ?"
+        )
+        limits = [modality_group, body_part_code, _seconds(since), _seconds(until)]
+        self._connection.execute(f"CREATE OR REPLACE TABLE found AS FROM {wanted}", limits)
+        if not self._connection.execute("SELECT 1 FROM found LIMIT 1").fetchone():
+            return []
+        rows = self._connection.execute(f"SELECT study_at, {_TOLD} FROM {_joined(self._snapshots, 'found', person)}")
+        return _sorted((at.replace(microsecond=0), *rest) for at, *rest in rows.fetchall())
+
+
+def versions_of(lake: Lake) -> str:
+    """What the newest snapshot is: `RecentExams.versions` of one that is opened now.
+
+    Raises
+    ------
+    ContractBroken
+        If there is no exam.
+    """
+    return _versions(_snapshots(lake))
+
+
+def _snapshots(lake: Lake) -> dict[str, Snapshot | None]:
+    found = {name: lake.tables.snapshot(name) for name in _TABLES}
+    if found["core.exam"] is None:
+        raise ContractBroken(table="core.exam", problems=["there is no exam; run `radlake build` first"])
+    return found
+
+
+def _versions(snapshots: Mapping[str, Snapshot | None]) -> str:
+    return " ".join(f"{name}@{snapshot.version if snapshot else '-'}" for name, snapshot in snapshots.items())
+
+
+def _joined(snapshots: Mapping[str, Snapshot | None], exams: str, persons: str) -> str:
+    """SQL of exams with what is on record of them and their dose; `persons` limits the tables of these."""
+    key = "(hospital_id, exam_pseudo_id, patient_key)"
+    names = "hospital_id, exam_pseudo_id, patient_key"
+    orders = f"SELECT {names}, ground_codes, encounter_pseudo_id FROM {_scan(snapshots, 'ref.exam_order', persons)}"
+    doses = f"SELECT {names}, effective_dose_msv FROM {_scan(snapshots, 'core.exam_dose', persons)}"
+    return f"(FROM {exams} LEFT JOIN ({orders}) USING {key} LEFT JOIN ({doses}) USING {key})"
+
+
+def _scan(snapshots: Mapping[str, Snapshot | None], name: str, where: str) -> str:
+    snapshot = snapshots[name]
+    return f"(FROM {parquet.scan(load_table(name), snapshot.files(where=where) if snapshot else [])} WHERE {where})"
 
 
 def _sorted(rows: object) -> list[Recent]:

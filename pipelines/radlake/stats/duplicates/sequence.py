@@ -8,14 +8,13 @@ fits in memory, with the true calendar undone there (docs/adr/0031-repeats-in-on
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from radlake.contracts import load_table
@@ -23,18 +22,19 @@ from radlake.contracts.check import compute
 from radlake.errors import ContractBroken
 from radlake.lake import Lake, parquet
 from radlake.lake.deltalog import DataFile
+from radlake.sqlrun.date_offsets import DateOffsets, register_offsets
 from radlake.stats.duplicates import layout
 from radlake.stats.duplicates.codes import code_rows, ground_rows
 from radlake.stats.duplicates.moved import Moved, moved_rows
 from radlake.stats.duplicates.packs import Windows, load_windows
 
-__all__ = ["TABLE", "Built", "Observed", "build_sequence", "person_ranges"]
+__all__ = ["CODES", "TABLE", "Built", "Observed", "build_sequence", "person_ranges", "sequence_codes"]
 
 TABLE = "core.exam_sequence"
+CODES = "core.sequence_code"
 _ROWS_AT_ONCE = 2_000_000
 _ROW_GROUP = 122_880  # scanned, never looked up
-
-DateOffsets = Callable[[np.ndarray], np.ndarray]
+_LAYOUT = 2  # of the rows: another number makes a sequence anew from the same tables
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def build_sequence(
     windows = load_windows()
     said = "-".join(str(snapshot.get(name, "none")) for name in names)
     period = f"{observed.first}-{observed.last}" if observed else "by-hospital"
-    batch_id = f"sequence-{said}-w{windows.version}-{period}"
+    batch_id = f"sequence-{said}-w{windows.version}-{period}-l{_LAYOUT}"
     exams, orders, hospitals, links = (_relation(lake, snapshot, name) for name in names)
     with _connection(lake) as connection:
         codes = code_rows(connection, exams=exams, hospitals=hospitals)
@@ -98,7 +98,7 @@ def build_sequence(
                 return [file for files in parts for file in files]
 
     store = lake.restricted_tables
-    store.overwrite("core.sequence_code", codes, batch_id=batch_id)
+    store.overwrite(CODES, codes, batch_id=batch_id)
     version, is_new = store.overwrite_files(TABLE, write, batch_id=batch_id)
     return Built(version, is_new, snapshot)
 
@@ -148,10 +148,7 @@ class _Job:
         connection = _connection(self.lake)
         exams = self._relation(connection, "core.exam", (low, high))
         connection.execute(layout.SHIFTED.format(exams=exams))
-        persons = connection.sql("SELECT DISTINCT patient_key FROM shifted ORDER BY patient_key").to_arrow_table()
-        keys = persons["patient_key"].to_numpy()
-        offsets = np.asarray(self.date_offsets(keys), dtype=np.int64)
-        connection.register("offsets", pa.table({"patient_key": keys, "seconds": offsets}))
+        register_offsets(connection, self.date_offsets, persons="shifted")
         connection.register("codes", self.codes)
         connection.execute(layout.EXAM)
         connection.execute("DROP TABLE shifted")
@@ -164,11 +161,20 @@ class _Job:
         return self.moved.relation(connection, name, stored, limits)
 
 
-def person_ranges(connection: duckdb.DuckDBPyConnection, exams: str) -> list[tuple[int, int]]:
+def sequence_codes(lake: Lake) -> pa.Table:
+    """core.sequence_code: what the numbers in the sequence mean, by kind and number."""
+    stored = parquet.scan(load_table(CODES), lake.restricted_tables.files(CODES))
+    with parquet.new_connection(threads=1) as connection:
+        return connection.sql(f"FROM {stored} ORDER BY code_kind, code").to_arrow_table()
+
+
+def person_ranges(
+    connection: duckdb.DuckDBPyConnection, exams: str, *, n_rows: int | None = None
+) -> list[tuple[int, int]]:
     """Ranges of patient_key with about as many exams each; pseudonyms are spread evenly between the ends."""
     row = connection.execute(f"SELECT count(*), min(patient_key), max(patient_key) FROM {exams}").fetchone()
     n, least, greatest = (value or 0 for value in row or (0, 0, 0))
-    n_ranges = max(1, -(-n // _ROWS_AT_ONCE))
+    n_ranges = max(1, -(-n // (n_rows or _ROWS_AT_ONCE)))
     limits = [least + (greatest - least) * number // n_ranges for number in range(n_ranges + 1)]
     limits[0], limits[-1] = 0, greatest + 1  # the pseudonym that stands for a person may have no exam left
     return list(itertools.pairwise(limits))

@@ -1,0 +1,66 @@
+"""Coarse release: numbers of a service, such as uploads in time, which are judged by shares and not by single exams.
+
+How many exams of a hospital came too late says nothing of a person, and is small where a hospital does well: to
+withhold small counts would withhold what the statistic is for. How many exams there are is another matter: the same
+exams are counted elsewhere, where a cell may be withheld. So a row of few exams is withheld, every count is rounded to
+twice the threshold, and shares and hours are told where there are enough exams, in few digits: no difference to another
+table then tells a small count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import floor, log10
+from typing import Any
+
+import pyarrow as pa
+
+from radlake.contracts import Table
+from radlake.stats.policy import Policy
+
+__all__ = ["coarsened", "is_coarse"]
+
+_DIGITS = 2  # of a share after the point, of hours in all
+_ENOUGH = 4  # times the threshold: from so many exams on shares are told
+
+
+def is_coarse(table: Table) -> bool:
+    return table.disclosure is not None and table.disclosure.is_coarse
+
+
+def coarsened(table: Table, exact: pa.Table, *, policy: Policy) -> pa.Table:
+    """The rows as they are released, sorted by their dimensions."""
+    assert table.disclosure is not None
+    exact = exact.sort_by([(name, "ascending") for name in table.disclosure.dimensions])
+    base = exact.column(table.disclosure.counts[0]).to_pylist()
+    step = max(policy.rounding, 2 * policy.threshold)
+    is_masked = [policy.is_small(n) for n in base]
+    columns = {}
+    for column in table.columns:
+        values = exact.column(column.name)
+        if column.name == "is_masked":
+            values = pa.array(is_masked)
+        elif column.name in table.disclosure.counts:
+            values = _each(values, is_masked, lambda n: (n + step // 2) // step * step)
+        elif column.name in table.disclosure.dependent:
+            too_few = [n < _ENOUGH * policy.threshold for n in base]
+            values = _each(values, too_few, _rounded_share if column.name.endswith("_share") else _rounded)
+        columns[column.name] = values
+    return pa.table(columns, schema=table.arrow_schema())
+
+
+def _each(values: pa.ChunkedArray, is_left_out: list[bool], rounded: Callable[[Any], Any]) -> pa.Array:
+    shown = [
+        None if left_out or value is None else rounded(value)
+        for value, left_out in zip(values.to_pylist(), is_left_out, strict=True)
+    ]
+    return pa.array(shown, values.type)
+
+
+def _rounded_share(value: float) -> float:
+    return round(value, _DIGITS)
+
+
+def _rounded(value: float) -> float:
+    """Two significant digits."""
+    return round(value, _DIGITS - 1 - floor(log10(abs(value)))) if value else 0.0
