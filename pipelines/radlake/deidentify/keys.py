@@ -7,11 +7,12 @@ docs/reference/keys.md describes the derivation for those who write it again.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -83,6 +84,10 @@ class KeyRing:
         """AES-256-GCM under a key of the vault; each version is a key of its own."""
         return AESGCM(self._key(f"vault/{version}"))
 
+    def offset_cipher(self) -> AESGCM:
+        """AES-256-GCM under which offsets that were derived may be kept."""
+        return AESGCM(self._key("offset/known"))
+
     def audit_mac(self, text: str) -> str:
         """Keyed digest of an entry of the audit trail: who cannot read the key cannot write the trail anew."""
         return self._digest("audit", text).hex()
@@ -133,14 +138,22 @@ class KeyRing:
 
     def offset_seconds(self, patient_keys: Iterable[int]) -> list[int]:
         """`offset` of many persons in seconds: a province has tens of millions of them."""
-        days_key, seconds_key = self._key("offset/days"), self._key("offset/seconds")
-        digest, number = hmac.digest, int.from_bytes
+        # HMAC (RFC 2104) by hand: the padded keys are hashed once and copied, which halves the time of `hmac.digest`.
+        (days_in, days_out), (seconds_in, seconds_out) = (
+            _padded(self._key(f"offset/{of}")) for of in ("days", "seconds")
+        )
+        number = int.from_bytes
         offsets = []
         for patient_key in patient_keys:
             text = b"%d" % patient_key
-            days = -1 - number(digest(days_key, text, "sha256")[:8], "big") % _MAX_DAYS
-            seconds = 1 + number(digest(seconds_key, text, "sha256")[:8], "big") % _MAX_SECONDS
-            offsets.append(days * 86_400 + seconds)
+            inner, outer = days_in.copy(), days_out.copy()
+            inner.update(text)
+            outer.update(inner.digest())
+            days = -1 - number(outer.digest()[:8], "big") % _MAX_DAYS
+            inner, outer = seconds_in.copy(), seconds_out.copy()
+            inner.update(text)
+            outer.update(inner.digest())
+            offsets.append(days * 86_400 + 1 + number(outer.digest()[:8], "big") % _MAX_SECONDS)
         return offsets
 
     def _number(self, purpose: str, patient_key: int) -> int:
@@ -161,3 +174,10 @@ class KeyRing:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a KeyRing is not pickled: hand the reference of the secret to the worker")
+
+
+def _padded(key: bytes) -> tuple[Any, Any]:
+    """SHA-256 of the inner and the outer padded key of an HMAC, to copy and go on with."""
+    block = key.ljust(64, b"\0")
+    inner, outer = (hashlib.sha256(bytes(one ^ pad for one in block)) for pad in (0x36, 0x5C))
+    return inner, outer

@@ -1,4 +1,4 @@
-"""By how much the times of each person were moved: derived from the root key, in memory, for a build."""
+"""By how much the times of each person were moved: derived from the root key, or known from before, for a build."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from radlake.config import Settings
+from radlake.ingest.known_offsets import KnownOffsets
 from radlake.lake.ledger import Ledger
 from radlake.vault.lake_key import check_key, lake_keys
 
@@ -29,4 +30,4 @@ def date_offsets(settings: Settings) -> Iterator[Callable[[np.ndarray], np.ndarr
         check_key(keys, settings, ledger=ledger)
     finally:
         ledger.close()
-    yield lambda patient_keys: np.array(keys.offset_seconds(patient_keys.tolist()), dtype=np.int64)
+    yield KnownOffsets(settings.restricted / "offsets", cipher=keys.offset_cipher(), derive=keys.offset_seconds)

@@ -85,7 +85,8 @@ class Ledger:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._heads_folder = heads or self._path.parent / "heads"
         try:
-            self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite)
+            # Hospitals are harvested at the same time; how many connections there may be is the server's to say.
+            self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite, max_overflow=-1)
         except (ArgumentError, ImportError) as exc:  # the URL itself is not told: it may hold a password
             problems = ["must be a SQLAlchemy URL, as in postgresql+psycopg2://user@host/database"]
             raise ConfigInvalid(path="RADLAKE_LEDGER", problems=problems) from exc

@@ -15,6 +15,7 @@ __all__ = [
     "BACKFILL_HOUR",
     "BACKFILL_WINDOW",
     "CERTIFICATE",
+    "COHORT_RELEASE",
     "FACT",
     "HOLD",
     "METADATA",
@@ -26,6 +27,7 @@ __all__ = [
     "PUSH_STUDY",
     "QUARANTINE",
     "RETENTION",
+    "RETRIEVAL",
     "REVIEW",
     "STUDY",
     "STUDY_EVENT",
@@ -39,11 +41,17 @@ __all__ = [
 ]
 
 METADATA = sa.MetaData()
+
+
+def _key(*names: str) -> list[sa.Column[str]]:
+    """Columns of text that together are the primary key."""
+    return [sa.Column(name, sa.String, primary_key=True) for name in names]
+
+
 STUDY = sa.Table(
     "study",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
-    sa.Column("study_uid", sa.String, primary_key=True),
+    *_key("hospital_id", "study_uid"),
     sa.Column("state", sa.String, nullable=False, index=True),
     sa.Column("reason", sa.String, nullable=False, default=""),
     sa.Column("study_date", sa.Date),
@@ -70,7 +78,7 @@ STUDY = sa.Table(
 STUDY_EVENT = sa.Table(  # every change of a row of `study`, in one chain per hospital
     "study_event",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
+    *_key("hospital_id"),
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("study_uid", sa.String, nullable=False),
     sa.Column("at", sa.DateTime, nullable=False),
@@ -85,14 +93,13 @@ STUDY_EVENT = sa.Table(  # every change of a row of `study`, in one chain per ho
 STUDY_TIME = sa.Table(  # when a study was made, in UTC; beside `study`, as it is no evidence of completeness
     "study_time",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
-    sa.Column("study_uid", sa.String, primary_key=True),
+    *_key("hospital_id", "study_uid"),
     sa.Column("studied_at", sa.DateTime, nullable=False),
 )
 CERTIFICATE = sa.Table(
     "certificate",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
+    *_key("hospital_id"),
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("day", sa.Date, nullable=False),
     sa.Column("document", sa.String, nullable=False),
@@ -100,7 +107,7 @@ CERTIFICATE = sa.Table(
 QUARANTINE = sa.Table(
     "quarantine",
     METADATA,
-    sa.Column("quarantine_id", sa.String, primary_key=True),
+    *_key("quarantine_id"),
     sa.Column("hospital_id", sa.String, nullable=False, index=True),
     sa.Column("study_uid", sa.String, nullable=False, default=""),
     sa.Column("sop_uid", sa.String, nullable=False, default=""),
@@ -128,16 +135,14 @@ REVIEW = sa.Table(
 PUSH_STUDY = sa.Table(  # studies that were pushed: why nobody vouches that all of it came, empty when somebody does
     "push_study",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
-    sa.Column("study_uid", sa.String, primary_key=True),
+    *_key("hospital_id", "study_uid"),
     sa.Column("unverified", sa.String, nullable=False, index=True),
     sa.Column("active_at", sa.DateTime, nullable=False),
 )
 PUSH_NOTICE = sa.Table(  # what hospitals told of studies that they push
     "push_notice",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
-    sa.Column("notice_uid", sa.String, primary_key=True),
+    *_key("hospital_id", "notice_uid"),
     sa.Column("study_uid", sa.String, nullable=False, index=True),
     sa.Column("status", sa.String, nullable=False),
     sa.Column("listed", sa.LargeBinary),
@@ -147,8 +152,7 @@ PUSH_NOTICE = sa.Table(  # what hospitals told of studies that they push
 PUSH_COMMITMENT = sa.Table(  # storage commitment that senders asked for and do not know the result of
     "push_commitment",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
-    sa.Column("transaction_uid", sa.String, primary_key=True),
+    *_key("hospital_id", "transaction_uid"),
     sa.Column("ae_title", sa.String, nullable=False),
     sa.Column("wanted", sa.LargeBinary, nullable=False),
     sa.Column("n_tried", sa.Integer, nullable=False),
@@ -157,9 +161,19 @@ PUSH_COMMITMENT = sa.Table(  # storage commitment that senders asked for and do 
 RETENTION = sa.Table(  # what the headers of a study told of its class: outpatient|inpatient
     "retention",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
-    sa.Column("study_uid", sa.String, primary_key=True),
+    *_key("hospital_id", "study_uid"),
     sa.Column("evidence", sa.String, nullable=False),
+)
+RETRIEVAL = sa.Table(  # how long somebody waited for pixels that a hospital keeps
+    "retrieval",
+    METADATA,
+    sa.Column("retrieval_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("hospital_id", sa.String, nullable=False),
+    sa.Column("asked_at", sa.DateTime, nullable=False, index=True),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("n_objects", sa.Integer, nullable=False),
+    sa.Column("n_bytes", sa.BigInteger, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),
 )
 HOLD = sa.Table(
     "hold",
@@ -175,8 +189,7 @@ HOLD = sa.Table(
 TOMBSTONE = sa.Table(
     "tombstone",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
-    sa.Column("lake_study_uid", sa.String, primary_key=True),
+    *_key("hospital_id", "lake_study_uid"),
     sa.Column("lake_month", sa.Integer),
     sa.Column("begun_at", sa.DateTime, nullable=False),
     sa.Column("rule", sa.String, nullable=False),
@@ -190,20 +203,20 @@ TOMBSTONE = sa.Table(
 FACT = sa.Table(  # single facts of the whole lake, as the check value of its key
     "fact",
     METADATA,
-    sa.Column("name", sa.String, primary_key=True),
+    *_key("name"),
     sa.Column("value", sa.String, nullable=False),
 )
 NODE_STATE = sa.Table(  # how each node is treated and why (radlake.harvest.courtesy), so that a restart forgets nothing
     "node_state",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
+    *_key("hospital_id"),
     sa.Column("state", sa.String, nullable=False),  # JSON
     sa.Column("updated_at", sa.DateTime, nullable=False),
 )
 VAULT = sa.Table(
     "vault",
     METADATA,
-    sa.Column("record_id", sa.String, primary_key=True),
+    *_key("record_id"),
     sa.Column("hospital_id", sa.String, nullable=False),
     sa.Column("lake_study_uid", sa.String, nullable=False, index=True),
     sa.Column("patient_key", sa.BigInteger, nullable=False, index=True),
@@ -215,7 +228,7 @@ VAULT = sa.Table(
 VAULT_ALIAS = sa.Table(
     "vault_alias",
     METADATA,
-    sa.Column("alias", sa.String, primary_key=True),
+    *_key("alias"),
     sa.Column("patient_key", sa.BigInteger, primary_key=True),
 )
 VAULT_AUDIT = sa.Table(  # names after FHIR AuditEvent
@@ -238,7 +251,7 @@ VAULT_AUDIT = sa.Table(  # names after FHIR AuditEvent
 BACKFILL_HOSPITAL = sa.Table(  # what a planner knows of a hospital's archive as a whole
     "backfill_hospital",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
+    *_key("hospital_id"),
     sa.Column("paused_at", sa.DateTime),
     sa.Column("listed_at", sa.DateTime),
     sa.Column("list_limit", sa.Integer),
@@ -248,7 +261,7 @@ BACKFILL_HOSPITAL = sa.Table(  # what a planner knows of a hospital's archive as
 BACKFILL_DAY = sa.Table(  # study dates that have studies; days without one lie in a window and have no row
     "backfill_day",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
+    *_key("hospital_id"),
     sa.Column("study_day", sa.Date, primary_key=True),
     sa.Column("n_studies", sa.Integer, nullable=False),
     sa.Column("n_instances", sa.BigInteger, nullable=False),
@@ -259,8 +272,7 @@ BACKFILL_DAY = sa.Table(  # study dates that have studies; days without one lie 
 BACKFILL_WINDOW = sa.Table(
     "backfill_window",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
-    sa.Column("name", sa.String, primary_key=True),
+    *_key("hospital_id", "name"),
     sa.Column("first_day", sa.Date),  # None: the studies without a date
     sa.Column("last_day", sa.Date),
     sa.Column("n_studies", sa.Integer, nullable=False),
@@ -276,7 +288,7 @@ BACKFILL_WINDOW = sa.Table(
 BACKFILL_HOUR = sa.Table(  # what a backfill did in an hour of UTC, to tell its rate
     "backfill_hour",
     METADATA,
-    sa.Column("hospital_id", sa.String, primary_key=True),
+    *_key("hospital_id"),
     sa.Column("hour", sa.DateTime, primary_key=True),
     sa.Column("n_studies", sa.Integer, nullable=False),
     sa.Column("stored_bytes", sa.BigInteger, nullable=False),
@@ -310,13 +322,28 @@ PERSON_LINK_REVISION = sa.Table(  # what was decided at once
 UNREAD_PERSON = sa.Table(  # who has a piece of a description that no rule reads: a keyed digest, never its text
     "unread_person",
     METADATA,
-    sa.Column("digest", sa.String, primary_key=True),
+    *_key("digest"),
     sa.Column("patient_key", sa.BigInteger, primary_key=True, autoincrement=False),
 )
 UNREAD_TEXT = sa.Table(  # the text of those that many persons have
     "unread_text",
     METADATA,
-    sa.Column("digest", sa.String, primary_key=True),
+    *_key("digest"),
     sa.Column("text", sa.String, nullable=False),
     sa.Column("modality_group", sa.String, nullable=False),
+)
+COHORT_RELEASE = sa.Table(  # what was decided about releases of cohorts; rows are only added
+    "cohort_release",
+    METADATA,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("release_id", sa.String, nullable=False, index=True),
+    sa.Column("decision", sa.String, nullable=False),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("purpose", sa.String, nullable=False),
+    sa.Column("holder", sa.String, nullable=False),
+    sa.Column("licence", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("why", sa.String, nullable=False),
+    sa.Column("at", sa.DateTime, nullable=False),
+    sa.Column("expires_on", sa.Date),
 )

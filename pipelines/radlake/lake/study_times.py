@@ -13,7 +13,13 @@ from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import STUDY, STUDY_TIME
 from radlake.lake.statements import in_parts
 
-__all__ = ["StudyTimes", "enter_study_times", "study_times"]
+__all__ = ["STUDIES_WITH_TIMES", "StudyTimes", "Waiting", "enter_study_times", "study_times", "waiting_studies"]
+
+STUDIES_WITH_TIMES = STUDY.outerjoin(
+    STUDY_TIME,
+    sa.and_(STUDY_TIME.c.hospital_id == STUDY.c.hospital_id, STUDY_TIME.c.study_uid == STUDY.c.study_uid),
+)
+_WAITED_FOR = StudyState.DISCOVERED, StudyState.RETRIEVING, StudyState.PARTIAL, StudyState.OFFLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,20 @@ class StudyTimes:
     completed_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The studies of a hospital that it has to send still.
+
+    Attributes
+    ----------
+    oldest_at : datetime
+        When the oldest was made, or became known where the node told no time; in UTC.
+    """
+
+    n: int
+    oldest_at: datetime
+
+
 def enter_study_times(ledger: Ledger, hospital_id: str, times: Mapping[str, datetime]) -> None:
     """Enter when studies were made, by study UID; what is known already stays."""
     uids = sorted(times)
@@ -47,9 +67,21 @@ def enter_study_times(ledger: Ledger, hospital_id: str, times: Mapping[str, date
                 connection.execute(STUDY_TIME.insert(), rows)
 
 
+def waiting_studies(ledger: Ledger, *, since: datetime) -> dict[str, Waiting]:
+    """What is waited for, by hospital, of studies made since then."""
+    made_at = sa.func.coalesce(STUDY_TIME.c.studied_at, STUDY.c.discovered_at, type_=sa.DateTime)
+    query = (
+        sa.select(STUDY.c.hospital_id, sa.func.count(), sa.func.min(made_at, type_=sa.DateTime))
+        .select_from(STUDIES_WITH_TIMES)
+        .where(STUDY.c.state.in_(_WAITED_FOR), made_at > since)
+        .group_by(STUDY.c.hospital_id)
+    )
+    with ledger.reading() as connection:
+        return {hospital_id: Waiting(n, oldest_at) for hospital_id, n, oldest_at in connection.execute(query)}
+
+
 def study_times(ledger: Ledger, *, since: datetime) -> dict[str, list[StudyTimes]]:
     """Studies by hospital that became known since then or are still waited for; those that were withdrawn are not."""
-    is_same = sa.and_(STUDY_TIME.c.hospital_id == STUDY.c.hospital_id, STUDY_TIME.c.study_uid == STUDY.c.study_uid)
     query = (
         sa.select(
             STUDY.c.hospital_id,
@@ -58,7 +90,7 @@ def study_times(ledger: Ledger, *, since: datetime) -> dict[str, list[StudyTimes
             STUDY.c.discovered_at,
             STUDY.c.completed_at,
         )
-        .select_from(STUDY.outerjoin(STUDY_TIME, is_same))
+        .select_from(STUDIES_WITH_TIMES)
         .where(STUDY.c.state != StudyState.WITHDRAWN)
         .where(sa.or_(STUDY.c.discovered_at >= since, STUDY.c.completed_at.is_(None)))
         .order_by(STUDY.c.hospital_id, STUDY.c.discovered_at)

@@ -17,6 +17,7 @@ from radlake.lake.objects import ObjectStore
 from radlake.lake.store import S3Options
 
 if TYPE_CHECKING:
+    from radlake.contracts import Table
     from radlake.lake.tables import TableStore
 
 __all__ = ["Lake"]
@@ -78,6 +79,17 @@ class Lake:
         from radlake.lake.tables import TableStore  # Arrow and Delta: workers that only store objects need neither
 
         return TableStore(f"{self.url}/tables", storage_options=self.storage_options, scratch=self.scratch)
+
+    def version(self, name: str) -> int | None:
+        """Latest version of a table in the zone of its contract, None when it does not exist."""
+        from radlake.contracts import load_table
+
+        table = load_table(name)
+        return self.store_of(table).version(table)
+
+    def store_of(self, table: Table) -> TableStore:
+        """The store of the zone of a table; the exact rows behind a released statistic are in the restricted one."""
+        return self.tables if table.zone == "lake" else self.restricted_tables
 
     @property
     def restricted_tables(self) -> TableStore:
