@@ -6,16 +6,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client
 
 from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, WorkerKilled, WorkersLost
 from radlake.ingest import HarvestSummary, harvest_folder
-from radlake.ingest.dask_workers import dask_workers
+from radlake.ingest.dask_workers import _hand_over, dask_workers
 from radlake.ingest.workers import most_under_way
 from support.daskcluster import DaskCluster, dask_cluster, die, nap
 from support.dicom import ct_study, write
@@ -155,6 +157,17 @@ def test_a_scheduler_that_dies_ends_the_run_and_the_next_one_goes_on(archive: Pa
             harvest(on_dask, archive, progress=stop)
     harvest(settings, archive)
     assert (picture(settings), states(settings)) == (picture(whole), states(whole))
+
+
+def test_a_scheduler_that_dies_with_a_result_in_its_hands_is_told(tmp_path: Path):
+    with dask_cluster(tmp_path / "dask", workers=1) as cluster, Client(cluster.address) as client:
+        task = client.submit(nap, 0)
+        task.result()
+        cluster.stop_scheduler()
+        answer: Future[Any] = Future()
+        _hand_over(task, answer)
+        with pytest.raises(WorkersLost, match="the Dask scheduler is gone"):
+            answer.result()
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

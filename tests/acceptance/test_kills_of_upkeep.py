@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.kills.cohorts import COHORTS
 from support.kills.matrix import Matrix, kill_matrix
 from support.kills.residency import RESIDENCY
 from support.kills.upkeep import UPKEEP
@@ -17,7 +18,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
         yield matrix
 
 
-@pytest.mark.parametrize("scenario", {**RESIDENCY, **UPKEEP})
+@pytest.mark.parametrize("scenario", {**RESIDENCY, **UPKEEP, **COHORTS})
 def test_killed_anywhere_and_run_again(scenario: str, matrix: Matrix, capsys: pytest.CaptureFixture[str]):
     with capsys.disabled():
         told = matrix.kill_everywhere(scenario)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,14 @@ def client(pacs: OddPacs, **settings: Any) -> NodeClient:
     return connect(pacs.node(**settings), ae_title="RADLAKE", scp_port=settings.get("move_port", 0))
 
 
-def listing(identifier: Dataset) -> list[Dataset]:
+def listing(identifier: Dataset, slices: Sequence[Dataset] = SLICES) -> list[Dataset]:
     """A good answer at every level."""
+    study, series = slices[0].StudyInstanceUID, slices[0].SeriesInstanceUID
     if identifier.QueryRetrieveLevel == "STUDY":
-        return rows({"StudyInstanceUID": STUDY, "StudyDate": "20260301"})
+        return rows({"StudyInstanceUID": study, "StudyDate": "20260301"})
     if identifier.QueryRetrieveLevel == "SERIES":
-        return rows({"StudyInstanceUID": STUDY, "SeriesInstanceUID": SERIES, "Modality": "CT"})
-    return rows(*({"SOPInstanceUID": ds.SOPInstanceUID, "SOPClassUID": ds.SOPClassUID} for ds in SLICES))
+        return rows({"StudyInstanceUID": study, "SeriesInstanceUID": series, "Modality": "CT"})
+    return rows(*({"SOPInstanceUID": ds.SOPInstanceUID, "SOPClassUID": ds.SOPClassUID} for ds in slices))
 
 
 def no_listing(identifier: Dataset) -> list[Dataset]:
@@ -308,6 +310,24 @@ def test_a_move_brings_the_study(tmp_path: Path) -> None:
     with odd_pacs(find=listing, move=moving(*SLICES, port=port)) as pacs:
         result = client(pacs, retrieve="move", move_port=port).retrieve(STUDY, into=tmp_path)
     assert result == RetrieveResult(5, 0)
+
+
+def test_two_archives_send_to_one_port_at_the_same_time(tmp_path: Path) -> None:
+    port, both = need.free_port(), threading.Barrier(2, timeout=60)
+    studies = [SLICES, ct_study(n=3, study="of the other")]
+
+    def fetch(slices: list[Dataset], into: Path) -> RetrieveResult:
+        def move(event: Any) -> Iterator[Any]:
+            both.wait()
+            yield from moving(*slices, port=port)(event)
+
+        with odd_pacs(find=partial(listing, slices=slices), move=move) as pacs:
+            asked = connect(pacs.node(retrieve="move"), ae_title="RADLAKE", scp_port=port)
+            return asked.retrieve(slices[0].StudyInstanceUID, into=into)
+
+    with ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(fetch, studies, (tmp_path / "one", tmp_path / "other")))
+    assert results == [RetrieveResult(5, 0), RetrieveResult(3, 0)]
 
 
 def test_a_move_that_sends_another_study_too(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.errors import LedgerBusy, NodeAtRest, RadlakeError, TransientError
 from radlake.ingest import harvest_hospital
-from radlake.ingest.progress import Progress, silent
+from radlake.ingest.progress import Progress, never, silent
 from radlake.lake import Lake
 from radlake.lake.ledger import Claim, Ledger
 from radlake.lake.turns import backfill_turn, is_wanted
@@ -69,17 +69,13 @@ class BackfillResult:
         return told | {"ending": self.ending.value, "error": self.error, "error_class": error_class}
 
 
-def _never() -> bool:
-    return False
-
-
 def run_backfill(
     settings: Settings,
     hospital: Hospital,
     *,
     newest_first: bool = True,
     within: Window | None = None,
-    should_stop: Callable[[], bool] = _never,
+    should_stop: Callable[[], bool] = never,
     executor: Executor | None = None,
     progress: Callable[[Progress], None] = silent,
 ) -> BackfillResult:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +42,7 @@ __all__ = [
     "batch_id_of",
     "commit",
     "has_staged",
+    "roll_all_forward",
     "roll_forward",
     "stage",
     "stage_rows",
@@ -49,6 +51,7 @@ __all__ = [
 CHILDREN_FIRST = ("dicom.instance", "dicom.series", "dicom.study")
 _MANIFEST = "manifest.json"
 _REMOVERS = 4
+_PATIENCE, _POLL = 300.0, 0.2  # seconds that a hospital waits for another one to finish a batch of both
 _TOGETHER = "_together"  # no hospital's id begins so
 
 
@@ -171,7 +174,7 @@ def _empty_spool(lake: Lake, settlements: Sequence[Settlement]) -> None:
 def has_staged(lake: Lake, hospital_id: str) -> bool:
     """Whether a batch that this hospital has a part in waits to be committed."""
     own = any((lake.staged / hospital_id).glob("*"))
-    return own or any(_has_part(folder, hospital_id) for folder in (lake.staged / _TOGETHER).glob("*"))
+    return own or any(hospital_id in _parts(folder) for folder in (lake.staged / _TOGETHER).glob("*"))
 
 
 def roll_forward(lake: Lake, ledger: Ledger, *, hospital_id: str, now: datetime) -> None:
@@ -185,31 +188,43 @@ def roll_forward(lake: Lake, ledger: Ledger, *, hospital_id: str, now: datetime)
     _roll_forward_together(lake, ledger, hospital_id=hospital_id, now=now)
 
 
+def roll_all_forward(lake: Lake, ledger: Ledger, *, now: datetime) -> None:
+    """Finish the batches of several hospitals that a crash left staged, before many of them begin at once."""
+    for folder in sorted((lake.staged / _TOGETHER).glob("*")):
+        for hospital_id in sorted(_parts(folder))[:1]:
+            with ledger.claim(hospital_id) as is_gone:  # who staged it holds each of them
+                if is_gone:
+                    _roll_forward_together(lake, ledger, hospital_id=hospital_id, now=now)
+
+
 def _roll_forward_together(lake: Lake, ledger: Ledger, *, hospital_id: str, now: datetime) -> None:
-    """Finish batches of several hospitals that this one has a part in.
+    """Finish batches of several hospitals that this one has a part in; waits for another hospital that does it.
 
     Who staged them held the harvest of each of their hospitals: we hold one of them, so it is gone.
     """
     root = lake.staged / _TOGETHER
     sweep(root, older_than=LONGEST_BATCH, pattern="*.part")
+    deadline = monotonic() + _PATIENCE
     for folder in sorted(root.glob("*")):
-        if not _has_part(folder, hospital_id):
-            continue
-        with ledger.claim(_TOGETHER) as is_mine:
+        while hospital_id in _parts(folder):
+            with ledger.claim(_TOGETHER) as is_mine:
+                if is_mine and folder.exists():
+                    commit(lake, ledger, StagedBatch(folder.name, folder), now=now)
             if not is_mine:
-                raise LedgerBusy(hospital=hospital_id)  # the run of another hospital does it now
-            if folder.exists():
-                commit(lake, ledger, StagedBatch(folder.name, folder), now=now)
+                if monotonic() > deadline:
+                    raise LedgerBusy(hospital=hospital_id)
+                sleep(_POLL)
 
 
-def _has_part(folder: Path, hospital_id: str) -> bool:
+def _parts(folder: Path) -> set[str]:
+    """The hospitals that have a part in a staged batch."""
     if folder.name.endswith(".part"):  # it is being written
-        return False
+        return set()
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:  # just committed
-        return False
-    return any(item["hospital_id"] == hospital_id for item in manifest["settlements"])
+        return set()
+    return {item["hospital_id"] for item in manifest["settlements"]}
 
 
 def _settlement(item: dict[str, Any]) -> Settlement:

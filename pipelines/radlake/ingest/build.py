@@ -11,6 +11,8 @@ from functools import partial
 from radlake import telemetry
 from radlake.config import Settings
 from radlake.ingest.offsets import date_offsets
+from radlake.ingest.reminders import publish_reminders
+from radlake.ingest.uploads import publish_retrievals, publish_uploads
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.lake.person_links import publish_links
@@ -18,6 +20,7 @@ from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
 from radlake.stats.policy import load_policy
 from radlake.stats.release import mask
+from radlake.vault.lake_key import lake_keys
 from radlake.vocab.again import decide_again
 
 __all__ = ["build_lake"]
@@ -38,6 +41,10 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
     with closing(Ledger(settings.ledger)) as ledger:
         publish_links(lake, ledger)
     with date_offsets(settings) as offsets:
+        with closing(Ledger(settings.ledger)) as ledger:
+            publish_uploads(lake, ledger, keys=lake_keys(settings), date_offsets=offsets, now=now)
+            publish_retrievals(lake, ledger, now=now)
+        publish_reminders(settings, keys=lake_keys(settings), now=now)
         load_defaults(lake, batch_id=f"defaults-{run_id}")
         with telemetry.span("build", run_id=run_id):
             return build(

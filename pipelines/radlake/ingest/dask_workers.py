@@ -160,22 +160,28 @@ def _at_worker(probe: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs
 
 def _hand_over(task: Any, answer: Future[Any]) -> None:
     """Give the result or the error of a task to who waits; called by a thread of the client."""
-    from distributed import KilledWorker
-    from distributed.scheduler import NoWorkerError
-
     try:
-        if task.status == "finished":
-            answer.set_result(task.result())
-            return
-        if task.status != "error":  # cancelled, lost
-            raise WorkersLost(reason=_GONE)
-        error = task.exception()
-        if isinstance(error, KilledWorker):
-            raise WorkerKilled(n=error.allowed_failures + 1) from error
-        if isinstance(error, NoWorkerError):
-            raise WorkersLost(reason="the Dask cluster has no worker any more") from error
-        answer.set_exception(error)
+        answer.set_result(_result(task))
     except Exception as exc:
         answer.set_exception(exc)
     finally:
         task.release()
+
+
+def _result(task: Any) -> Any:
+    from distributed import CancelledError, KilledWorker
+    from distributed.scheduler import NoWorkerError
+
+    if task.status not in ("finished", "error"):  # cancelled, lost
+        raise WorkersLost(reason=_GONE)
+    try:
+        if task.status == "finished":
+            return task.result()
+        error = task.exception()  # what the task itself raised, be it an OSError
+    except (OSError, CancelledError) as exc:
+        raise WorkersLost(reason=_GONE) from exc
+    if isinstance(error, KilledWorker):
+        raise WorkerKilled(n=error.allowed_failures + 1) from error
+    if isinstance(error, NoWorkerError):
+        raise WorkersLost(reason="the Dask cluster has no worker any more") from error
+    raise error

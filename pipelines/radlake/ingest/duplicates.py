@@ -26,7 +26,7 @@ from radlake.stats.duplicates.rates import RATES, repeat_rates
 from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence
 from radlake.stats.duplicates.why import Explanation, PersonExam, explain
 
-__all__ = ["BuiltRepeats", "ExamMissing", "build_repeats", "why_counted"]
+__all__ = ["BuiltRepeats", "ExamMissing", "build_repeats", "rules_digest", "why_counted"]
 
 
 class ExamMissing(SourceMissing):
@@ -59,13 +59,18 @@ def build_repeats(settings: Settings, *, now: datetime, observed: Observed | Non
     with date_offsets(settings) as offsets:
         built = build_sequence(lake, date_offsets=offsets, observed=observed, workers=workers)
     rows = repeat_rates(lake, version=built.version, workers=workers)
-    rules = hashlib.sha256(repr(load_packs()).encode()).hexdigest()[:16]
+    rules = rules_digest()
     before = lake.restricted_tables.version(RATES)
     batch_id = f"repeats-{built.version}-{rules}"
     version = lake.restricted_tables.overwrite(RATES, rows, batch_id=batch_id)
     versions = {TABLE: (built.version, built.inputs), RATES: (version, {TABLE: built.version})}
     _record(lake, versions, rules=rules, n_rows=rows.num_rows, batch_id=batch_id, now=now)
     return BuiltRepeats(built.version, version, rows.num_rows, version != before)
+
+
+def rules_digest() -> str:
+    """Digest of the rule packs of this installation; ops.build names those that repeats were counted by."""
+    return hashlib.sha256(repr(load_packs()).encode()).hexdigest()[:16]
 
 
 def why_counted(settings: Settings, exam_pseudo_id: str, *, hospital_id: str | None = None) -> Explanation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Progress", "silent"]
+__all__ = ["Progress", "never", "silent"]
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,11 @@ class Progress:
     hospital_id: str
     n_done: int
     n_total: int
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
 
 
 def silent(_: Progress) -> None:

@@ -10,153 +10,199 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from queue import SimpleQueue
 
 from radlake.config import Settings
-from radlake.errors import RadlakeError
+from radlake.errors import RadlakeError, WorkersLost
 from radlake.harvest.board import HISTORY_DAYS
 from radlake.harvest.courtesy import NodeState, allowed, load_states, week_of
 from radlake.harvest.schedule import Turn, harvest_seconds, ordered
-from radlake.ingest.run import Progress, harvest_hospital
+from radlake.ingest.batch import roll_all_forward
+from radlake.ingest.progress import Progress, never, silent
+from radlake.ingest.run import harvest_hospital
 from radlake.ingest.summary import HarvestSummary
+from radlake.ingest.together import Together, together
+from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
-from radlake.lake.study_times import StudyTimes, study_times
-from radlake.machine import shanghai_day, utc_now
-from radlake.net import DimseNode, Hospital, PushNode, WebNode, Window
+from radlake.lake.study_times import Waiting, waiting_studies
+from radlake.machine import utc_now
+from radlake.net import DimseNode, FolderNode, Hospital, NodeClient, PushNode, WebNode, Window
+from radlake.vault.lake_key import open_ledger
 
 __all__ = ["Told", "harvest_province", "turn_of"]
 
 SLICE_SECONDS = 900.0
-_LOOK_SECONDS = 600.0  # from one look at a node to the next
-_GLANCE_SECONDS = 5.0  # from one look at the ledger to the next while nothing ends
+_LOOK_SECONDS = 600.0
+_GLANCE_SECONDS = 5.0  # from one look at the ledger to the next
 _TICK = 1.0
+
+Converse = Callable[[Hospital], AbstractContextManager[NodeClient | None]]
 
 
 @dataclass(frozen=True)
 class Told:
-    """What came of one turn: a summary or an error."""
+    """What came of one turn; with an error the summary, if there is one, counts what came all the same."""
 
     hospital_id: str
     summary: HarvestSummary | None
-    error: RadlakeError | None
+    error: BaseException | None
+
+
+@dataclass
+class _Asking:
+    """Who is asked at the moment, and what became of the others.
+
+    Attributes
+    ----------
+    busy : set of str
+        Hospitals that are asked, or whose batch is not published yet.
+    done : set of str
+        Hospitals whose last turn failed or left nothing.
+    """
+
+    busy: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+    ended_at: dict[str, float] = field(default_factory=dict)
+
+    def heard(self, told: Told) -> None:
+        """A turn has ended."""
+        name = told.hospital_id
+        self.busy.discard(name)
+        self.ended_at[name] = time.time()
+        if told.error is not None or (told.summary and not told.summary.studies_left):
+            self.done.add(name)
+        else:
+            self.done.discard(name)
+
+    def is_resting(self, name: str, *, now: float) -> bool:
+        """Whether the hospital failed a moment ago, or sent what it had to send."""
+        return name in self.done and now - self.ended_at.get(name, 0.0) < _LOOK_SECONDS
 
 
 def harvest_province(
     settings: Settings,
     hospitals: Mapping[str, Hospital],
     *,
+    window: Callable[[], Window],
     at_once: int,
-    look_back_days: int,
     executor: Executor,
     is_once: bool,
     tell: Callable[[Told], None],
-    progress: Callable[[Progress], None],
+    progress: Callable[[Progress], None] = silent,
+    converse: Converse = lambda _: nullcontext(),
+    should_stop: Callable[[], bool] = never,
 ) -> None:
-    """Harvest hospitals, `at_once` at a time, until it is interrupted.
+    """Harvest hospitals, `at_once` at a time and published together, until it is told to stop.
 
     Parameters
     ----------
+    window : callable
+        The study dates that are asked for, at each turn.
     is_once : bool
         End when each hospital had a turn that left nothing, failed, or found its node at rest.
     tell : callable
-        Told after each turn, from the thread that called.
+        Told of each turn when its batch is published, from the thread that called.
+    converse : callable
+        How to talk to a hospital, where it is not by its node.
+    should_stop : callable
+        Once it says True no other turn begins, and those under way end after their current study.
+
+    Raises
+    ------
+    WorkersLost
+        If the workers are gone: no other hospital would fare better.
     """
     asked = {name: hospital for name, hospital in hospitals.items() if not isinstance(hospital.node, PushNode)}
-    done: set[str] = set()
-    failed_at: dict[str, float] = {}
-    running: dict[Future[Told], str] = {}
+    asking, news = _Asking(), SimpleQueue[Told]()
     is_over = threading.Event()
-    look_at = 0.0
-    with (
-        closing(Ledger(settings.ledger)) as ledger,
-        ThreadPoolExecutor(at_once, thread_name_prefix="hospital") as threads,
-    ):
-        try:
-            while True:
-                now, room = time.time(), at_once - len(running)
+
+    def hear() -> int:
+        """Tell what has come; how much that was."""
+        n_heard = 0
+        while not news.empty():
+            told = news.get()
+            n_heard += 1
+            asking.heard(told)
+            tell(told)
+            if told.error is not None and not _goes_on(told.error):
+                raise told.error
+        return n_heard
+
+    with closing(open_ledger(settings)) as ledger:
+        roll_all_forward(Lake.from_settings(settings), ledger, now=utc_now())
+    try:
+        with (
+            together(settings, tell=lambda done, error: news.put(Told(done.hospital_id, done, error))) as shared,
+            ThreadPoolExecutor(at_once, thread_name_prefix="hospital") as threads,
+        ):
+            try:
+                harvest = partial(
+                    _harvest,
+                    settings,
+                    shared=shared,
+                    executor=executor,
+                    tell=news.put,
+                    progress=progress,
+                    is_over=is_over,
+                )
+                running: set[Future[None]] = set()
                 turns: list[Turn] = []
-                if room and now >= look_at:
-                    look_at, states = now + _GLANCE_SECONDS, load_states(ledger)
-                    free = {name: hospital for name, hospital in asked.items() if name not in running.values()}
-                    if is_once:
-                        free = {name: hospital for name, hospital in free.items() if name not in done}
-                        done |= _at_rest(states, free, now=now)
-                        if not running and not free.keys() - done:
+                look_at = 0.0
+                while not should_stop():
+                    if len(running) < at_once and time.time() >= look_at:
+                        look_at = time.time() + _GLANCE_SECONDS
+                        free = {name: one for name, one in asked.items() if name not in asking.busy}
+                        turns = _next(shared.ledger, free, asking, is_once=is_once)
+                        if is_once and not asking.busy and not free.keys() - asking.done:
                             return
-                    turns = _next(ledger, states, free, failed_at=failed_at, now=now)[:room]
-                for turn in turns:
-                    until = time.monotonic() + SLICE_SECONDS
-
-                    def should_yield(until: float = until) -> bool:
-                        return is_over.is_set() or time.monotonic() > until
-
-                    run = threads.submit(
-                        _harvest,
-                        settings,
-                        asked[turn.hospital_id],
-                        look_back_days=look_back_days,
-                        executor=executor,
-                        progress=progress,
-                        should_yield=should_yield,
-                    )
-                    running[run] = turn.hospital_id
-                finished, _ = wait(running, timeout=_TICK, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    look_at = 0.0
-                    name, told = running.pop(future), future.result()
-                    if told.error is not None:
-                        failed_at[name] = time.time()
-                    if told.error is not None or (told.summary and not told.summary.studies_left):
-                        done.add(name)
-                    tell(told)
-                if not running:
-                    time.sleep(_TICK)
-        except BaseException:
-            is_over.set()  # each run ends in order when what is under way has arrived
-            raise
+                    while turns and len(running) < at_once:
+                        name = turns.pop(0).hospital_id
+                        asking.busy.add(name)
+                        running.add(threads.submit(harvest, asked[name], window=window(), converse=converse))
+                    _, running = wait(running, timeout=_TICK, return_when=FIRST_COMPLETED)
+                    shared.publish_late(is_idle=not running)
+                    if hear():
+                        look_at = 0.0 if not running else look_at
+                    elif not running:
+                        time.sleep(_TICK)
+            finally:
+                is_over.set()  # each run ends in order when what is under way has arrived
+    finally:
+        hear()
 
 
-def turn_of(
-    hospital: Hospital, state: NodeState, waiting: list[StudyTimes], *, failed_at: float, now: float
-) -> Turn | None:
-    """The turn that a hospital could have; None when it was looked at just now and nothing waits.
+def _goes_on(error: BaseException) -> bool:
+    """Whether the other hospitals may fare better."""
+    return isinstance(error, RadlakeError) and not isinstance(error, WorkersLost)
 
-    What is not known yet may be as old as the last look at the node.
-    """
-    seen = min((_unix(study.studied_at or study.discovered_at) for study in waiting), default=now)
-    looked_at = max(state.looked_at, failed_at)
-    if now - looked_at < _LOOK_SECONDS and (not waiting or failed_at):
-        return None
+
+def turn_of(hospital: Hospital, state: NodeState, waiting: Waiting | None, *, now: float) -> Turn:
+    """The turn that a hospital could have; what is not known yet may be as old as the last look at the node."""
+    seen = _unix(waiting.oldest_at) if waiting else now
     oldest_at = min(seen, state.looked_at or now - 24 * 3600)
     if not isinstance(hospital.node, (DimseNode, WebNode)):
         return Turn(hospital.hospital_id, oldest_at, 0.0)
     week = week_of(hospital.node)
     may = allowed(state, week, now=now)
-    seconds = harvest_seconds(state, week, n_waiting=len(waiting), now=now)
+    seconds = harvest_seconds(state, week, n_waiting=waiting.n if waiting else 0, now=now)
     return Turn(hospital.hospital_id, oldest_at, seconds, 0.0 if may.places else may.from_)
 
 
-def _next(
-    ledger: Ledger,
-    states: Mapping[str, NodeState],
-    hospitals: Mapping[str, Hospital],
-    *,
-    failed_at: Mapping[str, float],
-    now: float,
-) -> list[Turn]:
-    since = datetime.fromtimestamp(now, UTC).replace(tzinfo=None)
-    known = study_times(ledger, since=since)
-    recent = since - timedelta(days=HISTORY_DAYS)
+def _next(ledger: Ledger, hospitals: Mapping[str, Hospital], asking: _Asking, *, is_once: bool) -> list[Turn]:
+    now, states = time.time(), load_states(ledger)
+    if is_once:
+        asking.done |= _at_rest(states, hospitals, now=now)
+    since = datetime.fromtimestamp(now, UTC).replace(tzinfo=None) - timedelta(days=HISTORY_DAYS)
+    known = waiting_studies(ledger, since=since)
     turns = []
     for name, hospital in hospitals.items():
-        studies = (study for study in known.get(name, []) if study.completed_at is None)
-        waiting = [study for study in studies if (study.studied_at or study.discovered_at) > recent]
         state = states.get(name, NodeState())
-        turn = turn_of(hospital, state, waiting, failed_at=failed_at.get(name, 0.0), now=now)
-        if turn is not None:
-            turns.append(turn)
+        if not (name in asking.done if is_once else asking.is_resting(name, now=now)):
+            turns.append(turn_of(hospital, state, known.get(name), now=now))
     return ordered(turns, now=now)
 
 
@@ -175,20 +221,33 @@ def _harvest(
     settings: Settings,
     hospital: Hospital,
     *,
-    look_back_days: int,
+    window: Window,
+    shared: Together,
     executor: Executor,
+    tell: Callable[[Told], None],
     progress: Callable[[Progress], None],
-    should_yield: Callable[[], bool],
-) -> Told:
-    today = shanghai_day(utc_now())
-    window = Window(today - timedelta(days=look_back_days), today)
+    converse: Converse,
+    is_over: threading.Event,
+) -> None:
+    """One turn; unless it is told with its batch, it is told here."""
+    until = time.monotonic() + SLICE_SECONDS
     try:
-        summary = harvest_hospital(
-            settings, hospital, window=window, executor=executor, progress=progress, should_yield=should_yield
-        )
-    except RadlakeError as exc:  # the other hospitals go on
-        return Told(hospital.hospital_id, None, exc)
-    return Told(hospital.hospital_id, summary, None)
+        with converse(hospital) as client:
+            summary = harvest_hospital(
+                settings,
+                hospital,
+                window=window,
+                client=client,
+                executor=executor,
+                progress=progress,
+                should_yield=lambda: is_over.is_set() or time.monotonic() > until,
+                shared=shared,
+            )
+    except Exception as exc:  # raised by who hears of it
+        tell(Told(hospital.hospital_id, None, exc))
+    else:
+        if isinstance(hospital.node, FolderNode):
+            tell(Told(hospital.hospital_id, summary, None))
 
 
 def _unix(value: datetime) -> float:

@@ -17,7 +17,7 @@ from radlake.errors import ConfigInvalid, QuarantineError, RetrieveFailed, Sourc
 from radlake.harvest import Arrivals, discover_studies, is_due, least_tried_first, list_folder, pull_study, pulling
 from radlake.harvest.courtesy import NodeGate
 from radlake.ingest.job import SourceFile
-from radlake.ingest.progress import Progress, silent
+from radlake.ingest.progress import Progress, never, silent
 from radlake.ingest.running import Run, running
 from radlake.ingest.summary import HarvestSummary
 from radlake.ingest.together import Together
@@ -58,10 +58,6 @@ class ReceivedStudy:
     unverified: str = ""
 
 
-def _never() -> bool:
-    return False
-
-
 def harvest_hospital(
     settings: Settings,
     hospital: Hospital,
@@ -73,7 +69,7 @@ def harvest_hospital(
     client: NodeClient | None = None,
     executor: Executor | None = None,
     progress: Callable[[Progress], None] = silent,
-    should_yield: Callable[[], bool] = _never,
+    should_yield: Callable[[], bool] = never,
     shared: Together | None = None,
 ) -> HarvestSummary:
     """Harvest the studies of a window from a hospital's node into the lake.
@@ -96,7 +92,8 @@ def harvest_hospital(
         Asked before each study, from several threads. Once it says True no other study begins, what is under way is
         published, and the run ends in order; the summary tells how many studies are left.
     shared : Together, optional
-        Publish with other hospitals in one batch: the summary is whole when that has ended. Needs an executor.
+        Publish with other hospitals in one batch, which is told when it is in, with what stopped this run where it may
+        work later. Needs an executor; folders are published alone.
 
     Raises
     ------

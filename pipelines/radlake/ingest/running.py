@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -24,16 +24,16 @@ from radlake.errors import (
     SourceMissing,
     TransientError,
     WorkerKilled,
-    WorkersLost,
 )
 from radlake.ingest.batch import roll_forward
+from radlake.ingest.gate_process import warm_up
 from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome
 from radlake.ingest.ops import Finished, publish_ops
 from radlake.ingest.publish import Publication, publish
 from radlake.ingest.study import ingest_study
 from radlake.ingest.summary import HarvestSummary
 from radlake.ingest.together import Together
-from radlake.ingest.workers import most_under_way, workers
+from radlake.ingest.workers import has_workers, most_under_way, workers
 from radlake.lake import Lake
 from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
@@ -111,6 +111,8 @@ class Run:
             span.end()
             return
         self.troubles[entry.study_uid] = trouble
+        if has_workers(self.settings):
+            warm_up()
         job = IngestJob(
             self.settings,
             entry.hospital_id,
@@ -131,18 +133,29 @@ class Run:
             self._publish()
 
     def flush(self) -> None:
-        """Wait for the workers and publish what is left."""
+        """Wait for the workers and publish what is left; with other runs that is done when all have been asked."""
         if not self.is_shared:
             self.collect(at_most=0)
             self._publish()
 
+    def collect_all(self) -> RadlakeError | None:
+        """Wait for the workers; what stopped one of them, while all that the others made is kept."""
+        try:
+            self.collect(at_most=0)
+        except RadlakeError as exc:
+            self.rescue()
+            return exc
+        return None
+
     def rescue(self) -> None:
-        """After a failure: publish what the workers finish all the same. What fails too is done by the next run."""
+        """After a failure: keep what the workers finish all the same. What fails too is done by the next run."""
         wait(self.running)
         for future in list(self.running):
             if error := future.exception():
                 self._forget(future).span.end(type(error).__name__)
-        self.flush()
+        self.collect(at_most=0)
+        if not self.is_shared:
+            self._publish()
 
     def collect(self, *, at_most: int) -> None:
         """Take finished studies; wait while more than `at_most` are under way."""
@@ -171,14 +184,13 @@ class Run:
         telemetry.add("radlake.studies.under_way", -1, hospital=was.entry.hospital_id)
         return was
 
-    def take_outcomes(self) -> list[StudyOutcome]:
+    def sorted_outcomes(self) -> list[StudyOutcome]:
         """What has come from the workers and is to be published."""
-        outcomes = sorted(self.outcomes, key=lambda outcome: outcome.study_uid)
-        self.outcomes, self.n_instances = [], 0
-        return outcomes
+        return sorted(self.outcomes, key=lambda outcome: outcome.study_uid)
 
     def _publish(self) -> None:
-        outcomes = self.take_outcomes()
+        outcomes = self.sorted_outcomes()
+        self.outcomes, self.n_instances = [], 0
         if not outcomes:
             return
         with telemetry.span("publish", duration="radlake.publish.duration", n_studies=len(outcomes)):
@@ -191,6 +203,7 @@ class Run:
                 now=utc_now(),
                 policy=Policy.of_profile(load_profile(self.settings.profile)),
                 sample=self.settings.verify_sample,
+                is_gate_apart=has_workers(self.settings),
             )
         self.count(outcomes, published)
 
@@ -247,7 +260,10 @@ def running(
     turn: Turn = live_turn,
     shared: Together | None = None,
 ) -> Iterator[Run]:
-    """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens."""
+    """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens.
+
+    A run that publishes with others is told with its batch, with what stopped it where it may work later.
+    """
     settings.prepare_restricted()
     if shared:
         if executor is None:
@@ -272,14 +288,11 @@ def running(
             try:
                 with telemetry.started(run.span):
                     yield run
-            except BrokenExecutor as exc:
-                error = WorkersLost(reason="a worker process was killed; mostly memory ran out")
-                run.rescue()
-                raise error from exc
             except TransientError as exc:
                 error = exc
                 run.rescue()
-                raise
+                if not shared:
+                    raise
             except BaseException as exc:
                 error = exc
                 raise

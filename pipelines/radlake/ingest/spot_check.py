@@ -103,7 +103,8 @@ def stop_at_leaks(outcomes: Iterable[StudyOutcome], *, quarantine: Quarantine, n
             origin=item.file.origin,
         )
     if leaks:
-        raise IdentifierLeak(where="the header of an instance", rule=leaks[0][1].error.detail)
+        outcome, item = leaks[0]
+        raise IdentifierLeak(where="the header of an instance", rule=item.error.detail, hospital=outcome.hospital_id)
 
 
 def held_objections(quarantine: Quarantine, *, hospital_id: str) -> list[dict[str, Any]]:
@@ -158,4 +159,5 @@ def _stop(pick: Pick, finding: Finding, *, lake: Lake, quarantine: Quarantine, n
         lake.objects.delete(path)
         lake.cache.drop(path)
     log.get_logger().error("referee_objected", hospital=pick.outcome.hospital_id, rule=finding.rule)
-    raise IdentifierLeak(where=f"objects/{path} {finding.path}", rule=finding.rule)
+    where = f"objects/{path} {finding.path}"
+    raise IdentifierLeak(where=where, rule=finding.rule, hospital=pick.outcome.hospital_id)

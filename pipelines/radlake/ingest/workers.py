@@ -10,14 +10,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 from radlake.config import Settings
+from radlake.errors import WorkersLost
 
-__all__ = ["most_under_way", "workers"]
+__all__ = ["has_workers", "most_under_way", "worker_processes", "workers"]
 
 
 class _Here(Executor):
@@ -30,6 +32,39 @@ class _Here(Executor):
         except Exception as exc:
             future.set_exception(exc)
         return future
+
+
+class _Processes(ProcessPoolExecutor):
+    """Worker processes; the answers that they owe when one of them is killed raise WorkersLost."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        answer: Future[Any] = Future()
+        try:
+            super().submit(fn, *args, **kwargs).add_done_callback(partial(_hand_over, answer=answer))
+        except BrokenExecutor as exc:
+            answer.set_exception(_lost(exc))
+        return answer
+
+
+def _hand_over(done: Future[Any], *, answer: Future[Any]) -> None:
+    if done.cancelled():
+        answer.cancel()
+        answer.set_running_or_notify_cancel()
+    elif error := done.exception():
+        answer.set_exception(_lost(error) if isinstance(error, BrokenExecutor) else error)
+    else:
+        answer.set_result(done.result())
+
+
+def _lost(cause: BaseException) -> WorkersLost:
+    error = WorkersLost(reason="a worker process was killed; mostly memory ran out")
+    error.__cause__ = cause
+    return error
+
+
+def has_workers(settings: Settings) -> bool:
+    """Whether other processes do the heavy part."""
+    return settings.workers > 0 or bool(settings.dask)
 
 
 def most_under_way(executor: Executor, settings: Settings) -> int:
@@ -56,10 +91,7 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
     elif settings.workers == 0:
         yield _Here()
     else:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["radlake.ingest.study"])
-        _start_fork_server()
-        pool = ProcessPoolExecutor(settings.workers, mp_context=context, initializer=_as_worker)
+        pool = worker_processes(settings.workers)
         try:
             yield pool
         except KeyboardInterrupt:
@@ -68,6 +100,14 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def worker_processes(n: int) -> Executor:
+    """Processes that begin with what an ingest imports, leave Ctrl-C to this one and die with it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["radlake.ingest.study"])
+    _start_fork_server()
+    return _Processes(n, mp_context=context, initializer=_as_worker)
 
 
 def _start_fork_server() -> None:

@@ -129,23 +129,25 @@ class InstanceFolder:
         finally:
             draft.close()
 
-    def _place(self, draft: Path, uid: str) -> Path:
-        """Where these bytes lie, or should."""
+    def _place(self, draft: Path, uid: str) -> tuple[Path, bool]:
+        """Where these bytes lie, or should, and whether they lie there."""
         final = self._path(uid)
-        if final.exists() and (digest := _digest(draft)) != _digest(final):
-            return self._path(f"{uid}{_TWIN}{digest}")
-        return final
+        if not final.exists():
+            return final, False
+        if (digest := _digest(draft)) == _digest(final):
+            return final, True
+        twin = self._path(f"{uid}{_TWIN}{digest}")
+        return twin, twin.exists()
 
     def _give_name(self, draft: Path, uid: str) -> bool:
         with self._naming:
-            final = self._place(draft, uid)
-            is_new = not final.exists()
-            if is_new:
+            final, is_there = self._place(draft, uid)
+            if not is_there:
                 draft.rename(final)
                 self._n_named += 1
                 reached("instance.named")
         self._make_names_durable()
-        return is_new
+        return not is_there
 
     def _make_names_durable(self) -> None:
         """Group commit: one sync of the folder serves every thread that came while another one was going on."""
@@ -195,7 +197,8 @@ class Draft:
         """Make it durable under its name, or beside an instance with its UID and other bytes; False when the same
         bytes were there already."""
         folder = self._folder
-        if folder._place(self._path, uid).exists():  # a resend: what bears its name is durable
+        _, is_there = folder._place(self._path, uid)
+        if is_there:  # a resend: what bears its name is durable
             folder._make_names_durable()
             return False
         os.fsync(self._handle)

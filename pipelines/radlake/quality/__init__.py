@@ -5,5 +5,6 @@ only module that knows Great Expectations, `gate` decides what is held back. Fix
 """
 
 from radlake.quality.gate import GateResult, check_batch
+from radlake.quality.suites import load_suites
 
-__all__ = ["GateResult", "check_batch"]
+__all__ = ["GateResult", "check_batch", "load_suites"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["GateResult", "check_batch"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GateResult:
     """Outcome of the gate for one batch.
 

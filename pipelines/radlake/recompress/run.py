@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import closing, contextmanager
+from concurrent.futures import Executor, Future
+from contextlib import closing
 from time import monotonic
 
 from radlake import log
 from radlake.config import Settings
-from radlake.errors import WorkersLost
 from radlake.ingest.batch import roll_forward
 from radlake.ingest.progress import Progress, silent
 from radlake.ingest.workers import most_under_way, workers
@@ -66,7 +65,7 @@ def recompress_hospital(
     with (
         closing(open_ledger(settings)) as ledger,
         ledger.lock(f"{hospital_id}|recompress"),
-        _pool(settings, executor) as pool,
+        workers(settings, given=executor) as pool,
     ):
         with ledger.lock(hospital_id):
             roll_forward(lake, ledger, hospital_id=hospital_id, now=utc_now())
@@ -103,7 +102,7 @@ def estimate_hospital(
     lake = Lake.from_settings(settings)
     summary, start = Recompressed(hospital_id, codec), monotonic()
     summary.left.update(left_by_row(lake, hospital_id))
-    with _pool(settings, executor) as pool:
+    with workers(settings, given=executor) as pool:
         jobs = sample(settings, lake, hospital_id, codec=codec, size=_SAMPLE)
         outcomes = list(_results(pool, estimate_series, jobs, ahead=most_under_way(pool, settings)))
     for modality, (n_instances, n_bytes) in native_by_modality(lake, hospital_id).items():
@@ -120,15 +119,6 @@ def estimate_hospital(
     summary.refused.update(outcome.refused for outcome in outcomes if outcome.refused)
     summary.seconds = round(monotonic() - start, 3)
     return summary
-
-
-@contextmanager
-def _pool(settings: Settings, executor: Executor | None) -> Iterator[Executor]:
-    try:
-        with workers(settings, given=executor) as pool:
-            yield pool
-    except BrokenExecutor as exc:
-        raise WorkersLost(reason="a worker process was killed; mostly memory ran out") from exc
 
 
 def _results(

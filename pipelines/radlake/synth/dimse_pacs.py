@@ -86,6 +86,7 @@ class DimsePacs:
             ],
         )
         assert server is not None
+        server.service_actions = lambda: None  # it collects the garbage of the whole process every 30 s
         self._server = server
         self.port = int(server.server_address[1])
 

@@ -15,6 +15,7 @@ from radlake.commit_points import listening
 from support.dicom import ct_study, write
 from support.killing import killing
 from support.kills.backfills import BACKFILLS
+from support.kills.cohorts import COHORTS
 from support.kills.harvests import HARVESTS
 from support.kills.pushes import PUSHES
 from support.kills.residency import RESIDENCY
@@ -24,7 +25,7 @@ from support.lakes import settings_of
 
 __all__ = ["SCENARIOS", "counted", "killed", "look", "run_again", "starved", "warm_up"]
 
-SCENARIOS: Mapping[str, Scenario] = {**HARVESTS, **PUSHES, **BACKFILLS, **RESIDENCY, **UPKEEP}
+SCENARIOS: Mapping[str, Scenario] = {**HARVESTS, **PUSHES, **BACKFILLS, **RESIDENCY, **UPKEEP, **COHORTS}
 
 
 def warm_up() -> None:
@@ -33,6 +34,8 @@ def warm_up() -> None:
     import radlake.cli.board
     import radlake.cli.hospitals
     import radlake.cli.init
+    import radlake.cohort.approval
+    import radlake.cohort.release
     import radlake.expiry
     import radlake.ingest.certify
     import radlake.ingest.publish

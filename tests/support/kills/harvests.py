@@ -77,8 +77,12 @@ def harvest_together_of(folder: Path, given: Mapping[str, Any]) -> None:
     from radlake.synth.quirks import Quirks
     from radlake.synth.virtual import VirtualClient
 
+    def raised(_: object, error: BaseException | None) -> None:
+        if error is not None:
+            raise error
+
     settings = settings_in(folder)
-    with workers(settings) as executor, together(settings) as shared:
+    with workers(settings) as executor, together(settings, tell=raised) as shared:
         for number, name in enumerate(TOGETHER):
             node = DimseNode(name=name, ae_title="HIS", host="127.0.0.1")
             client = VirtualClient(
