@@ -58,7 +58,7 @@ $(PEERS)/.installed: bench/peers.lock | $(STAMP)
 bench-ingest: $(STAMP) $(PEERS)/.installed  ## De-identification beside cp and every peer; ARGS="--scale 0.1"
 	@$(BIN)/python -m bench ingest $(ARGS)
 
-bench-analytics: $(STAMP)  ## Repeats of 100 million exams beside a scan, pandas and Dask; ARGS="--exams 10_000_000"
+bench-analytics: $(STAMP)  ## Repeats of 10 million exams beside a scan, pandas and Dask; ARGS="--exams 100_000_000"
 	@$(BIN)/python -m bench analytics $(ARGS)
 
 airflow: $(STAMP)  ## Start Airflow locally with the DAGs of dags/

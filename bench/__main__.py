@@ -23,7 +23,7 @@ _BENCHMARKS = (
     "load",
     "open",
 )
-_LONG = ("province", "analytics", "backfill")  # half an hour: only when they are named
+_LONG = ("province", "analytics", "backfill")  # minutes to half an hour: only when they are named
 _ON_DISK = {"receive", "backfill", "open"}  # where a sync and a read must cost what they cost
 _ROOM = {
     "ingest": 6 << 30,
@@ -52,7 +52,8 @@ def main() -> None:
     province.add_argument("--studies", type=int, default=100_000)
     province.add_argument("--seed", type=int, default=1)
     analytics = parser.add_argument_group("analytics")
-    analytics.add_argument("--exams", type=int, default=100_000_000)
+    analytics.add_argument("--exams", type=int, default=10_000_000)
+    analytics.add_argument("--linked", type=float, default=0.0, help="share of pseudonyms that are linked to another")
     analytics.add_argument("--lake", type=Path, help="a lake of `radlake synth province`, else one is made")
     arguments = parser.parse_args()
     if arguments.repetitions is not None and arguments.repetitions < 3:
@@ -65,7 +66,7 @@ def main() -> None:
             print(f"{name}: {place}")
             own = {
                 "province": {"hospitals": arguments.hospitals, "studies": arguments.studies, "seed": arguments.seed},
-                "analytics": {"exams": arguments.exams, "lake": arguments.lake, "seed": arguments.seed},
+                "analytics": {name: getattr(arguments, name) for name in ("exams", "lake", "seed", "linked")},
                 "open": {"scale": arguments.scale, "with_rgw": arguments.rgw},
             }
             importlib.import_module(f"bench.{name}").main(place, **own.get(name, {"scale": arguments.scale}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,50 +14,35 @@ from typing import TYPE_CHECKING, Any
 from bench.measure import Done
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
     from radlake.lake import Lake
 
 __all__ = [
-    "SORTED",
+    "WINDOW_DAYS",
     "WORKERS",
     "all_rules",
     "answer",
     "build",
+    "by_month",
+    "digest",
     "each",
     "lake_of",
+    "link",
     "make",
     "newest_month",
+    "numbers_of",
     "one_pass",
+    "one_pass_without_stays",
+    "order_entry",
     "questions",
     "sequence_files",
 ]
 
 WORKERS = 2
+WINDOW_DAYS = 30
 _PERIOD = date(2024, 1, 1), date(2026, 12, 31)
-_STREAM = """
-SELECT
-    exam_month,
-    site_code >> 12 AS place,
-    exam_code >> 16 AS modality,
-    count(*) FILTER (is_counted) AS n_exams,
-    count(*) FILTER (
-        is_counted AND before_key = patient_key AND before_code = exam_code AND (exam_code & 3) <> 3
-        AND person_day - before_day BETWEEN 1 AND 30
-    ) AS n_repeats,
-    count(*) FILTER (
-        before_key > patient_key OR before_key = patient_key
-        AND (before_code > exam_code OR before_code = exam_code AND before_day > person_day)
-    ) AS n_out_of_order
-FROM (
-    SELECT
-        patient_key, exam_code, person_day, exam_month, site_code, is_counted,
-        lag(patient_key) OVER {window} AS before_key,
-        lag(exam_code) OVER {window} AS before_code,
-        lag(person_day) OVER {window} AS before_day
-    FROM {relation}
-)
-GROUP BY ALL
-"""
-SORTED = "(PARTITION BY patient_key, exam_code ORDER BY person_day, day_second, site_code, encounter_code)"
 
 
 def lake_of(folder: Path) -> Lake:
@@ -85,10 +71,29 @@ def make(folder: Path, _: Path, *, n_exams: int, seed: int) -> Callable[[], Done
     return run
 
 
-def build(folder: Path, _: Path) -> Callable[[], Done]:
-    """Lay the exams out, and count; the part is the offsets from the key."""
-    import numpy as np
+def link(folder: Path, *, share: float) -> int:
+    """Link a share of all pseudonyms, each with the one before it; returns how many. Chance decides, by a hash."""
+    from radlake.contracts import load_table
+    from radlake.lake import parquet
 
+    lake = lake_of(folder)
+    table = load_table("core.person_link")
+    with parquet.new_connection(threads=WORKERS) as connection:
+        exams = parquet.scan(load_table("core.exam"), lake.tables.files("core.exam"))
+        rows = connection.sql(
+            "SELECT patient_key, person_key FROM ("
+            "    SELECT patient_key, lag(patient_key) OVER (ORDER BY patient_key) AS person_key"
+            f"    FROM (SELECT DISTINCT patient_key FROM {exams} WHERE is_patient_known)"
+            ") WHERE person_key IS NOT NULL AND hash(patient_key) % 10000 < $limit"
+            " AND hash(person_key) % 10000 >= $limit",
+            params={"limit": round(share * 10_000)},
+        ).to_arrow_table()
+    lake.tables.overwrite(table, rows.cast(table.arrow_schema()), batch_id=f"bench-{share}")
+    return rows.num_rows
+
+
+def build(folder: Path, _: Path) -> Callable[[], Done]:
+    """Lay the exams out; the part is the offsets of persons. Counts all rates too, which is told by itself."""
     from radlake.config import Settings
     from radlake.ingest.offsets import date_offsets
     from radlake.lake import parquet
@@ -98,26 +103,34 @@ def build(folder: Path, _: Path) -> Callable[[], Done]:
     lake = lake_of(folder)
 
     def run() -> Done:
-        spent = 0.0
+        begun, before_all = time.perf_counter(), time.process_time()
         with date_offsets(Settings(lake=str(folder))) as offsets:
-
-            def timed(keys: np.ndarray) -> np.ndarray:
-                nonlocal spent
-                before = time.thread_time()
-                found = offsets(keys)
-                spent += time.thread_time() - before
-                return found
-
+            timed = _Timed(offsets)
             build_sequence(lake, date_offsets=timed, observed=Observed(*_PERIOD), workers=WORKERS)
+        built, laid = time.perf_counter() - begun, time.process_time() - before_all
+        rates = repeat_rates(lake, workers=WORKERS)
+        more = {"rates_cpu": time.process_time() - before_all - laid}
+        lake.restricted_tables.overwrite(RATES, rates, batch_id=f"bench-{time.time_ns()}")
         with parquet.new_connection() as connection:
             files = lake.restricted_tables.files(TABLE)
             [(n,)] = connection.execute("SELECT count(*) FILTER (is_counted) FROM read_parquet(?)", [files]).fetchall()
-        return Done(n, part_cpu=spent, look=count)
-
-    def count() -> None:
-        lake.restricted_tables.overwrite(RATES, repeat_rates(lake, workers=WORKERS), batch_id=f"bench-{folder.name}")
+        return Done(n, part_cpu=timed.cpu, cpu=laid, seconds=built, more=more)
 
     return run
+
+
+class _Timed:
+    """A function of arrays, and the CPU seconds of all its calls."""
+
+    def __init__(self, call: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._call = call
+        self.cpu = 0.0
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        begun = time.thread_time()
+        found = self._call(values)
+        self.cpu += time.thread_time() - begun
+        return found
 
 
 def sequence_files(folder: Path) -> list[str]:
@@ -128,11 +141,39 @@ def sequence_files(folder: Path) -> list[str]:
     return lake_of(folder).restricted_tables.files(TABLE)
 
 
-def each(files: Sequence[Any], query: Callable[[Any], str]) -> list[Any]:
+def numbers_of(folder: Path) -> pa.Table:
+    """core.sequence_code: what the numbers in the sequence mean."""
+    from radlake.stats.duplicates.sequence import sequence_codes
+
+    return sequence_codes(lake_of(folder))
+
+
+def digest(codes: pa.Table, n_rows: np.ndarray, n_repeats: np.ndarray) -> str:
+    """Of the whole answer, row by row."""
+    from radlake.stats.duplicates.places import told_apart
+
+    return _digest(told_apart(n_rows, n_repeats, codes=codes))
+
+
+def answer(folder: Path, parts: Sequence[Any]) -> str:
+    """Digest of counts by cell, from Arrow tables or data frames of parts of the rows."""
+    import numpy as np
+
+    names = ("cell_code", "n_exams", "n_repeats")
+    cells, *counts = (np.concatenate([part[name].to_numpy() for part in parts]) for name in names)
+    totals = (np.bincount(cells, weights=n).astype(np.int64) for n in counts)
+    return digest(numbers_of(folder), *totals)
+
+
+def _digest(rows: pa.Table) -> str:
+    return hashlib.sha256(repr(rows.to_pylist()).encode()).hexdigest()[:16]
+
+
+def each(files: Sequence[Any], query: Callable[[Any], str]) -> list[pa.Table]:
     """Results of a query of each file, two at once, each on one thread."""
     from radlake.lake import parquet
 
-    def one(file: Any) -> Any:
+    def one(file: Any) -> pa.Table:
         with parquet.new_connection(threads=1) as connection:
             return connection.sql(query(file)).to_arrow_table()
 
@@ -140,23 +181,41 @@ def each(files: Sequence[Any], query: Callable[[Any], str]) -> list[Any]:
         return list(pool.map(one, files))
 
 
-def one_pass(folder: Path, _: Path, *, window: str = "()") -> Callable[[], Done]:
+def one_pass(folder: Path, _: Path) -> Callable[[], Done]:
+    from radlake.stats.duplicates.places import count_repeats
+
     files = sequence_files(folder)
 
     def run() -> Done:
-        found = each(files, lambda file: _STREAM.format(window=window, relation=f"read_parquet('{file}')"))
-        return Done(0, look=lambda: answer(found))
+        found = count_repeats(files, window_days=WINDOW_DAYS, workers=WORKERS)
+        return Done(0, look=lambda: digest(numbers_of(folder), *found))
+
+    return run
+
+
+def one_pass_without_stays(folder: Path, _: Path) -> Callable[[], Done]:
+    """What the month layout can be compared with: it does not know encounters."""
+    from radlake.stats.duplicates.pairs import repeats
+
+    files = sequence_files(folder)
+    relation = "(SELECT * REPLACE (0 AS encounter_code) FROM read_parquet('{}'))"
+
+    def run() -> Done:
+        found = each(files, lambda file: repeats(relation.format(file), window_days=WINDOW_DAYS))
+        return Done(0, look=lambda: answer(folder, found))
 
     return run
 
 
 def newest_month(folder: Path, _: Path) -> Callable[[], Done]:
-    """Repeats within 30 days of the last month, which need its exams and those of the two months before."""
+    """Repeats of the last month, which need its exams and those of the month before."""
+    from radlake.stats.duplicates.pairs import repeats
+
     files = sequence_files(folder)
-    relation = "(FROM read_parquet('{}') WHERE exam_month BETWEEN 202610 AND 202612)"
+    relation = "(FROM read_parquet('{}') WHERE exam_month BETWEEN 202611 AND 202612)"
 
     def run() -> Done:
-        each(files, lambda file: _STREAM.format(window="()", relation=relation.format(file)))
+        each(files, lambda file: repeats(relation.format(file), window_days=WINDOW_DAYS))
         return Done(0)
 
     return run
@@ -176,13 +235,29 @@ def all_rules(folder: Path, _: Path) -> Callable[[], Done]:
     return run
 
 
+def by_month(folder: Path, _: Path) -> Callable[[], Done]:
+    """core.exam as it lies; the part is the offsets of persons, which were derived before and are opened."""
+    from radlake.config import Settings
+    from radlake.ingest.offsets import date_offsets
+    from radlake.stats.duplicates.unsorted import repeats_unsorted
+
+    lake = lake_of(folder)
+
+    def run() -> Done:
+        with date_offsets(Settings(lake=str(folder))) as offsets:
+            timed = _Timed(offsets)
+            rows = repeats_unsorted(lake, date_offsets=timed, window_days=WINDOW_DAYS, workers=WORKERS)
+        return Done(0, part_cpu=timed.cpu, look=lambda: _digest(rows))
+
+    return run
+
+
 def questions(folder: Path) -> dict[str, list[float]]:
     """Wall milliseconds of questions to the cube, each by one dimension of one pack, window and year."""
     from radlake.contracts import load_table
     from radlake.lake import parquet
 
-    lake = lake_of(folder)
-    files = lake.restricted_tables.files("stats.repeat_rate")
+    files = lake_of(folder).restricted_tables.files("stats.repeat_rate")
     times = []
     with parquet.new_connection(threads=WORKERS) as connection:
         connection.execute("SET parquet_metadata_cache = true")
@@ -198,11 +273,14 @@ def questions(folder: Path) -> dict[str, list[float]]:
                 [pack, window, year],
             ).fetchall()
             times.append(1000 * (time.perf_counter() - begun))
-    return {"question to the cube": times} | _order_entry(folder, lake)
+    return {"question to the cube": times}
 
 
-def _order_entry(folder: Path, lake: Lake) -> dict[str, list[float]]:
-    """Wall milliseconds of what order entry asks, one person in four absent: from the index, and from the lake."""
+def order_entry(folder: Path) -> dict[str, list[float]]:
+    """Wall milliseconds of what order entry asks, one person in four absent: from the index, and from the lake.
+
+    Cold: the pages of the index are dropped from the page cache and it is opened anew before each question.
+    """
     import numpy as np
 
     from radlake.config import Settings
@@ -210,7 +288,7 @@ def _order_entry(folder: Path, lake: Lake) -> dict[str, list[float]]:
     from radlake.lake import duck
     from radlake.stats.duplicates.recent import RecentExams, build_index
 
-    now = datetime(2026, 12, 31, 20)
+    lake, now = lake_of(folder), datetime(2026, 12, 31, 20)
     with date_offsets(Settings(lake=str(folder))) as offsets:
         begun = time.monotonic()
         n_rows = build_index(lake, date_offsets=offsets, now=now)
@@ -221,31 +299,32 @@ def _order_entry(folder: Path, lake: Lake) -> dict[str, list[float]]:
                 " FROM core.exam WHERE study_month = 202601 AND hash(exam_pseudo_id, 1) % 200 = 0 LIMIT 500"
             ).fetchall()
         moved = [timedelta(seconds=int(offsets(np.array([key]))[0])) for key, *_ in asked]
+    limits = [(now - timedelta(days=90) + shift, now + shift) for shift in moved]
     recent = RecentExams(lake)
-    times: dict[str, list[float]] = {"recent exams, index": [], "recent exams, lake": []}
-    for (key, modality, part), shift in zip(asked, moved, strict=True):
+    times: dict[str, list[float]] = {
+        "recent exams, index": [],
+        "recent exams, lake": [],
+        "recent exams, index cold": [],
+    }
+    for (key, modality, part), (since, until) in zip(asked, limits, strict=True):
         found = []
-        for name, ask in zip(times, (recent.from_index, recent.from_lake), strict=True):
+        for name, ask in zip(times, (recent.from_index, recent.from_lake), strict=False):
             begun = time.perf_counter()
-            found.append(ask(key, modality, part, since=now - timedelta(days=90) + shift, until=now + shift))
+            found.append(ask(key, modality, part, since=since, until=until))
             times[name].append(1000 * (time.perf_counter() - begun))
         assert found[0] == found[1], "the index and the lake differ"
     recent.close()
+    for (key, modality, part), (since, until) in list(zip(asked, limits, strict=True))[:100]:
+        recent = RecentExams(lake)
+        _evict(lake.restricted / "recent_exams.sqlite")
+        begun = time.perf_counter()
+        recent.from_index(key, modality, part, since=since, until=until)
+        times["recent exams, index cold"].append(1000 * (time.perf_counter() - begun))
+        recent.close()
     return times
 
 
-def answer(tables: list[Any]) -> str:
-    """Digest of the counts, whatever their order, after adding up what several ranges found."""
-    import duckdb
-    import pyarrow as pa
-
-    columns = ["exam_month", "place", "modality", "n_exams", "n_repeats", "n_out_of_order"]
-    schema = pa.schema([(name, pa.int64()) for name in columns])
-    with duckdb.connect() as connection:
-        connection.register("found", pa.concat_tables([table.select(columns).cast(schema) for table in tables]))
-        rows = connection.execute(
-            "SELECT exam_month, place, modality, sum(n_exams), sum(n_repeats), sum(n_out_of_order) FROM found"
-            " GROUP BY ALL HAVING sum(n_exams) > 0 ORDER BY ALL"
-        ).fetchall()
-    assert not any(row[-1] for row in rows), "the rows did not come in order"
-    return hashlib.sha256(repr([tuple(map(int, row)) for row in rows]).encode()).hexdigest()[:16]
+def _evict(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -82,7 +82,7 @@ def _group_by(folder: Path) -> float:
     from radlake.config import Settings
     from radlake.ingest.offsets import date_offsets
     from radlake.lake import Lake, duck
-    from radlake.sqlrun.build import register_date_offsets
+    from radlake.sqlrun.date_offsets import register_date_offsets
 
     settings = Settings(lake=str(folder))
     query = """

@@ -5,10 +5,9 @@
 Most PACS answer in memory, some over real sockets (C-GET, C-MOVE, DICOMweb). What follows is the real thing: spool,
 validation, de-identification, series objects, gate, Parquet, ledger. After a first pass late series arrive and what is
 on tape has been brought; further passes, as further nights, ask the hospitals again that had something left, until
-nothing new comes. Then every instance that a
-PACS holds must be stored, set aside, or named missing because the PACS cannot send it, and nothing may be called
-complete that is not. Beside it stands what a naive harvester makes of the same province: one list, one retrieve per
-study, every status believed.
+nothing new comes. Then every instance that a PACS holds must be stored, set aside, or named missing because the PACS
+cannot send it, and nothing may be called complete that is not. Beside it stands what a naive harvester makes of the
+same province: one list, one retrieve per study, every status believed.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -29,16 +28,14 @@ from bench.measure import Place, print_rows
 from bench.usage import resident_bytes
 from radlake import log
 from radlake.config import Settings
-from radlake.errors import TransientError
-from radlake.ingest import HarvestSummary, harvest_hospital
 from radlake.ingest.certify import certify, verify
-from radlake.ingest.together import Together, together
+from radlake.ingest.province import Told, harvest_province
 from radlake.ingest.workers import workers
 from radlake.lake import Lake, duck
 from radlake.lake.evidence import StudyEntry, StudyState
-from radlake.lake.ledger_tables import STUDY
+from radlake.lake.ledger_tables import NODE_STATE, STUDY
 from radlake.machine import free_port, shanghai_day, utc_now
-from radlake.net import DimseNode, Hospital, NodeClient, WebNode, Window, connect
+from radlake.net import DimseNode, Hospital, NodeClient, WebNode, Window
 from radlake.synth.behaviour import Behaviour, Offline, TooBroad
 from radlake.synth.dimse_pacs import DimsePacs
 from radlake.synth.holdings import Holdings
@@ -49,8 +46,8 @@ from radlake.vault.lake_key import open_ledger
 __all__ = ["Outcome", "main", "prove_and_alter", "run_province"]
 
 WINDOW = Window(START, START + timedelta(days=DAYS + 1))
-_MORE_PASSES = 6  # nights
-_TRIES = 4  # of a node that cannot be reached
+_MORE_NIGHTS = 6
+_AT_ONCE = 8  # hospitals
 _OVER_SOCKETS = 12
 _LARGEST_OVER_SOCKETS = 400  # studies
 _UNSETTLED = (StudyState.DISCOVERED, StudyState.RETRIEVING)
@@ -75,7 +72,6 @@ class Outcome:
     """
 
     n_hospitals: int = 0
-    n_more_passes: int = 0
     n_over_sockets: int = 0
     n_studies: int = 0
     n_instances: int = 0
@@ -88,7 +84,7 @@ class Outcome:
     naive_lost: int = 0
     states: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=dict)
+    nights: list[float] = field(default_factory=list)  # seconds
     peak_bytes: float = 0
 
 
@@ -99,7 +95,8 @@ class _Place:
     virtual: VirtualHospital
     behaviour: Behaviour
     is_late: bool = False
-    over: str = ""  # get, move or web, for real sockets
+    n_late: int = 0  # studies that grow once it is late
+    node: DimseNode | WebNode | None = None  # for real sockets
 
     def archive(self) -> VirtualArchive:
         archive = self.virtual.make()
@@ -110,6 +107,27 @@ class _Place:
 
     def rest(self) -> None:
         self.behaviour.holdings = Holdings()
+
+    @property
+    def hospital(self) -> Hospital:
+        place = self.virtual.hospital
+        return Hospital(
+            hospital_id=place.hospital_id,
+            name_zh=place.name_zh,
+            name_en=place.name_en,
+            region_code=place.region_code,
+            level=place.level,
+            node=self.node or DimseNode(name=place.hospital_id, ae_title=place.ae_title, host="127.0.0.1"),
+        )
+
+    @contextmanager
+    def converse(self) -> Iterator[NodeClient | None]:
+        """Its archive lives as long as it is asked."""
+        self.n_late = len(self.archive().late)
+        try:
+            yield None if self.node else VirtualClient(self.behaviour, name=self.virtual.hospital.hospital_id)
+        finally:
+            self.rest()
 
 
 def main(place: Place, *, hospitals: int, studies: int, seed: int) -> None:
@@ -127,24 +145,20 @@ def main(place: Place, *, hospitals: int, studies: int, seed: int) -> None:
 def run_province(settings: Settings, *, hospitals: int, studies: int, seed: int) -> Outcome:
     """Harvest a province into a new lake, and compare."""
     _make_key(settings)
+    settings = settings.model_copy(update={"scp_port": free_port()})
     province = make_virtual_province(seed=seed, hospitals=hospitals, studies=studies)
-    places = [_Place(one, Behaviour(Holdings(), quirks=one.quirks)) for one in province]
-    outcome = Outcome(n_hospitals=hospitals, n_over_sockets=_choose_sockets(places))
-    with _peak(outcome):
-        begin = time.perf_counter()
-        left, _ = _pass(settings, places, outcome)
-        outcome.seconds["first pass"] = time.perf_counter() - begin
-        for one in left:
-            one.is_late = True
-        begin = time.perf_counter()
-        n_new = 1
-        while left and n_new and outcome.n_more_passes < _MORE_PASSES:
-            left, n_new = _pass(settings, left, outcome)
-            outcome.n_more_passes += 1
-        outcome.seconds["more passes"] = time.perf_counter() - begin
+    places = {one.hospital.hospital_id: _Place(one, Behaviour(Holdings(), quirks=one.quirks)) for one in province}
+    outcome = Outcome(n_hospitals=hospitals)
+    with _peak(outcome), _over_sockets(settings, list(places.values())) as outcome.n_over_sockets:
+        left, n_new = _night(settings, places, outcome)
+        for name in left:
+            places[name].is_late = True
+        while left and n_new and len(outcome.nights) <= _MORE_NIGHTS:
+            _let_a_day_pass(settings)
+            left, n_new = _night(settings, {name: places[name] for name in left}, outcome)
     begin = time.perf_counter()
-    _compare(settings, places, outcome)
-    outcome.seconds["comparison"] = time.perf_counter() - begin
+    _compare(settings, places.values(), outcome)
+    print(f"comparison: {time.perf_counter() - begin:,.0f} s")
     return outcome
 
 
@@ -154,92 +168,73 @@ def _make_key(settings: Settings) -> None:
     key.write_text("5f" * 32, encoding="utf-8")
 
 
-def _choose_sockets(places: Sequence[_Place]) -> int:
-    """Give every so many-th hospital a real protocol, each of the three in turn."""
+@contextmanager
+def _over_sockets(settings: Settings, places: Sequence[_Place]) -> Iterator[int]:
+    """Give every so many-th hospital a real protocol, each of the three in turn; how many have one."""
     small = [one for one in places if one.virtual.n_studies <= _LARGEST_OVER_SOCKETS]
     chosen = small[:: max(1, len(small) // _OVER_SOCKETS)][:_OVER_SOCKETS]
-    for number, one in enumerate(chosen):
-        is_of_move = one.virtual.quirks.answer_first or one.virtual.quirks.association_per_image
-        one.over = "move" if is_of_move else ("get", "move", "web")[number % 3]
-    return len(chosen)
+    with ExitStack() as servers:
+        for number, one in enumerate(chosen):
+            is_of_move = one.virtual.quirks.answer_first or one.virtual.quirks.association_per_image
+            one.node = _serve(servers, settings, one, over="move" if is_of_move else ("get", "move", "web")[number % 3])
+        yield len(chosen)
 
 
-def _pass(settings: Settings, places: Sequence[_Place], outcome: Outcome) -> tuple[list[_Place], int]:
+def _serve(
+    servers: ExitStack, settings: Settings, one: _Place, *, over: Literal["get", "move", "web"]
+) -> DimseNode | WebNode:
+    """Start the server of a hospital; what it is asked for it holds as long as a turn lasts."""
+    name, ae_title = one.virtual.hospital.hospital_id, one.virtual.hospital.ae_title
+    if over == "web":
+        web = WebPacs(one.behaviour, host="127.0.0.1", port=0, token="")
+        servers.callback(web.stop)
+        return WebNode(name=name, base_url=f"http://127.0.0.1:{web.port}")
+    one.archive()  # its association contexts are of what it holds
+    destinations = {settings.ae_title: ("127.0.0.1", settings.scp_port)}
+    pacs = DimsePacs(one.behaviour, ae_title=ae_title, host="127.0.0.1", port=0, destinations=destinations)
+    one.rest()
+    servers.callback(pacs.stop)
+    return DimseNode(name=name, ae_title=ae_title, host="127.0.0.1", port=pacs.port, retrieve=over)
+
+
+def _night(settings: Settings, places: Mapping[str, _Place], outcome: Outcome) -> tuple[list[str], int]:
     """Harvest each hospital once; those that are to be asked again, and how many instances came."""
-    harvested: list[tuple[_Place, HarvestSummary | None, bool]] = []
-    with workers(settings) as executor, together(settings) as shared:
-        for one in places:
-            archive = one.archive()
-            summary = _harvest(settings, one, executor=executor, shared=shared, outcome=outcome)
-            harvested.append((one, summary, bool(archive.late)))
-            one.rest()
-    left = [one for one, summary, is_late in harvested if is_late or summary is None or _is_left(summary)]
-    n_new = sum(
-        1 if summary is None else summary.instances_stored + summary.instances_quarantined
-        for _, summary, _ in harvested
-    )
+    begin = time.perf_counter()
+    left: list[str] = []
+    n_new = 0
+
+    def tell(told: Told) -> None:
+        nonlocal n_new
+        if told.error is not None:
+            outcome.errors[type(told.error).__name__] += 1
+            n_new += 1  # who failed is asked again
+        done = told.summary
+        if done is not None:
+            n_new += done.instances_stored + done.instances_quarantined
+        if told.error or done is None or done.studies_complete < done.studies_found or places[told.hospital_id].n_late:
+            left.append(told.hospital_id)
+
+    with workers(settings) as executor:
+        harvest_province(
+            settings,
+            {name: one.hospital for name, one in places.items()},
+            window=lambda: WINDOW,
+            at_once=_AT_ONCE,
+            executor=executor,
+            is_once=True,
+            tell=tell,
+            converse=lambda hospital: places[hospital.hospital_id].converse(),
+        )
+    seconds = time.perf_counter() - begin
+    outcome.nights.append(seconds)
+    print(f"{len(places):,} hospitals asked: {n_new:,} instances in {seconds:,.0f} s; {len(left):,} to be asked again")
     return left, n_new
 
 
-def _is_left(summary: HarvestSummary) -> bool:
-    return bool(summary.error) or summary.studies_complete < summary.studies_found
-
-
-def _harvest(
-    settings: Settings, one: _Place, *, executor: Executor, shared: Together, outcome: Outcome
-) -> HarvestSummary | None:
-    place = one.virtual.hospital
-    for _ in range(_TRIES):
-        with _asked(settings, one) as (node, client):
-            hospital = Hospital(
-                hospital_id=place.hospital_id,
-                name_zh=place.name_zh,
-                name_en=place.name_en,
-                region_code=place.region_code,
-                level=place.level,
-                node=node,
-            )
-            try:
-                return harvest_hospital(
-                    settings, hospital, window=WINDOW, client=client, executor=executor, shared=shared
-                )
-            except TransientError as exc:
-                outcome.errors[type(exc).__name__] += 1
-                shared.publish()  # its turn is given back with the batch
-                shared.wait()
-    return None
-
-
-@contextmanager
-def _asked(settings: Settings, one: _Place) -> Iterator[tuple[DimseNode | WebNode, NodeClient]]:
-    """The node of a hospital and a conversation with it."""
-    place, name = one.virtual.hospital, one.virtual.hospital.hospital_id
-    if not one.over:
-        node = DimseNode(name=name, ae_title=place.ae_title, host="127.0.0.1")
-        yield node, VirtualClient(one.behaviour, name=name)
-        return
-    if one.over == "web":
-        web = WebPacs(one.behaviour, host="127.0.0.1", port=0, token="")
-        try:
-            node = WebNode(name=name, base_url=f"http://127.0.0.1:{web.port}")
-            yield node, connect(node, ae_title=settings.ae_title)
-        finally:
-            web.stop()
-        return
-    scp_port = free_port()
-    pacs = DimsePacs(
-        one.behaviour,
-        ae_title=place.ae_title,
-        host="127.0.0.1",
-        port=0,
-        destinations={settings.ae_title: ("127.0.0.1", scp_port)},
-    )
-    try:
-        retrieve = "move" if one.over == "move" else "get"
-        node = DimseNode(name=name, ae_title=place.ae_title, host="127.0.0.1", port=pacs.port, retrieve=retrieve)
-        yield node, connect(node, ae_title=settings.ae_title, scp_port=scp_port)
-    finally:
-        pacs.stop()
+def _let_a_day_pass(settings: Settings) -> None:
+    """What a node did, and how it was left in peace for it, is of yesterday."""
+    with closing(open_ledger(settings)) as ledger, ledger.writing() as connection:
+        connection.execute(NODE_STATE.delete())
 
 
 def _compare(settings: Settings, places: Iterable[_Place], outcome: Outcome) -> None:
@@ -368,7 +363,7 @@ def _peak(outcome: Outcome) -> Iterator[None]:
 
 
 def _print(outcome: Outcome) -> None:
-    seconds = sum(outcome.seconds[name] for name in ("first pass", "more passes"))
+    seconds = sum(outcome.nights)
     print_rows(
         [
             ["", "ours", "naive"],
@@ -380,7 +375,7 @@ def _print(outcome: Outcome) -> None:
             ["  rows of dicom.instance", f"{outcome.n_rows:,}", ""],
             ["studies without a state", f"{outcome.n_without_state:,}", f"{outcome.naive_lost:,}"],
             ["falsely complete", f"{outcome.n_false_complete:,}", f"{outcome.naive_false:,}"],
-            ["nights after the first", f"{outcome.n_more_passes:,}", ""],
+            ["nights after the first", f"{len(outcome.nights) - 1:,}", ""],
             ["instances lost", f"{outcome.n_lost:,}", ""],
             ["seconds", f"{seconds:,.0f}", ""],
             ["studies/s", f"{outcome.n_studies / seconds:,.1f}", ""],
@@ -395,5 +390,4 @@ def _print(outcome: Outcome) -> None:
         ],
         title="states",
     )
-    print("seconds: " + ", ".join(f"{name} {value:,.1f}" for name, value in outcome.seconds.items()))
     print("met on the way: " + (", ".join(f"{name} x{n}" for name, n in outcome.errors.items()) or "nothing"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +23,13 @@ class Usage:
     ----------
     own_peak : float
         Bytes of the process that asks.
-    other_peak : float
-        Bytes of the largest of the others.
+    other_peaks : mapping of int to float
+        Bytes of each of the others, by process id.
     """
 
     cpu: float
     own_peak: float
-    other_peak: float
+    other_peaks: Mapping[int, float]
 
 
 def own_session() -> None:
@@ -46,7 +46,7 @@ def peak_of_session() -> Usage:
         if int(fields[_SESSION]) == session:
             cpu += sum(map(int, fields[_CPU])) / _TICKS
             peaks[pid] = peak_of(pid)
-    return Usage(cpu, peaks.pop(os.getpid()), max(peaks.values(), default=0.0))
+    return Usage(cpu, peaks.pop(os.getpid()), peaks)
 
 
 def cpu_of(pids: Iterable[int]) -> float:

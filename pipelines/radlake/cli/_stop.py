@@ -55,11 +55,11 @@ def told_to_end(words: str) -> Iterator[Told]:
     told = Told()
 
     def stop(received: int, _: FrameType | None) -> None:
-        if told.is_set():
+        if told.number:
             os._exit(128 + received)  # as safe as kill -9: the same command goes on
         told.number = received
-        sys.stderr.write(f"{words}; once more does not wait\n")
         told.set()
+        sys.stderr.write(f"{words}; once more does not wait\n")
 
     before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from fractions import Fraction
 from functools import partial
 from math import isnan
@@ -216,6 +217,38 @@ def effect(
                f" {result.n_left_out} comparisons had fewer than two hospitals on one side")  # fmt: skip
     if found.left_out:
         typer.echo(f"without exams in every month, in no comparison: {', '.join(found.left_out)}")
+
+
+@app.command()
+def reminders(
+    ctx: typer.Context,
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Last day that exams are known of.")],
+    window: Window = 30,
+    as_json: Json = False,
+) -> None:
+    """What accepted reminders saved: orders given up, if no such exam of the person followed within the window.
+
+    Of core.reminder, by modality; exact. Without reminders there is no answer, which is not zero.
+    """
+    from radlake.ingest.offsets import date_offsets
+    from radlake.stats.benefit.reminders import accepted_reminders
+
+    lake = existing_lake(ctx.obj)
+    with date_offsets(ctx.obj) as offsets:
+        rows = accepted_reminders(lake, date_offsets=offsets, window_days=window, last_day=until.date())
+    if as_json:
+        typer.echo(json.dumps(None if rows is None else [vars(row) for row in rows]))
+        return
+    if rows is None:
+        typer.echo("no reminders yet: nothing can be said of what they would save, which is not zero")
+        return
+    table = [
+        (row.modality_group, row.n_shown, row.n_accepted, row.n_open, row.n_done_anyway, row.n_avoided, row.n_unpriced,
+         _yuan(row.cost_fen))
+        for row in rows
+    ]  # fmt: skip
+    header = ("modality", "shown", "accepted", "still open", "done anyway", "avoided", "without price", "yuan")
+    show_table(table, header=header, numbers=(False, *(True for _ in header[1:])))
 
 
 def _without_nan(value: Any) -> Any:

@@ -18,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Repeated exams: build the statisti
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 By = Literal["all", "exam_month", "region_code", "hospital_level", "hospital_id", "modality_group"]
+ByPlace = Literal["all", "exam_month", "region_code", "hospital_level", "modality_group"]
 
 
 @app.command()
@@ -74,3 +75,33 @@ def rates(
     ]
     show_table(shown, header=header, numbers=(False, True, False, True, False, False, False, False))
     tell_linkage_rate(lake)
+
+
+@app.command()
+def count(
+    ctx: typer.Context,
+    window: Annotated[int, typer.Argument(min=1, max=36_500, help="Days; any number of them.")],
+    by: Annotated[ByPlace, typer.Option(help="What to divide by.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Count all repeats within any window, in one pass: before exclusions, and without the guards of `rates`.
+
+    The first days of a period have too few repeats, since what lies before is not known. Exact counts of the
+    restricted zone.
+    """
+    from radlake.stats.duplicates.places import repeats_by_place
+
+    lake = existing_lake(ctx.obj)
+    found = repeats_by_place(lake, window_days=window, workers=max(1, ctx.obj.workers or 2))
+    keys = [] if by == "all" else [by]
+    total = found.group_by(keys).aggregate([("n_exams", "sum"), ("n_repeats", "sum")])
+    total = total.sort_by(by) if keys else total
+    rows = [
+        {"group": str(row.get(by, "all")), "n_exams": row["n_exams_sum"], "n_repeats": row["n_repeats_sum"]}
+        for row in total.to_pylist()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    shown = [(row["group"], f"{row['n_exams']:,}", f"{row['n_repeats']:,}") for row in rows]
+    show_table(shown, header=(by, "exams", f"repeats within {window} days"), numbers=(False, True, True))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from radlake.cli._lake import existing_lake
 from radlake.cli._progress import Bars
-from radlake.cli._stop import stoppable
+from radlake.cli._stop import stoppable, stopping
 from radlake.cli.hospitals import Hospitals, chosen_hospitals, hospital_of_files
 from radlake.cli.tables import summary_table
 from radlake.config import Settings
@@ -124,12 +124,16 @@ def province(
     """Harvest all registered hospitals, again and again, whoever is closest to missing the 12-hour rule first.
 
     Each node is asked as its `courtesy` in the hospitals file and its own speed allow. The board of lag (`radlake
-    board`, ops.lag) is brought up to date as it goes. Ctrl-C ends it in order.
+    board`, ops.lag) is brought up to date as it goes. Ctrl-C ends it in order, a second one at once.
     """
     settings: Settings = ctx.obj
     lake = existing_lake(settings)
     registered = {hospital.hospital_id: hospital for hospital in chosen_hospitals(settings, None)}
     failures, published = dict[str, str](), 0.0
+
+    def window() -> Window:
+        today = shanghai_day(utc_now())
+        return Window(today - timedelta(days=look_back_days), today)
 
     def publish() -> None:
         with closing(Ledger(settings.ledger)) as ledger:
@@ -138,8 +142,7 @@ def province(
     def tell(told: Told) -> None:
         nonlocal published
         failures.pop(told.hospital_id, None)
-        if told.summary is not None:
-            s = told.summary
+        if told.error is None and (s := told.summary):
             line = f"{s.studies_found:,} studies, {s.instances_stored:,} instances stored, {s.studies_left:,} left"
         else:
             line = failures[told.hospital_id] = f"error: {told.error}"
@@ -148,16 +151,16 @@ def province(
             publish()
             published = time.monotonic()
 
-    with stoppable(), workers(settings) as executor:
+    with stopping() as stop, workers(settings) as executor:
         harvest_province(
             settings,
             registered,
+            window=window,
             at_once=at_once,
-            look_back_days=look_back_days,
             executor=executor,
             is_once=once,
             tell=tell,
-            progress=lambda _: None,
+            should_stop=stop.is_set,
         )
     publish()
     if failures:

@@ -61,11 +61,19 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Disclosure:
-    """Which columns of a statistic disclosure control sees as dimensions, as counts, and as derived from counts."""
+    """Which columns of a statistic disclosure control sees as dimensions, as counts, and as derived from counts.
+
+    Attributes
+    ----------
+    is_coarse : bool
+        The first count is the number of exams or persons of a row; all numbers are released coarsely
+        (`radlake.stats.coarse`), for a service is judged by shares and not by single exams.
+    """
 
     dimensions: tuple[str, ...]
     counts: tuple[str, ...]
     dependent: tuple[str, ...]
+    is_coarse: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
