@@ -66,7 +66,7 @@ airflow: $(STAMP)  ## Start Airflow locally with the DAGs of dags/
 
 lock: $(STAMP)  ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --all-extras pyproject.toml --output-file requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --extra linkage --extra telemetry --constraints requirements.lock pyproject.toml --output-file docker/radlake.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --extra server --extra linkage --extra telemetry --constraints requirements.lock pyproject.toml --output-file docker/radlake.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --extra airflow --extra linkage --extra telemetry --constraints requirements.lock pyproject.toml --output-file docker/airflow.lock
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header bench/peers.in --output-file bench/peers.lock
 

@@ -96,6 +96,8 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "release.candidate": "A release waits for approval, and whoever wants to pull it is told so.",
         "release.entered": "The approval of a release, or its end, is in the ledger, and nobody can see it yet.",
         "release.told": "Who wants to pull a release finds what the ledger says of it.",
+        "pull.received": "A chunk of a pulled series is on disk and verified, under no name that anybody reads.",
+        "pull.named": "A pulled series bears its name, and others do not yet.",
         # keys and the vault
         "key.written": "A root key lies in a file of its own, under no name that anybody reads.",
         "key.named": "A root key bears its name.",

@@ -16,18 +16,64 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from radlake.errors import ConfigInvalid, KeyMissing
 
-__all__ = ["CACHE_BYTES", "Settings", "resolve_secret"]
+__all__ = ["CACHE_BYTES", "Settings", "StoreSettings", "resolve_secret"]
 
 CACHE_BYTES = 50 * 10**9  # some 150 studies of 300 MB
 
 
-class Settings(BaseSettings):
-    """Everything that a deployment may set.
+class StoreSettings(BaseSettings):
+    """Where the de-identified zone is and how to reach it: all that somebody needs who has no restricted zone.
 
     Attributes
     ----------
     lake : str
         Folder or `s3://bucket/prefix` of the de-identified zone: objects and tables.
+    s3_endpoint_url, s3_access_key, s3_secret_key : str
+        For an S3 store that is not AWS; the keys are references.
+    s3_session_token : str
+        Reference to the token of keys that end.
+    s3_region, s3_ca_file, s3_addressing : str, Path, str
+        Region of the bucket; PEM file of the authority of the store's certificate; `path` or `virtual`.
+    s3_policy : Path
+        YAML file of encryption, lock and storage class: see docs/how-to/use-s3.md.
+    log_format : {"text", "json"}
+        Lines for people, or a JSON object a line for what collects the logs of servers.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RADLAKE_", env_ignore_empty=True, extra="forbid", frozen=True)
+
+    lake: str = "lake"
+    s3_endpoint_url: str = ""
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    s3_session_token: str = ""
+    s3_region: str = ""
+    s3_ca_file: Path | None = None
+    s3_addressing: Literal["", "path", "virtual"] = ""
+    s3_policy: Path | None = None
+    log_format: Literal["text", "json"] = "text"
+
+    @field_validator("lake")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        value = value.removeprefix("file://")
+        scheme, is_url, _ = value.partition("://")
+        if is_url and scheme != "s3":
+            raise ConfigInvalid(
+                path="The lake", problems=[f"{scheme}:// is no store of a lake; name a folder or s3://"]
+            )
+        return value.rstrip("/") if "://" in value else str(Path(value).expanduser().resolve())
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.lake
+
+
+class Settings(StoreSettings):
+    """Everything that a deployment may set, beside what `StoreSettings` has.
+
+    Attributes
+    ----------
     restricted : Path
         Local folder of the restricted zone: spool, quarantine, ledger, key. Default `<lake>/restricted`;
         must be set when the lake is not local.
@@ -47,14 +93,6 @@ class Settings(BaseSettings):
         Instances of each batch that the referee re-reads, at most one of a series, before the batch is published.
     ae_title, scp_port : str, int
         Our application entity, and the port of our storage SCP for C-MOVE (0: none, but the demo takes a free one).
-    s3_endpoint_url, s3_access_key, s3_secret_key : str
-        For an S3 store that is not AWS; the keys are references.
-    s3_session_token : str
-        Reference to the token of keys that end.
-    s3_region, s3_ca_file, s3_addressing : str, Path, str
-        Region of the bucket; PEM file of the authority of the store's certificate; `path` or `virtual`.
-    s3_policy : Path
-        YAML file of encryption, lock and storage class: see docs/how-to/use-s3.md.
     cache : Path
         Local folder for series objects of hospitals that keep their pixels. Default `cache` in the lake's folder, or in
         the restricted zone when the lake is not local.
@@ -67,13 +105,8 @@ class Settings(BaseSettings):
         the address of a scheduler (`tcp://host:port`, `tls://host:port`).
     worker_memory : str
         Most memory of a worker of the local cluster, as in `2GiB`; empty: its share of the machine.
-    log_format : {"text", "json"}
-        Lines for people, or a JSON object a line for what collects the logs of servers.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RADLAKE_", extra="forbid", frozen=True)
-
-    lake: str = "lake"
     restricted: Path = Path()
     ledger: str = ""
     hospitals: Path = Path()
@@ -84,31 +117,11 @@ class Settings(BaseSettings):
     verify_sample: int = Field(default=32, ge=1)
     ae_title: str = Field(default="RADLAKE", min_length=1, max_length=16)
     scp_port: int = Field(default=0, ge=0, le=65535)
-    s3_endpoint_url: str = ""
-    s3_access_key: str = ""
-    s3_secret_key: str = ""
-    s3_session_token: str = ""
-    s3_region: str = ""
-    s3_ca_file: Path | None = None
-    s3_addressing: Literal["", "path", "virtual"] = ""
-    s3_policy: Path | None = None
     dask: str = Field(default="", pattern=r"^$|^local$|^\w+://.+$")
     worker_memory: str = Field(default="", pattern=r"^(\d+(\.\d+)?\s*[kMGT]i?B)?$")
-    log_format: Literal["text", "json"] = "text"
     cache: Path | None = None
     cache_bytes: int = Field(default=CACHE_BYTES, ge=0)
     workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=0)
-
-    @field_validator("lake")
-    @classmethod
-    def _absolute(cls, value: str) -> str:
-        value = value.removeprefix("file://")
-        scheme, is_url, _ = value.partition("://")
-        if is_url and scheme != "s3":
-            raise ConfigInvalid(
-                path="The lake", problems=[f"{scheme}:// is no store of a lake; name a folder or s3://"]
-            )
-        return value.rstrip("/") if "://" in value else str(Path(value).expanduser().resolve())
 
     @model_validator(mode="before")
     @classmethod
@@ -130,10 +143,6 @@ class Settings(BaseSettings):
         data.setdefault("key", f"file:{restricted / 'root.key'}")
         data.setdefault("hospitals", (restricted.parent if "://" in lake else Path(lake)) / "hospitals.yaml")
         return data
-
-    @property
-    def is_local(self) -> bool:
-        return "://" not in self.lake
 
     def prepare_restricted(self) -> Path:
         """Create the restricted zone, readable by its owner only."""

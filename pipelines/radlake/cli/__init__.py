@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from radlake import log
-from radlake.config import Settings
+from radlake.config import Settings, StoreSettings
 from radlake.errors import ConfigInvalid, RadlakeError
 
 # verb -> one line of help. The module radlake.cli.<verb> has `app`, a typer.Typer.
@@ -59,6 +60,7 @@ VERBS = {
     "check": "Type-check every SQL query against empty tables of the contracts",
 }
 _OPTIONS_WITH_VALUE = ("--lake", "--hospitals")  # of _root
+_OF_HOLDERS = ("cohort", "pull")  # for who has no restricted zone
 
 
 def _tell_version(is_asked: bool) -> None:
@@ -84,7 +86,10 @@ def _root(
     """radlake: hospital images harvested, de-identified, stored, counted."""
     _refuse_misspelt(os.environ)
     given = {"lake": lake, "hospitals": hospitals}
-    ctx.obj = Settings(**{key: value for key, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
+    kind = StoreSettings if tuple(called_words(sys.argv[1:]))[:2] == _OF_HOLDERS else Settings
+    if kind is StoreSettings:
+        del given["hospitals"]
+    ctx.obj = kind(**{key: value for key, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
     log.configure(level=("warning", "info", "debug")[min(verbose, 2)], as_json=ctx.obj.log_format == "json")
 
 
@@ -110,7 +115,7 @@ def _app(argv: list[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    called = called_verb(argv)
+    called = next(called_words(argv), None)
     for verb, help_line in VERBS.items():
         if verb != called:
             app.command(verb, help=help_line)(lambda: None)
@@ -126,19 +131,18 @@ def _app(argv: list[str]) -> typer.Typer:
     return app
 
 
-def called_verb(argv: Sequence[str]) -> str | None:
-    """The first word that is neither an option of the root nor its value: a lake may be named like a verb.
+def called_words(argv: Sequence[str]) -> Iterator[str]:
+    """The words that are neither an option nor the value of one of the root: a lake may be named like a verb.
 
-    >>> called_verb(["-v", "--lake", "demo", "sql", "FROM core.exam"])
-    'sql'
+    >>> list(called_words(["-v", "--lake", "demo", "sql", "FROM core.exam"]))
+    ['sql', 'FROM core.exam']
     """
     words = iter(argv)
     for word in words:
         if word in _OPTIONS_WITH_VALUE:
             next(words, None)
         elif not word.startswith("-"):
-            return word
-    return None
+            yield word
 
 
 def main() -> None:
@@ -152,6 +156,13 @@ def main() -> None:
         sys.exit(2)
     except RadlakeError as exc:
         typer.echo(f"error: {exc}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as exc:
+        package = str(exc.name).partition(".")[0]
+        if importlib.util.find_spec(package):
+            raise
+        told = f"{package} is not installed. Who does more than pull needs the platform: pip install 'radlake[server]'"
+        typer.echo(f"error: {told}", err=True)
         sys.exit(1)
     except OSError as exc:
         if exc.filename is None:

@@ -10,9 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from radlake.cli._answers import show_table
-from radlake.cli._lake import existing_lake
-
 app = typer.Typer(help="Cohorts of exams, defined as files under review.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(help="YAML of a cohort, or the name of one that comes with radlake.")]
@@ -39,6 +36,7 @@ def check(files: Files) -> None:
 @app.command()
 def count(ctx: typer.Context, file: File, at: At = None, as_json: Json = False) -> None:
     """What each step of a definition leaves, while you write it: coarse numbers, nothing is written."""
+    from radlake.cli._lake import existing_lake
     from radlake.cohort.build import count_cohort
     from radlake.cohort.definition import load_cohort
     from radlake.ingest.offsets import date_offsets
@@ -60,6 +58,7 @@ def build(ctx: typer.Context, file: File, at: At = None, as_json: Json = False) 
 
     Its members lie in the restricted zone; `radlake cohort release` makes of it what may leave.
     """
+    from radlake.cli._lake import existing_lake
     from radlake.cohort.build import build_cohort
     from radlake.cohort.definition import load_cohort
     from radlake.epidemiology.release import coarsened
@@ -84,6 +83,8 @@ def build(ctx: typer.Context, file: File, at: At = None, as_json: Json = False) 
 @app.command("list")
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """Cohorts that were built in this lake, and definitions that come with radlake."""
+    from radlake.cli._answers import show_table
+    from radlake.cli._lake import existing_lake
     from radlake.cohort.build import built_cohorts, open_built
     from radlake.cohort.definition import load_cohort, shipped_cohorts
 
@@ -114,6 +115,7 @@ def release(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    from radlake.cli._lake import existing_lake
     from radlake.cli._stop import stoppable
     from radlake.cohort.release import Step, make_release
     from radlake.ingest.offsets import date_offsets
@@ -198,6 +200,8 @@ def revoke(ctx: typer.Context, release: Release, by: By, why: Why) -> None:
 @app.command()
 def releases(ctx: typer.Context, as_json: Json = False) -> None:
     """Releases that were made in this lake, and what was decided about them."""
+    from radlake.cli._answers import show_table
+    from radlake.cli._lake import existing_lake
     from radlake.cohort.approval import decisions
     from radlake.cohort.candidate import candidates
     from radlake.lake.ledger import Ledger
@@ -216,6 +220,53 @@ def releases(ctx: typer.Context, as_json: Json = False) -> None:
     show_table(rows, header=("release", "decision", "holder", "purpose", "until"))
 
 
+@app.command()
+def pull(
+    ctx: typer.Context,
+    release: Annotated[str, typer.Argument(help="Id of a release, or the file of a manifest.")],
+    folder: Annotated[Path, typer.Argument(help="Where it shall lie.")],
+    layout: Annotated[
+        str, typer.Option(help="dicom, zip, webdataset, nifti (needs dcm2niix) or tables (no pixels).")
+    ] = "dicom",
+    csv: Annotated[bool, typer.Option("--csv", help="Tables as CSV too.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read again what is there, and mend it.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Range reads at once.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Bring an approved release home: verified by digest, resumable, nothing twice.
+
+    Needs neither key nor restricted zone, only where the lake is (--lake, or the manifest tells it). What could not be
+    had is in FOLDER/retry.manifest, which this command takes too.
+    """
+    from rich.console import Console
+
+    from radlake.cli._pull import PullBar, show_pulled
+    from radlake.cli._stop import stoppable
+    from radlake.cohort.pull import LAYOUTS, manifest_of, open_release
+    from radlake.cohort.pull import pull as pull_release
+    from radlake.errors import ConfigInvalid
+    from radlake.machine import utc_now
+
+    if layout not in LAYOUTS:
+        raise ConfigInvalid(path=f"--layout {layout}", problems=[f"there are {', '.join(LAYOUTS)}"])
+    manifest, settings = manifest_of(release, ctx.obj)
+    opened = open_release(settings, manifest.release_id, today=utc_now().date())
+    with stoppable(), PullBar(Console(stderr=True), opened.release_id) as bar:
+        pulled = pull_release(
+            opened,
+            folder,
+            manifest=manifest,
+            layout=layout,
+            workers=workers,
+            with_csv=csv,
+            by_digest=verify,
+            progress=bar,
+        )
+    show_pulled(pulled, folder, opened, as_json=as_json)
+    if not pulled.is_complete:
+        raise typer.Exit(1)
+
+
 def _versions(given: list[str] | None) -> dict[str, int]:
     found = {}
     for one in given or []:
@@ -227,6 +278,8 @@ def _versions(given: list[str] | None) -> dict[str, int]:
 
 
 def _show_steps(steps: list[Any], *, threshold: int) -> None:
+    from radlake.cli._answers import show_table
+
     small = f"<{threshold}"
     rows = [(s.name, small if exams is None else exams, small if n is None else n) for s, exams, n in steps]
     show_table(rows, header=("after", "exams", "persons"), numbers=(False, True, True))

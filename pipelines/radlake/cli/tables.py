@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from radlake.ingest import HarvestSummary
+if TYPE_CHECKING:
+    from radlake.ingest import HarvestSummary
 
 __all__ = ["human_bytes", "plain_table", "summary_table", "wide_console"]
 

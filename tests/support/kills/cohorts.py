@@ -88,7 +88,37 @@ def _see_released(folder: Path) -> dict[str, Any]:
     }
 
 
+_LAYOUTS = ("dicom", "zip", "webdataset")
+
+
+def _released(folder: Path, given: Mapping[str, Any]) -> None:
+    _built(folder, given)
+    _release(folder, given)
+
+
+def _pull(folder: Path, given: Mapping[str, Any]) -> None:
+    """The release that stands, in every layout that needs no other program, a member a chunk."""
+    from radlake.cohort.pull import Manifest, chunks, open_release, pull
+
+    chunks._PIECE = 1500
+    [path] = (folder / "lake" / "releases").glob("*.one")
+    for layout in _LAYOUTS:
+        release = open_release(settings_in(folder), path.name, today=NOW.date())
+        pulled = pull(release, folder / layout, manifest=Manifest(path.name), layout=layout, workers=2)
+        if pulled.ended_by is not None:
+            raise pulled.ended_by
+        assert pulled.is_complete
+
+
+def _see_pulled(folder: Path) -> dict[str, Any]:
+    return {
+        layout: {name: digest for name, digest in files_of(folder / layout).items() if not name.startswith(".")}
+        for layout in _LAYOUTS
+    }
+
+
 COHORTS: Mapping[str, Scenario] = {
     "cohort": Scenario(_build, _see_built, _exams),
     "release": Scenario(_release, _see_released, _built),
+    "pull": Scenario(_pull, _see_pulled, _released),
 }

@@ -35,6 +35,7 @@ def warm_up() -> None:
     import radlake.cli.hospitals
     import radlake.cli.init
     import radlake.cohort.approval
+    import radlake.cohort.pull
     import radlake.cohort.release
     import radlake.expiry
     import radlake.ingest.certify

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from radlake.config import Settings, resolve_secret
+from radlake.config import StoreSettings, resolve_secret
 from radlake.errors import ConfigInvalid
 from radlake.lake.store.client import Bucket, S3Client
 from radlake.lake.store.policy import S3Policy, policy_from_file
@@ -46,7 +46,7 @@ class S3Options:
     policy: S3Policy = field(default_factory=S3Policy)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> S3Options:
+    def from_settings(cls, settings: StoreSettings) -> S3Options:
         return cls(
             endpoint_url=settings.s3_endpoint_url,
             access_key=settings.s3_access_key,
