@@ -25,6 +25,11 @@ HOSPITALS = (
     ("h08", "示例镇中心卫生院", "Example Township Health Centre", "UNKNOWN", "UNKNOWN", 3),
 )
 
+STATISTICS = (
+    "stats.exam_volume", "stats.duplicate_exam", "stats.film_saving", "stats.exam_rate", "stats.upload_compliance",
+    "stats.report_turnaround", "stats.retrieval", "stats.reminder", "stats.dose", "stats.data_quality", "stats.measure",
+)  # fmt: skip
+
 _EXAMS = """
 CREATE TABLE exam AS
 WITH modality (modality_group, weight) AS (
@@ -106,6 +111,142 @@ FROM rated
 """
 
 
+_SERVED = """
+CREATE TABLE served AS
+SELECT
+    coalesce(exam_month, 'all') AS month, coalesce(hospital_id, 'all') AS hospital_id, sum(n)::BIGINT AS n,
+    round(sum(n * (0.99 - hash(hospital_id) % 100 / 700 - hash(exam_month) % 10 / 200)) / sum(n), 2) AS share,
+    sum(n) < 10 AS is_masked
+FROM exam
+WHERE exam_month != 'unknown'
+GROUP BY CUBE (exam_month, hospital_id)
+"""
+
+_COMPLIANCE = """
+SELECT
+    month AS exam_month, hospital_id, n // 10 * 10 AS n_exams, n_exams AS n_due,
+    (n * share)::BIGINT // 10 * 10 AS n_in_time, n // 300 * 10 AS n_late, n // 500 * 10 AS n_waiting,
+    CASE WHEN hospital_id = 'h05' THEN n // 100 * 10 ELSE 0 END AS n_never_uploaded, 0 AS n_pending, 0 AS n_clock_ahead,
+    CASE WHEN n >= 40 THEN share END AS in_time_share, 1.5 AS p50_hours, 20 * (1.1 - share) AS p95_hours,
+    40 * (1.1 - share) AS p99_hours, CASE hospital_id WHEN 'all' THEN 'mixed' WHEN 'h05' THEN 'orders' ELSE 'listed' END
+        AS denominator, is_masked
+FROM served
+"""
+
+_TURNAROUND = """
+SELECT
+    month AS exam_month, hospital_id, reader_id, reading_place, n // 10 * 10 AS n_exams,
+    (n * share)::BIGINT // 10 * 10 AS n_reported, 10 AS n_open, share - 0.1 AS within_24_hours_share,
+    3 + 10 * (1 - share) AS p50_hours, CASE WHEN share > 0.9 THEN 30.0 END AS p90_hours, is_masked
+FROM served
+CROSS JOIN (VALUES ('all', 'all'), ('h01', 'remote'), ('UNKNOWN', 'unknown')) AS r (reader_id, reading_place)
+WHERE reader_id = 'all' OR hospital_id IN ('all', 'h06')
+"""
+
+_RETRIEVAL = """
+SELECT
+    month AS retrieval_month, hospital_id, n // 100 * 10 AS n_retrievals, n // 5000 * 10 AS n_failed,
+    n // 300 * 10 AS n_from_cache, share - 0.05 AS within_3_seconds_share, 1.2 AS p50_seconds,
+    12 * (1.05 - share) AS p95_seconds, is_masked
+FROM served
+WHERE hospital_id IN ('all', 'h02', 'h03')
+"""
+
+_REMINDERS = """
+SELECT
+    month AS reminder_month, hospital_id, n // 10 * 10 AS n_orders, n // 200 * 10 AS n_shown,
+    CASE hospital_id WHEN 'h04' THEN n // 200 * 10 ELSE 0 END AS n_muted, n // 800 * 10 AS n_accepted,
+    n // 600 * 10 AS n_overridden, n // 900 * 10 AS n_ignored, n // 1000 * 10 AS n_opened, 0.05 AS shown_share,
+    share - 0.6 AS accepted_share, 0.41 AS condition_changed_share, 0.2 AS rapid_change_share,
+    0.12 AS decisive_step_share, 0.1 AS emergency_share, 0.01 AS appraisal_share,
+    0.06 AS earlier_not_retrievable_share, 0.1 AS other_lawful_share, 34.0 AS p50_open_seconds, is_masked
+FROM served
+WHERE hospital_id IN ('all', 'h01', 'h02', 'h04')
+"""
+
+_DOSE = """
+SELECT
+    '2026' AS exam_year, hospital_id, modality_group, body_part_code, n // share AS n_reported,
+    n_reported * 2 AS n_events,
+    level * wide AS ctdi_vol_median_mgy, level * wide * 1.3 AS ctdi_vol_p75_mgy, level AS ctdi_vol_drl_mgy,
+    level * wide * 24 AS dlp_median_mgy_cm, level * wide * 33 AS dlp_p75_mgy_cm, level * 25 AS dlp_drl_mgy_cm,
+    CASE WHEN level IS NOT NULL THEN wide > 1 END AS is_above_drl,
+    CASE WHEN level IS NOT NULL THEN false END AS is_drl_verified,
+    CASE modality_group WHEN 'DX' THEN 1.1e-5 END AS dap_median_gy_m2,
+    CASE modality_group WHEN 'MG' THEN 2.9 END AS agd_median_mgy, level * wide * 0.4 AS effective_dose_median_msv,
+    n_reported < 10 AS is_masked
+FROM (SELECT hospital_id, n, 0.7 + hash(hospital_id) % 50 / 100 AS wide FROM served WHERE month = 'all')
+CROSS JOIN (
+    VALUES ('CT', 'CHEST', 15, 2), ('CT', 'HEAD', 60, 3), ('CT', 'ABDOMEN+PELVIS', 20, 5), ('CT', 'EAR', NULL, 900),
+        ('DX', 'CHEST', NULL, 2), ('MG', 'BREAST', NULL, 8)
+) AS p (modality_group, body_part_code, level, share)
+"""
+
+_QUALITY = """
+SELECT
+    month AS exam_month, hospital_id, topic_code, n // 10 * 10 AS n_checked,
+    (n * weight * (1.3 - share))::BIGINT AS n_failed,
+    CASE WHEN n >= 40 THEN round(weight * (1.3 - share), 2) END AS failed_share, is_masked
+FROM served
+CROSS JOIN (
+    VALUES ('no_date', 0.02), ('no_body_part', 0.4), ('clock_ahead', 0.05), ('other_side', 0.03), ('vr_invalid', 0.01)
+) AS t (topic_code, weight)
+"""
+
+MEASURES = (
+    ("ct_persons", "CT 受检人率（中标率）", "Persons examined by CT", "Σ(标准人口比例 × 率)", "sum(share x rate)"),
+    ("mr_exams", "磁共振检查率", "MR exams", "检查数 ÷ 常住人口", "exams / residents"),
+)
+
+_MEASURES = """
+WITH cell AS (
+    SELECT * FROM (VALUES ('2024', 0.8), ('2025', 0.9), ('2026', 0.6), ('all', 0.77)) AS y (exam_year, growth)
+    CROSS JOIN (
+        SELECT unnest(['320100', '320200', '320300', '320400', '320500', '320600', '320700', '320800', '320900',
+            '321000', '321100', '321200', '321300', 'all']) AS region_code
+    )
+    CROSS JOIN (
+        VALUES ('all', 'all', 1.0), ('F', '40-59', 0.9), ('M', '40-59', 1.1), ('F', '60+', 1.8), ('M', '60+', 2.1)
+    ) AS a (patient_sex, age_band, old)
+    WHERE age_band = 'all' OR region_code = 'all'
+),
+rated AS (
+    SELECT *, round(growth * old * (60 + hash(region_code) % 70), 2) AS rate FROM cell
+)
+SELECT
+    '{measure_id}' AS measure_id, exam_year, region_code, patient_sex, age_band, 'none' AS modality_group,
+    'none' AS body_part_code, (rate * {scale} * 8)::BIGINT AS n_exams, (rate * {scale} * 5)::BIGINT AS n_persons,
+    0 AS n_unclassified, {scale} * 5000 AS person_years, rate, rate * 0.94 AS rate_low, rate * 1.06 AS rate_high,
+    CASE WHEN region_code != 'all' THEN rate * 0.9 + 8 END AS smoothed_rate,
+    CASE WHEN exam_year = 'all' AND region_code = 'all' AND age_band = 'all' THEN 6.1 END AS apc_percent,
+    apc_percent - 2 AS apc_low, apc_percent + 2 AS apc_high, '' AS problem,
+    region_code = '321300' OR ({scale} = 1 AND rate < 70) AS is_masked
+FROM rated
+"""
+
+
+def _measures(con: duckdb.DuckDBPyConnection, *, scale: int) -> tuple[pa.Table, list[dict]]:
+    """Released measures, with one city withheld, and their definitions."""
+    table = load_table("stats.measure")
+    hidden = {"n_exams", "n_persons", "n_unclassified", "rate", "rate_low", "rate_high", "smoothed_rate", "apc_percent",
+              "apc_low", "apc_high"}  # fmt: skip
+    rows, definitions = [], []
+    for number, (name, title_zh, title_en, formula_zh, formula_en) in enumerate(MEASURES, 1):
+        measure_id = f"{number:016x}"
+        columns = ", ".join(
+            f"CASE WHEN NOT is_masked THEN {c.name} END::{c.type} AS {c.name}" if c.name in hidden
+            else f"{c.name}::{c.type} AS {c.name}" for c in table.columns
+        )  # fmt: skip
+        sql = _MEASURES.format(measure_id=measure_id, scale=scale)
+        rows.append(con.sql(f"SELECT {columns} FROM ({sql})").to_arrow_table())
+        definitions.append({
+            "measure_id": measure_id, "measure": name, "measure_version": 1, "title_zh": title_zh, "title_en": title_en,
+            "formula_zh": formula_zh, "formula_en": formula_en, "definition": '{"rate":{"per":1000}}',
+            "snapshot": "{}", "disclosure_policy": "{}", "released_at": HARVESTED_AT,
+        })  # fmt: skip
+    return pa.concat_tables(rows), definitions
+
+
 def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
     """Write every published table of a lake."""
     con = duckdb.connect(":memory:")
@@ -114,13 +255,23 @@ def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
         "INSERT INTO hospital VALUES (?, ?, ?)", [(h, region, size) for h, _, _, region, _, size in HOSPITALS]
     )
     con.execute(_EXAMS.format(scale=scale))
+    con.execute(_SERVED)
     for name, sql in (
         ("stats.exam_volume", _VOLUME),
         ("stats.duplicate_exam", _DUPLICATES),
         ("stats.film_saving", _FILM),
         ("stats.exam_rate", _RATES),
+        ("stats.upload_compliance", _COMPLIANCE),
+        ("stats.report_turnaround", _TURNAROUND),
+        ("stats.retrieval", _RETRIEVAL),
+        ("stats.reminder", _REMINDERS),
+        ("stats.dose", _DOSE),
+        ("stats.data_quality", _QUALITY),
     ):
         _write(lake, name, _masked(con, name, sql), batch_id)
+    measures, definitions = _measures(con, scale=scale)
+    _write(lake, "stats.measure", measures, batch_id)
+    _write(lake, "stats.measure_definition", definitions, batch_id)
     _write(lake, "ref.hospital", [
         {"hospital_id": h, "name_zh": zh, "name_en": en, "region_code": region, "hospital_level": level,
          "storage_policy": "central"}
@@ -129,7 +280,12 @@ def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
     _write(lake, "ref.region", [
         {"region_code": code, "name_zh": zh, "name_en": en, "parent_region_code": "320000"}
         for code, zh, en in (("320100", "南京市", "Nanjing"), ("320200", "无锡市", "Wuxi"),
-                             ("320300", "徐州市", "Xuzhou"), ("320400", "常州市", "Changzhou"))
+                             ("320300", "徐州市", "Xuzhou"), ("320400", "常州市", "Changzhou"),
+                             ("320500", "苏州市", "Suzhou"), ("320600", "南通市", "Nantong"),
+                             ("320700", "连云港市", "Lianyungang"), ("320800", "淮安市", "Huai'an"),
+                             ("320900", "盐城市", "Yancheng"), ("321000", "扬州市", "Yangzhou"),
+                             ("321100", "镇江市", "Zhenjiang"), ("321200", "泰州市", "Taizhou"),
+                             ("321300", "宿迁市", "Suqian"))
     ], batch_id)  # fmt: skip
     fill_operations(lake, scale=scale, batch_id=batch_id)
 
@@ -182,7 +338,7 @@ def fill_operations(lake: Lake, *, scale: int, batch_id: str) -> None:
          "query_sha256": "ab" * 32, "n_rows": 1234, "warnings": "[]", "disclosure_policy": "internal",
          "disclosure_threshold": 5,
          "built_at": HARVESTED_AT + timedelta(minutes=12)}
-        for table in ("stats.exam_volume", "stats.duplicate_exam", "stats.film_saving", "stats.exam_rate")
+        for table in STATISTICS
     ], batch_id)  # fmt: skip
 
 

@@ -21,9 +21,11 @@ CHINA = timezone(timedelta(hours=8))
 
 Kind = Literal[
     "text", "hospital", "region", "modality", "month", "day", "scope", "reason", "remedy", "level", "policy", "outcome",
-    "count", "share", "fen", "bytes", "rate", "time",
+    "reader", "denominator", "place", "ground", "topic", "topic_remedy", "part", "yes_no", "problem", "sex", "age",
+    "tier",
+    "count", "share", "percent", "hundred", "fen", "bytes", "rate", "decimal", "time",
 ]  # fmt: skip
-NUMBERS = frozenset({"count", "share", "fen", "bytes", "rate"})
+NUMBERS = frozenset({"count", "share", "percent", "hundred", "fen", "bytes", "rate", "decimal"})
 
 
 class Masked(Enum):
@@ -79,7 +81,10 @@ class Writer:
             return f"{Decimal(cell) / 100:,.0f}"
         if kind == "bytes":
             return _bytes(cell)
-        return f"{cell:,.2f}" if kind == "rate" else f"{cell:,}"
+        if kind == "decimal" and 0 < abs(cell) < 1:
+            return f"{cell:.2g}"
+        form = {"rate": ",.2f", "decimal": ",.1f", "percent": ".0%"}.get(kind, ",")
+        return f"{100 * cell:,.0f}" if kind == "hundred" else f"{cell:{form}}"
 
     def plain(self, cell: Cell, kind: Kind) -> str | int | float | Decimal:
         """A cell as a spreadsheet reads it: the number itself, yuan with two decimals, bytes as bytes."""
@@ -88,6 +93,8 @@ class Writer:
         if cell is None or isinstance(cell, (str, Masked, datetime)):
             text = self.screen(cell, kind)
             return f"'{text}" if isinstance(cell, str) and text[:1] in "=+-@" else text  # never a formula
+        if kind == "hundred":
+            return 100 * cell
         return Decimal(cell) / 100 if kind == "fen" else cell
 
     def compact(self, cell: Cell, kind: Kind) -> str:
@@ -102,11 +109,13 @@ class Writer:
         return self.screen(cell, kind)
 
     def _name(self, code: str, kind: Kind) -> str:
-        if kind == "hospital":
-            return self.hospitals.get(code, code)
+        if kind in ("hospital", "reader"):
+            return self.hospitals.get(code) or self.words.get(f"hospital.{code}") or code
+        if kind == "part":
+            return self.words("cell.and").join(self.words.get(f"part.{part}") or part for part in code.split("+"))
         if kind == "region":
             return self.regions.get(code) or self.words.get(f"region.{code}") or code
-        if kind in ("text", "time"):
+        if kind in ("text", "time", "age") and code not in ("all", "UNKNOWN"):
             return code
         return self.words.get(f"{kind}.{code}") or code
 

@@ -5,11 +5,12 @@ What a chart looks like is decided in `static/app.js`; where the numbers come fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from radlake.web.cells import NUMBERS, AtLeast, Cell, Kind, Masked, Writer
+from radlake.web.tilemap import Tile, tiles_of
 
 __all__ = ["Chart", "Column", "Grid"]
 
@@ -73,6 +74,10 @@ class Grid:
         Rows of a period that was not over when the data came.
     first_drawn : int
         First row that a chart over time shows.
+    tiles : sequence of Tile
+        A tile map beside the chart; empty where regions have no place on it.
+    caption : callable, optional
+        Writes what the reader has chosen, or what was chosen for him; shown above the chart.
     """
 
     columns: Sequence[Column]
@@ -81,6 +86,13 @@ class Grid:
     total: Sequence[Cell] = ()
     incomplete: frozenset[int] = field(default_factory=frozenset)
     first_drawn: int = 0
+    tiles: Sequence[Tile] = ()
+    caption: Callable[[Writer], str] | None = None
+
+    def on_tiles(self) -> Grid:
+        """The same with a tile map of its second column, by the region in its first."""
+        incomplete = frozenset(str(self.rows[i][0]) for i in self.incomplete)
+        return replace(self, tiles=tiles_of({str(row[0]): row[1] for row in self.rows}, incomplete=incomplete))
 
     def payload(self, writer: Writer) -> dict[str, Any] | None:
         """What the browser needs to draw the chart: numbers to place the marks, texts to read them out.

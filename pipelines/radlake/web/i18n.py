@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from radlake.resources import schemas_root
+from radlake.stats.league import topics
 
 __all__ = ["LANGUAGES", "Words", "language_from", "load_words"]
 
@@ -37,13 +39,30 @@ class Words:
 
 @cache
 def load_words(language: str) -> Words:
-    """Read a catalogue, and the meanings of the quarantine reasons from their one table."""
+    """Read a catalogue, and the words that `schemas/` has: reasons, topics, grounds, body parts, definitions."""
+    short, root = language.partition("-")[0], schemas_root()
+
+    def read(path: str) -> Any:
+        with (root / path).open(encoding="utf-8") as file:
+            return yaml.safe_load(file)
+
     with (_LOCALES / f"{language}.yaml").open(encoding="utf-8") as file:
         texts = yaml.safe_load(file)
-    with (schemas_root() / "reasons.yaml").open(encoding="utf-8") as file:
-        for code, reason in yaml.safe_load(file).items():
-            words = reason[language.partition("-")[0]]
-            texts |= {f"reason.{code}": words["meaning"], f"remedy.{code}": words["remedy"]}
+    for code, reason in read("reasons.yaml").items():
+        texts |= {f"reason.{code}": reason[short]["meaning"], f"remedy.{code}": reason[short]["remedy"]}
+    for code, topic in topics().items():
+        texts |= {f"topic.{code}": topic.title[short].rstrip("。."), f"topic_remedy.{code}": topic.remedy[short]}
+    texts |= {f"ground.{one['code']}": one[short] for one in read("rules/duplicates/grounds.yaml")["grounds"]}
+    texts |= {
+        f"part.{one['code']}": one[f"name_{short}"] for one in read("vocab/body_parts.yaml") if "+" not in one["code"]
+    }
+    for path in sorted((root / "definitions").glob("*.yaml")):
+        definition = read(f"definitions/{path.name}")
+        key = f"about.{definition['table']}"
+        formulas = [f"{one['name'][short]}: {one['formula']}" for one in definition["formulas"]]
+        text = "\n".join([definition["text"][short].strip(), *formulas])
+        texts.setdefault(f"{key}.title", definition["title"][short])
+        texts.setdefault(f"{key}.text", text.replace("{", "{{").replace("}", "}}"))
     return Words(language, texts)
 
 

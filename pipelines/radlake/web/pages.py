@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from radlake.web.cells import Cell, Kind
-from radlake.web.figures import Figure, duplicates, film, harvest, quality, volume
+from radlake.web.figures import Figure, dose, duplicates, film, harvest, league, quality, reminders, service, volume
 from radlake.web.grid import Grid
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import WINDOWS, View
@@ -19,6 +19,13 @@ DEFINITIONS = (
     "stats.duplicate_exam",
     "stats.film_saving",
     "stats.exam_rate",
+    "stats.measure",
+    "stats.upload_compliance",
+    "stats.report_turnaround",
+    "stats.retrieval",
+    "stats.reminder",
+    "stats.dose",
+    "stats.data_quality",
     "ops.completeness",
     "ops.quarantine",
     "ops.harvest_run",
@@ -40,6 +47,10 @@ class Tile:
     note: str | None = None
     part: Cell = None
     whole: Cell = None
+
+    @property
+    def part_kind(self) -> Kind:
+        return "text" if isinstance(self.part, str) else "count"
 
 
 @dataclass(frozen=True)
@@ -85,18 +96,32 @@ def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> 
         return Empty("empty.no_failures")
     if figure.table == "stats.exam_rate" and has_rows(figure.table) and not has_rows(figure.table, "n_residents > 0"):
         return Empty("empty.rate", "radlake ref")
+    if grid.rows and view.has_range:
+        return Empty("empty.several_months")
     if has_rows(figure.table) and not view.is_everything:
         return Empty("empty.filter")
     if figure.table == "ops.build":
         return Empty("empty.build", "radlake build")
+    if figure.table == "stats.measure":
+        return Empty("empty.measure", "radlake measure run")
+    if figure.table == "stats.reminder":
+        return Empty("empty.reminder", "radlake reminder serve")
     if not has_rows("ops.completeness"):
         return Empty("empty.harvest", "radlake harvest")
+    if figure.table == "stats.retrieval":
+        return Empty("empty.retrieval")
+    if figure.table == "stats.report_turnaround":
+        return Empty("empty.orders", "radlake service orders")
     if figure.table == "ops.quarantine":
         return Empty("empty.no_quarantine")
     if not has_rows("stats.exam_volume"):
         return Empty("empty.build", "radlake build")
     if figure.table == "stats.film_saving":
         return Empty("empty.film", "radlake ref")
+    if figure.table == "stats.dose":
+        return Empty("empty.dose", "radlake benefit dose read")
+    if figure.table in ("stats.upload_compliance", "stats.data_quality"):
+        return Empty("empty.build", "radlake build")
     return Empty("empty.window")
 
 
@@ -173,9 +198,66 @@ def _film_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[
     )
 
 
-def _quality_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
-    found = quality.total(snapshot, view)
+def _service_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    uploads, reports = service.COMPLIANCE.total(snapshot, view), service.TURNAROUND.total(snapshot, view)
+    waits = service.RETRIEVAL.total(snapshot, view)
     return (
+        (
+            "tiles.service",
+            (
+                Tile(
+                    "in_time", uploads.get("in_time_share"), "percent", "share",
+                    uploads.get("n_in_time"), uploads.get("n_due"),
+                ),
+                Tile("upload_hours", uploads.get("p95_hours"), "decimal"),
+                Tile(
+                    "within_24_hours", reports.get("within_24_hours_share"), "percent", "reported",
+                    reports.get("n_reported"), reports.get("n_exams"),
+                ),
+                Tile("report_hours", reports.get("p50_hours"), "decimal"),
+                Tile(
+                    "within_3_seconds", waits.get("within_3_seconds_share"), "percent", "retrievals",
+                    waits.get("n_retrievals"),
+                ),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _reminder_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    found = reminders.REMINDERS.total(snapshot, view)
+    orders, shown = found.get("n_orders"), found.get("n_shown")
+    return (
+        (
+            "tiles.reminders",
+            (
+                Tile("shown", found.get("shown_share"), "hundred", "of_orders", orders),
+                Tile("accepted", found.get("accepted_share"), "percent", "accepted", found.get("n_accepted"), shown),
+                Tile("overridden", found.get("n_overridden"), "count"),
+                Tile("opened", found.get("n_opened"), "count"),
+                Tile("open_seconds", found.get("p50_open_seconds"), "decimal"),
+            ),
+        ),
+    )
+
+
+def _dose_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    found = dose.total(snapshot, view)
+    return (
+        (
+            "tiles.dose",
+            (
+                Tile("dose_exams", found["n_exams"], "count", "in_year", dose.year_of(snapshot, view)),
+                Tile("above_drl", found["n_above"], "count", "of_parts", found["n_levels"]),
+            ),
+        ),
+    )
+
+
+def _quality_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    found, scores = quality.total(snapshot, view), league.total(snapshot, view)
+    return (
+        ("tiles.league", (Tile("score", scores["score"], "decimal", "hospitals", scores["n_hospitals"]),)),
         (
             "tiles.quality",
             (
@@ -210,11 +292,33 @@ PAGES = (
         tiles=lambda snapshot, view: (_harvest_tiles(snapshot, view),),
     ),
     Page(
+        "service",
+        "/service",
+        filters=("hospital", "first", "last"),
+        figures=(
+            "compliance_by_month",
+            "compliance_by_hospital",
+            "retrieval_by_hospital",
+            "retrieval_by_month",
+            "turnaround_by_month",
+            "turnaround_by_hospital",
+            "turnaround_by_reader",
+        ),
+        tiles=_service_tiles,
+    ),
+    Page(
         "duplicates",
         "/duplicates",
         filters=("hospital", "first", "last", "modality", "window"),
         figures=("duplicates_by_month", "duplicates_by_hospital", "duplicates_by_modality", "duplicates_by_scope"),
         tiles=_duplicate_page_tiles,
+    ),
+    Page(
+        "reminders",
+        "/reminders",
+        filters=("hospital", "first", "last"),
+        figures=("reminders_by_month", "reminders_by_ground", "reminders_by_hospital"),
+        tiles=_reminder_tiles,
     ),
     Page(
         "film",
@@ -224,16 +328,30 @@ PAGES = (
         tiles=_film_tiles,
     ),
     Page(
+        "dose",
+        "/dose",
+        filters=("year", "hospital", "part"),
+        figures=("dose_by_part", "dose_by_hospital", "dose_others"),
+        tiles=_dose_tiles,
+    ),
+    Page(
         "epidemiology",
         "/epidemiology",
-        filters=("year", "modality"),
-        figures=("rate_by_region", "rate_by_modality", "rate_by_year"),
+        filters=("measure", "year", "modality"),
+        figures=(
+            "measure_by_region",
+            "measure_by_year",
+            "measure_by_sex_and_age",
+            "rate_by_region",
+            "rate_by_modality",
+            "rate_by_year",
+        ),
     ),
     Page(
         "quality",
         "/quality",
-        filters=("day",),
-        figures=("quality_failures", "quality_days", "quality_checks", "builds"),
+        filters=("hospital", "day"),
+        figures=("quality_league", "quality_faults", "quality_failures", "quality_days", "quality_checks", "builds"),
         tiles=_quality_tiles,
     ),
     Page("about", "/about"),

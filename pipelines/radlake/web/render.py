@@ -148,6 +148,8 @@ def _choice(field: str, snapshot: Snapshot, view: View, writer: Writer) -> dict[
         "window": [(days, writer.words("filter.days", n=days)) for days in WINDOWS],
         "year": [(year, year) for year in snapshot.years],
         "day": [(day, day) for day in snapshot.days],
+        "part": [(code, writer.screen(code, "part")) for code in snapshot.parts],
+        "measure": [(name, titles[_column(writer.words)]) for name, titles in snapshot.measures.items()],
     }[field]
     value = getattr(view, field)
     if value and value not in dict(options):
@@ -178,8 +180,13 @@ def _words(request: Request) -> Words:
     return load_words(language_from(request.query_params.get("lang"), request.headers.get("accept-language", "")))
 
 
+def _column(words: Words) -> int:
+    """Which of a Chinese and an English name is written."""
+    return 0 if words.language == "zh-CN" else 1
+
+
 def _writer(words: Words, snapshot: Snapshot) -> Writer:
-    column = 0 if words.language == "zh-CN" else 1
+    column = _column(words)
     return Writer(
         words,
         {code: names[column] for code, names in snapshot.hospitals.items()},

@@ -33,10 +33,18 @@ TABLES = (
     "ops.linkage",
     "ops.quality",
     "ops.quarantine",
+    "stats.data_quality",
+    "stats.dose",
     "stats.duplicate_exam",
     "stats.exam_rate",
     "stats.exam_volume",
     "stats.film_saving",
+    "stats.measure",
+    "stats.measure_definition",
+    "stats.reminder",
+    "stats.report_turnaround",
+    "stats.retrieval",
+    "stats.upload_compliance",
 )
 
 
@@ -51,8 +59,10 @@ class Snapshot:
     hospitals : dict
         Code of every hospital that a table names -> (Chinese name, English name); the code itself when it is not
         registered.
-    months, modalities, years, days : tuple of str
+    months, modalities, years, days, parts : tuple of str
         Values that the filters offer.
+    measures : dict
+        Name of every released measure -> (Chinese title, English title).
     data_to : str or None
         Last calendar month with exams.
     harvested_at : datetime or None
@@ -75,6 +85,8 @@ class Snapshot:
     modalities: tuple[str, ...]
     years: tuple[str, ...]
     days: tuple[str, ...]
+    parts: tuple[str, ...]
+    measures: dict[str, tuple[str, str]]
     data_to: str | None
     harvested_at: datetime | None
     updated_at: dict[str, datetime]
@@ -130,8 +142,13 @@ def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None
             "SELECT modality_group FROM stats.exam_volume WHERE modality_group != 'all' GROUP BY modality_group "
             "ORDER BY modality_group = 'UNKNOWN', max(n_exams) DESC NULLS LAST, modality_group"
         ),
-        years=values("SELECT DISTINCT exam_year FROM stats.exam_rate WHERE exam_year < 'a' ORDER BY exam_year"),
+        years=values(_YEARS),
         days=values(f"SELECT DISTINCT {day_of('checked_at')} AS day FROM ops.quality ORDER BY day DESC"),
+        parts=values(_PARTS),
+        measures=names(
+            "SELECT measure, arg_max(title_zh, measure_version), arg_max(title_en, measure_version) "
+            "FROM stats.measure_definition GROUP BY measure ORDER BY measure"
+        ),
         data_to=months[-1] if months else None,
         harvested_at=harvested_at,  # pyright: ignore[reportArgumentType]
         updated_at=_updated_at(connection),
@@ -151,6 +168,20 @@ FROM ops.build
 WHERE built_table LIKE 'stats.%'
 """
 
+_YEARS = """
+WITH known AS (
+    SELECT exam_year FROM stats.exam_rate UNION SELECT exam_year FROM stats.dose
+    UNION SELECT exam_year FROM stats.measure
+)
+SELECT exam_year
+FROM known
+WHERE exam_year < 'a'
+ORDER BY exam_year
+"""
+_PARTS = """
+SELECT body_part_code FROM stats.dose WHERE modality_group = 'CT' AND hospital_id = 'all' GROUP BY body_part_code
+ORDER BY max(n_reported) DESC NULLS LAST, body_part_code
+"""
 _HOSPITALS = """
 WITH named AS (
     SELECT hospital_id FROM ref.hospital UNION SELECT hospital_id FROM ops.completeness

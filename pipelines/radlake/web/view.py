@@ -21,6 +21,8 @@ PARAMETERS = {
     "window": "window",
     "year": "year",
     "day": "day",
+    "part": "part",
+    "measure": "measure",
     "rows": "rows",
 }
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
@@ -50,6 +52,8 @@ class View:
     window: str = ""
     year: str = ""
     day: str = ""
+    part: str = ""
+    measure: str = ""
     rows: str = ""
 
     @classmethod
@@ -67,6 +71,8 @@ class View:
             "window": WINDOWS,
             "year": snapshot.years,
             "day": snapshot.days,
+            "part": snapshot.parts,
+            "measure": snapshot.measures,
             "rows": ("all",),
         }
         values = {field: query.get(parameter, "").strip() for field, parameter in PARAMETERS.items()}

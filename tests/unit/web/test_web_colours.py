@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import radlake.web
+from radlake.web.tilemap import STEPS
 
 CSS = (Path(radlake.web.__file__).parent / "static" / "app.css").read_text(encoding="utf-8")
 LIGHT_BLOCK, _, DARK_BLOCK = CSS.partition("@media (prefers-color-scheme: dark)")
@@ -62,3 +63,12 @@ def test_marks_are_visible(scheme: dict[str, str]) -> None:
 def test_every_chart_colour_has_a_key_in_the_legend() -> None:
     drawn = {name for name in LIGHT if name.startswith(("c-modality-", "c-window-", "c-state-", "c-withheld"))}
     assert {name for name in drawn if f".{name} " not in CSS} == set()
+
+
+@pytest.mark.parametrize("scheme", [LIGHT, DARK], ids=["light", "dark"])
+def test_tiles_of_a_map_can_be_read(scheme: dict[str, str]) -> None:
+    """Dark steps carry the colour of the card, the others that of the text; each step differs from the next one."""
+    for step in range(STEPS):
+        written = scheme["card"] if step > STEPS // 2 else scheme["text"]
+        assert contrast(scheme[f"step-{step}"], written) >= 4.5, step
+    assert all(contrast(scheme[f"step-{i}"], scheme[f"step-{i + 1}"]) > 1.25 for i in range(STEPS - 1))

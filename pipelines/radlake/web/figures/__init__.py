@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from radlake.web.figures import duplicates, film, harvest, quality, rates, volume
+from radlake.web.figures import (
+    dose,
+    duplicates,
+    film,
+    harvest,
+    league,
+    measures,
+    quality,
+    rates,
+    reminders,
+    service,
+    volume,
+)
 from radlake.web.figures.figure import Figure
 
 __all__ = ["FIGURES", "Figure"]
 
 FIGURES: dict[str, Figure] = {
-    figure.name: figure for module in (volume, harvest, duplicates, film, rates, quality) for figure in module.FIGURES
+    figure.name: figure
+    for module in (volume, harvest, service, duplicates, reminders, film, dose, rates, measures, league, quality)
+    for figure in module.FIGURES
 }

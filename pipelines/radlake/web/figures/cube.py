@@ -6,7 +6,7 @@ of months has no row of its own: it is the sum of its months, and a lower limit 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from radlake.web.cells import MASKED, AtLeast, Cell
 from radlake.web.snapshot import Snapshot
@@ -15,6 +15,7 @@ from radlake.web.view import View
 __all__ = ["calendar", "read_cube", "share", "sort_value"]
 
 MONTHS_DRAWN = 36
+DIMENSIONS = {"hospital_id": "hospital", "modality_group": "modality"}  # column -> field of the view that narrows it
 
 
 def read_cube(
@@ -26,6 +27,9 @@ def read_cube(
     view: View,
     distinct: Sequence[str] = (),
     signed: Sequence[str] = (),
+    told: Sequence[str] = (),
+    period: str = "exam_month",
+    dimensions: Mapping[str, str] = DIMENSIONS,
     where: str = "true",
 ) -> dict[tuple[str, ...], dict[str, Cell]]:
     """Measures of a statistic by some of its dimensions, inside a view.
@@ -38,24 +42,33 @@ def read_cube(
         Measures that count distinct persons: several months have no sum.
     signed : sequence of str
         Measures that may be negative: a sum with a withheld term has no lower limit.
+    told : sequence of str
+        Measures that are published ready made, as shares and medians: several months have none.
+    period : str
+        The column of the month.
+    dimensions : mapping of str to str
+        Its other dimensions, and the field of the view that narrows each.
     where : str
         A further condition on dimensions of the table, written here and never by a reader.
     """
     conditions, parameters = [where], {}
     if view.has_range:
-        conditions.append("exam_month BETWEEN $first AND $last")
+        conditions.append(f"{period} BETWEEN $first AND $last")
         parameters |= {"first": view.first or "0", "last": view.last or "9999"}
-    elif "exam_month" in by:
-        conditions.append("exam_month != 'all'")
+    elif period in by:
+        conditions.append(f"{period} != 'all'")
     else:
-        conditions.append("exam_month = 'all'")
-    for dimension, chosen in (("hospital_id", view.hospital), ("modality_group", view.modality)):
+        conditions.append(f"{period} = 'all'")
+    for dimension, field in dimensions.items():
+        chosen = getattr(view, field)
         if chosen or dimension not in by:
             conditions.append(f"{dimension} = ${dimension}")
             parameters[dimension] = chosen or "all"
         else:
             conditions.append(f"{dimension} != 'all'")
-    columns = [*by, "count(*)", "count(*) FILTER (is_masked)", *(f"sum({measure})::BIGINT" for measure in measures)]
+    sums = [f"sum({measure})::BIGINT" for measure in measures]
+    read = [f"CASE WHEN count(*) = 1 THEN any_value({measure}) END" for measure in told]
+    columns = [*by, "count(*)", "count(*) FILTER (is_masked)", *sums, *read]
     rows = snapshot.rows(
         f"SELECT {', '.join(columns)} FROM {table} WHERE {' AND '.join(conditions)} "
         "GROUP BY ALL HAVING count(*) > 0 ORDER BY ALL",
@@ -65,9 +78,11 @@ def read_cube(
     for row in rows:
         key, (n_rows, n_masked, *values) = row[: len(by)], row[len(by) :]
         cells: dict[str, Cell] = {}
-        for measure, value in zip(measures, values, strict=True):
+        for measure, value in zip([*measures, *told], values, strict=True):
             if n_rows == 1 or n_masked == 0:
                 cells[measure] = MASKED if n_masked else value
+            elif measure in told:
+                cells[measure] = None
             elif value is None or measure in signed:
                 cells[measure] = MASKED
             else:

@@ -26,7 +26,7 @@ WHOLE_YEAR_DAYS = 335  # a year of which a month or more was not observed is inc
 
 def by_region(snapshot: Snapshot, view: View) -> Grid:
     """Regions of one year (the last one when none was chosen), for one modality or all."""
-    return _grid(
+    grid = _grid(
         snapshot,
         Column("region", "region"),
         "region_code",
@@ -34,6 +34,7 @@ def by_region(snapshot: Snapshot, view: View) -> Grid:
         {"year": _year(snapshot, view), "modality": view.modality or "all"},
         horizontal=True,
     )
+    return grid.on_tiles()
 
 
 def by_year(snapshot: Snapshot, view: View) -> Grid:

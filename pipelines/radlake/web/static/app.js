@@ -18,7 +18,7 @@ function linesOf(text, width) {
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 function axisFormatter(data) {
-  const share = data.unit === 'share' || data.whole;
+  const share = ['share', 'percent', 'hundred'].includes(data.unit) || data.whole;
   const format = new Intl.NumberFormat(data.language, share
     ? { style: 'percent', maximumFractionDigits: 1 }
     : { notation: 'compact', maximumFractionDigits: 1 });

@@ -1,0 +1,138 @@
+"""Dose of adults as machines report it, beside the national reference levels (DRL) of WS/T 637-2018."""
+
+from __future__ import annotations
+
+from radlake.web.cells import MASKED, Cell, Kind
+from radlake.web.figures.cube import sort_value
+from radlake.web.figures.figure import Figure
+from radlake.web.grid import Chart, Column, Grid
+from radlake.web.snapshot import Snapshot
+from radlake.web.view import View
+
+__all__ = ["FIGURES", "total", "year_of"]
+
+TABLE = "stats.dose"
+# name of the column -> what it is, and how it is read from the table
+LEVELS: dict[str, tuple[Kind, str]] = {
+    "n_reported": ("count", "n_reported"),
+    "ctdi_vol_median": ("decimal", "ctdi_vol_median_mgy"),
+    "ctdi_vol_p75": ("decimal", "ctdi_vol_p75_mgy"),
+    "ctdi_vol_drl": ("decimal", "ctdi_vol_drl_mgy"),
+    "dlp_median": ("decimal", "dlp_median_mgy_cm"),
+    "dlp_p75": ("decimal", "dlp_p75_mgy_cm"),
+    "dlp_drl": ("decimal", "dlp_drl_mgy_cm"),
+    "is_above_drl": ("yes_no", "CASE is_above_drl WHEN true THEN 'yes' WHEN false THEN 'no' END"),
+    "is_drl_verified": ("yes_no", "CASE is_drl_verified WHEN true THEN 'yes' WHEN false THEN 'no' END"),
+    "effective_dose_median": ("rate", "effective_dose_median_msv"),
+}
+OTHERS: dict[str, tuple[Kind, str]] = {
+    "n_reported": ("count", "n_reported"),
+    "n_events": ("count", "n_events"),
+    "dap_median": ("decimal", "dap_median_gy_m2 * 1e6"),
+    "agd_median": ("rate", "agd_median_mgy"),
+    "effective_dose_median": ("rate", "effective_dose_median_msv"),
+}
+_PUBLIC = ("ctdi_vol_drl", "dlp_drl", "is_drl_verified")  # of the standard, and not of anybody's exams
+CT = "modality_group = 'CT'"
+
+
+def year_of(snapshot: Snapshot, view: View) -> str:
+    """The chosen year, or the last one with doses."""
+    if view.year:
+        return view.year
+    [(year,)] = snapshot.rows(f"SELECT coalesce(max(exam_year), '') FROM {TABLE} WHERE exam_year < 'a'")
+    return year
+
+
+def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
+    """CT exams with a dose report, body parts with a reference level, and those of them that are above it."""
+    [(n_masked, n_exams, n_levels, n_above, n_masked_levels)] = snapshot.rows(
+        f"""
+        SELECT
+            count(*) FILTER (is_masked), coalesce(sum(n_reported), 0)::BIGINT,
+            count(*) FILTER (is_above_drl IS NOT NULL), count(*) FILTER (is_above_drl),
+            count(*) FILTER (is_masked AND ctdi_vol_drl_mgy IS NOT NULL)
+        FROM {TABLE}
+        WHERE {CT} AND exam_year = $year AND hospital_id = $hospital
+        """,
+        {"year": year_of(snapshot, view), "hospital": view.hospital or "all"},
+    )
+    return {
+        "n_exams": MASKED if n_masked and not n_exams else n_exams,
+        "n_levels": n_levels,
+        "n_above": MASKED if n_masked_levels and not n_levels else n_above,
+    }
+
+
+def by_part(snapshot: Snapshot, view: View) -> Grid:
+    """CT by body part, the most exams first: median and 75th percentile beside the reference level."""
+    where = f"{CT} AND hospital_id = $hospital"
+    return _grid(
+        snapshot, view, [Column("body_part", "part")], ["body_part_code"], where, LEVELS, chart=_levels_chart(1)
+    )
+
+
+def by_hospital(snapshot: Snapshot, view: View) -> Grid:
+    """CT of one body part by hospital; of the one with the most exams when none was chosen."""
+    part = view.part or next(iter(str(row[0]) for row in by_part(snapshot, View(year=view.year)).rows), "")
+    where = f"{CT} AND hospital_id != 'all' AND $hospital IN ('all', hospital_id) AND body_part_code = $part"
+    columns = [Column("hospital", "hospital"), Column("body_part", "part")]
+    return _grid(
+        snapshot, view, columns, ["hospital_id", "body_part_code"], where, LEVELS, chart=_levels_chart(2), part=part
+    )
+
+
+def others(snapshot: Snapshot, view: View) -> Grid:
+    """What is no CT, by modality and body part."""
+    where = f"NOT {CT} AND hospital_id = $hospital"
+    columns = [Column("modality", "modality"), Column("body_part", "part")]
+    return _grid(snapshot, view, columns, ["modality_group", "body_part_code"], where, OTHERS)
+
+
+def _levels_chart(first: int) -> Chart:
+    names = [*LEVELS]
+    colors = {"ctdi_vol_median": "median", "ctdi_vol_p75": "p75", "ctdi_vol_drl": "drl"}
+    series = [first + names.index(name) for name in colors]
+    return Chart("bars", series=series, colors=[*colors.values()], horizontal=True)
+
+
+def _grid(
+    snapshot: Snapshot,
+    view: View,
+    labels: list[Column],
+    keys: list[str],
+    where: str,
+    measures: dict[str, tuple[Kind, str]],
+    *,
+    chart: Chart | None = None,
+    part: str | None = None,
+) -> Grid:
+    parameters: dict[str, object] = {"year": year_of(snapshot, view), "hospital": view.hospital or "all"}
+    if part is not None:
+        parameters["part"] = part
+    found = snapshot.rows(
+        f"""
+        SELECT is_masked, {", ".join(keys)}, {", ".join(sql for _, sql in measures.values())}
+        FROM {TABLE}
+        WHERE exam_year = $year AND {where}
+        ORDER BY {", ".join(keys)}
+        """,
+        parameters,
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for is_masked, *cells in found:
+        told = zip(measures, cells[len(keys) :], strict=True)
+        shown = [MASKED if is_masked and name not in _PUBLIC else cell for name, cell in told]
+        rows.append((*cells[: len(keys)], *shown))
+    rows.sort(key=lambda row: (sort_value(row[len(keys)]), str(row[: len(keys)])))
+    columns = [*labels, *(Column(name, kind) for name, (kind, _) in measures.items())]
+    year = str(parameters["year"])
+    key = "caption.incomplete_year" if snapshot.is_incomplete(year) else "caption.year"
+    return Grid(columns, rows, chart=chart, caption=(lambda writer: writer.words(key, year=year)) if rows else None)
+
+
+FIGURES = (
+    Figure("dose_by_part", TABLE, by_part),
+    Figure("dose_by_hospital", TABLE, by_hospital),
+    Figure("dose_others", TABLE, others),
+)
