@@ -20,7 +20,7 @@ pytestmark = pytest.mark.chromium
 
 CHARTS = {
     "/": 5, "/harvest": 2, "/service": 7, "/duplicates": 3, "/reminders": 3, "/film": 3, "/dose": 2, "/epidemiology": 5,
-    "/quality": 2, "/about": 0,
+    "/quality": 2, "/storage": 5, "/about": 0,
 }  # fmt: skip
 
 ALL_DRAWN = "document.querySelectorAll('[data-chart]').length === document.querySelectorAll('canvas').length"

@@ -356,7 +356,7 @@ def test_command_serves_until_interrupted(tmp_path: Path) -> None:
             assert process.stdout is not None
             url = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
             assert url
-            assert httpx.get(url[0]).status_code == 200
+            assert httpx.get(url[0], timeout=60).status_code == 200
             busy = subprocess.run(
                 [*command[:-1], url[0].rstrip("/").rpartition(":")[2]], capture_output=True, text=True, timeout=60
             )

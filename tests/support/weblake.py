@@ -333,6 +333,18 @@ def fill_operations(lake: Lake, *, scale: int, batch_id: str) -> None:
             ("dicom.instance", "expect_table_row_count_to_be_between", ""),
         )
     ], batch_id)  # fmt: skip
+    plan = []
+    for year in range(2026, 2036):
+        terabytes = {"hot": 900 + 60 * (year - 2026), "warm": 1700, "cold": 2100, "archive": 150 * (year - 2026)}
+        terabytes["all"] = sum(terabytes.values())
+        plan += [
+            {"plan_year": str(year), "tier": tier, "n_bytes": size * scale * 10**9, "cost_fen": size * scale * 400,
+             "coming_bytes": size * scale * 10**8 if tier == "all" else None,
+             "coming_low_bytes": size * scale * 9 * 10**7 if tier == "all" else None,
+             "coming_high_bytes": size * scale * 12 * 10**7 if tier == "all" else None, "updated_at": HARVESTED_AT}
+            for tier, size in terabytes.items()
+        ]  # fmt: skip
+    _write(lake, "ops.storage", plan, batch_id)
     _write(lake, "ops.build", [
         {"run_id": "build-1", "built_table": f"{table}_v1", "built_version": 3, "inputs": '{"core.exam_v1": 7}',
          "query_sha256": "ab" * 32, "n_rows": 1234, "warnings": "[]", "disclosure_policy": "internal",

@@ -12,7 +12,8 @@ import typer
 from radlake.cli._answers import show_table
 from radlake.cli._lake import existing_lake
 from radlake.config import Settings
-from radlake.expiry import cohorts_of, due_studies, expire, hold, monthly_bytes, release, standing
+from radlake.expiry import due_studies, expire, hold, release, standing
+from radlake.ingest.stored import cohorts_of, monthly_bytes
 from radlake.lake.ledger import Ledger
 from radlake.lake.retention import RetentionRows
 from radlake.machine import shanghai_day, utc_now

@@ -12,6 +12,7 @@ from radlake import telemetry
 from radlake.config import Settings
 from radlake.ingest.offsets import date_offsets
 from radlake.ingest.reminders import publish_reminders
+from radlake.ingest.stored import publish_storage
 from radlake.ingest.uploads import publish_retrievals, publish_uploads
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
@@ -47,7 +48,7 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
         publish_reminders(settings, keys=lake_keys(settings), now=now)
         load_defaults(lake, batch_id=f"defaults-{run_id}")
         with telemetry.span("build", run_id=run_id):
-            return build(
+            built = build(
                 lake,
                 date_offsets=offsets,
                 mask=partial(mask, policy=policy),
@@ -57,3 +58,7 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
                 layers=layers,
                 prepare=decide_again,
             )
+    if layers is None or "stats" in layers:
+        with closing(Ledger(settings.ledger)) as ledger:
+            publish_storage(lake, ledger, now=now)
+    return built

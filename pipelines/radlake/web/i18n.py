@@ -44,7 +44,7 @@ def load_words(language: str) -> Words:
 
     def read(path: str) -> Any:
         with (root / path).open(encoding="utf-8") as file:
-            return yaml.safe_load(file)
+            return yaml.load(file, Loader=yaml.CSafeLoader)
 
     with (_LOCALES / f"{language}.yaml").open(encoding="utf-8") as file:
         texts = yaml.safe_load(file)

@@ -6,7 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from radlake.web.cells import Cell, Kind
-from radlake.web.figures import Figure, dose, duplicates, film, harvest, league, quality, reminders, service, volume
+from radlake.web.figures import (
+    Figure,
+    dose,
+    duplicates,
+    film,
+    harvest,
+    league,
+    quality,
+    reminders,
+    service,
+    storage,
+    volume,
+)
 from radlake.web.grid import Grid
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import WINDOWS, View
@@ -30,6 +42,7 @@ DEFINITIONS = (
     "ops.quarantine",
     "ops.harvest_run",
     "ops.quality",
+    "ops.storage",
     "ops.build",
     "disclosure",
     "time",
@@ -120,6 +133,10 @@ def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> 
         return Empty("empty.film", "radlake ref")
     if figure.table == "stats.dose":
         return Empty("empty.dose", "radlake benefit dose read")
+    if figure.name == "storage_forecast" and has_rows(figure.table):
+        return Empty("empty.short_history")
+    if figure.table == "ops.storage":
+        return Empty("empty.build", "radlake build")
     if figure.table in ("stats.upload_compliance", "stats.data_quality"):
         return Empty("empty.build", "radlake build")
     return Empty("empty.window")
@@ -254,6 +271,22 @@ def _dose_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[
     )
 
 
+def _storage_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
+    found = storage.total(snapshot, view)
+    return (
+        ("tiles.statistics", (Tile("exam_bytes", found["exam_bytes"], "bytes"),)),
+        (
+            "tiles.storage",
+            (
+                Tile("stored_bytes", found["n_bytes"], "bytes", "in_year", found["year"]),
+                Tile("storage_cost", found["cost_fen"], "fen", "in_year", found["year"]),
+                Tile("later_bytes", found["last_n_bytes"], "bytes", "in_year", found["last_year"]),
+                Tile("later_cost", found["last_cost_fen"], "fen", "in_year", found["last_year"]),
+            ),
+        ),
+    )
+
+
 def _quality_tiles(snapshot: Snapshot, view: View) -> Sequence[tuple[str, Sequence[Tile]]]:
     found, scores = quality.total(snapshot, view), league.total(snapshot, view)
     return (
@@ -353,6 +386,13 @@ PAGES = (
         filters=("hospital", "day"),
         figures=("quality_league", "quality_faults", "quality_failures", "quality_days", "quality_checks", "builds"),
         tiles=_quality_tiles,
+    ),
+    Page(
+        "storage",
+        "/storage",
+        filters=("hospital", "first", "last", "modality"),
+        figures=("storage_growth", "storage_tiers", "storage_forecast", "storage_cost", "storage_by_hospital"),
+        tiles=_storage_tiles,
     ),
     Page("about", "/about"),
 )

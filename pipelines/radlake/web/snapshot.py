@@ -33,6 +33,7 @@ TABLES = (
     "ops.linkage",
     "ops.quality",
     "ops.quarantine",
+    "ops.storage",
     "stats.data_quality",
     "stats.dose",
     "stats.duplicate_exam",
@@ -215,6 +216,7 @@ def _updated_at(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
         ("ops.harvest_run", "finished_at"),
         ("ops.quarantine", "updated_at"),
         ("ops.quality", "checked_at"),
+        ("ops.storage", "updated_at"),
         ("ops.build", "built_at"),
     ):
         [(at,)] = connection.execute(f"SELECT max({column}) FROM {table}").fetchall()

@@ -13,6 +13,7 @@ from radlake.web.figures import (
     rates,
     reminders,
     service,
+    storage,
     volume,
 )
 from radlake.web.figures.figure import Figure
@@ -21,6 +22,19 @@ __all__ = ["FIGURES", "Figure"]
 
 FIGURES: dict[str, Figure] = {
     figure.name: figure
-    for module in (volume, harvest, service, duplicates, reminders, film, dose, rates, measures, league, quality)
+    for module in (
+        volume,
+        harvest,
+        service,
+        duplicates,
+        reminders,
+        film,
+        dose,
+        rates,
+        measures,
+        league,
+        quality,
+        storage,
+    )
     for figure in module.FIGURES
 }

@@ -18,6 +18,13 @@ function linesOf(text, width) {
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 function axisFormatter(data) {
+  if (data.unit === 'bytes') {
+    return (value) => {
+      const step = value ? Math.min(5, Math.floor(Math.log10(Math.abs(value)) / 3)) : 0;
+      const number = new Intl.NumberFormat(data.language, { maximumFractionDigits: 1 }).format(value / 1000 ** step);
+      return `${number} ${['B', 'kB', 'MB', 'GB', 'TB', 'PB'][step]}`;
+    };
+  }
   const share = ['share', 'percent', 'hundred'].includes(data.unit) || data.whole;
   const format = new Intl.NumberFormat(data.language, share
     ? { style: 'percent', maximumFractionDigits: 1 }
