@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import resources
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,6 +24,7 @@ CHARTS = {
     "/quality": 2, "/storage": 5, "/about": 0,
 }  # fmt: skip
 
+AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 ALL_DRAWN = "document.querySelectorAll('[data-chart]').length === document.querySelectorAll('canvas').length"
 
 # Colours of a canvas that are not its background: a chart has its axis, its text and its marks.
@@ -97,6 +99,13 @@ def open_tab(browser: Browser, **options: object) -> Tab:
     return tab
 
 
+def violations(page: Page) -> list[tuple[str, list[str]]]:
+    """Rules of axe-core that the page breaks, and where."""
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run()")["violations"]
+    return [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found]
+
+
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Tab]:
     tab = open_tab(browser, locale="zh-CN")
@@ -115,6 +124,27 @@ def test_every_page_draws_its_charts_and_complains_of_nothing(browser: Browser, 
     tab.page.context.close()
     assert tab.foreign == []
     assert tab.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["zh-CN", "en"])
+def test_every_page_is_accessible(browser: Browser, site: str, language: str, scheme: str) -> None:
+    """All rules of axe-core, also those of good practice, with every table unfolded."""
+    tab = open_tab(browser, color_scheme=scheme)
+    found = {}
+    for page in PAGES:
+        tab.open(f"{site}{page.path}?lang={language}")
+        tab.page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
+        found[page.path] = violations(tab.page)
+    tab.page.context.close()
+    assert {path: told for path, told in found.items() if told} == {}
+
+
+def test_inaccessible_page_would_be_seen(tab: Tab, site: str) -> None:
+    page = tab.open(f"{site}/about")
+    page.evaluate("document.querySelector('h1').style.color = '#ddd'; document.querySelector('.brand img').alt = null")
+    page.evaluate("document.querySelector('.brand span').remove()")
+    assert {rule for rule, _ in violations(page)} >= {"color-contrast", "link-name"}
 
 
 def test_inline_script_would_be_refused(tab: Tab, site: str) -> None:
