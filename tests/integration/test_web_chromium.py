@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
@@ -259,7 +263,43 @@ def test_page_on_a_wall_shows_a_new_snapshot_by_itself(tab: Tab, site: str) -> N
     assert page.evaluate("document.body.dataset.snapshot") != "older"
 
 
-def test_page_prints_on_paper(tab: Tab, site: str) -> None:
-    pdf = tab.open(site).pdf(format="A4", landscape=True, print_background=True)
-    assert pdf.startswith(b"%PDF")
-    assert len(pdf) > 20_000
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_prints_on_white_paper_of_a4(browser: Browser, site: str, scheme: str) -> None:
+    tab = open_tab(browser, color_scheme=scheme)
+    for page in PAGES:
+        pdf = tab.open(f"{site}{page.path}").pdf(prefer_css_page_size=True, print_background=True)
+        sizes = {tuple(map(float, box.split())) for box in re.findall(rb"/MediaBox \[0 0 ([\d. ]+)\]", pdf)}
+        assert all(abs(width - 842) < 1 and abs(height - 595) < 1 for width, height in sizes), page.path
+        assert sizes, page.path
+    tab.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    tab.page.emulate_media(media="print")
+    assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert tab.page.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(21, 32, 43)"
+    for chart in tab.open(f"{site}/film").query_selector_all(".chart"):
+        drawn, canvas = chart.bounding_box(), chart.query_selector("canvas").bounding_box()
+        assert canvas["height"] <= drawn["height"] + 1, "a chart lies over what follows it"
+        assert canvas["width"] <= drawn["width"] + 1
+    assert tab.page.locator(".printed").is_visible()
+    assert not tab.page.locator(".pages").is_visible()
+    tab.page.context.close()
+
+
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_picture_of_a_chart_tells_what_it_shows(tab: Tab, site: str, form: str) -> None:
+    page = tab.open(f"{site}/epidemiology?lang=en&year=2026")
+    with page.expect_download() as waiting:
+        page.locator(f"#measure_by_region [data-picture={form}]").click()
+    content = Path(waiting.value.path()).read_bytes()
+    assert waiting.value.suggested_filename == f"Measure by region_2026.{form}"
+    if form == "png":
+        width, height = struct.unpack(">II", content[16:24])
+        assert (content[:8], width > 1400, height > 1000) == (b"\x89PNG\r\n\x1a\n", True, True)
+        return
+    words = {element.text for element in ElementTree.fromstring(content).iter() if element.text}
+    assert {
+        "Measure by region",
+        "Nanjing",
+        "All regions",
+        "Persons examined by CT, per 1,000: sum(share x rate), 2026",
+    } <= words
+    assert any("Data to 2026-11" in text for text in words)

@@ -11,7 +11,7 @@ import radlake.web
 from radlake.web.tilemap import STEPS
 
 CSS = (Path(radlake.web.__file__).parent / "static" / "app.css").read_text(encoding="utf-8")
-LIGHT_BLOCK, _, DARK_BLOCK = CSS.partition("@media (prefers-color-scheme: dark)")
+LIGHT_BLOCK, _, DARK_BLOCK = CSS.partition("@media screen and (prefers-color-scheme: dark)")
 
 
 def palette(block: str) -> dict[str, str]:

@@ -2,8 +2,8 @@
 import { BarChart, CustomChart, LineChart } from 'echarts/charts';
 import { GridComponent, TooltipComponent } from 'echarts/components';
 import { init, use } from 'echarts/core';
-import { CanvasRenderer } from 'echarts/renderers';
+import { CanvasRenderer, SVGRenderer } from 'echarts/renderers';
 
-use([BarChart, CustomChart, LineChart, GridComponent, TooltipComponent, CanvasRenderer]);
+use([BarChart, CustomChart, LineChart, GridComponent, TooltipComponent, CanvasRenderer, SVGRenderer]);
 
 export { init };

@@ -11,11 +11,14 @@ const ruler = document.createElement('canvas').getContext('2d');
 const labelWidth = (width) => Math.min(220, width * 0.36);
 
 function linesOf(text, width) {
-  ruler.font = `12px ${color('sans')}`;
+  ruler.font = `12px ${sans()}`;
   return Math.ceil(ruler.measureText(text).width * 1.1 / width);
 }
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+// Single quotes: the text of an SVG is written with double ones.
+const sans = () => color('sans').replaceAll('"', "'");
 
 function axisFormatter(data) {
   if (data.unit === 'bytes') {
@@ -77,7 +80,7 @@ function bars(data) {
       label: {
         position: data.horizontal ? 'right' : 'top',
         color: color('text'),
-        fontFamily: color('sans'),
+        fontFamily: sans(),
         fontSize: 13,
         formatter: ({ dataIndex }) => series.texts[dataIndex],
       },
@@ -140,7 +143,7 @@ function intervals(data) {
 }
 
 function option(data, width) {
-  const text = { color: color('muted'), fontFamily: color('sans'), fontSize: 12 };
+  const text = { color: color('muted'), fontFamily: sans(), fontSize: 12 };
   const line = { lineStyle: { color: color('line') } };
   const names = {
     type: 'category',
@@ -162,7 +165,7 @@ function option(data, width) {
   };
   return {
     animation: false,
-    textStyle: { fontFamily: color('sans') },
+    textStyle: { fontFamily: sans() },
     grid: {
       left: 2, top: 12, bottom: 4, right: data.horizontal && data.form === 'bars' ? 84 : 16,
       outerBoundsMode: 'same', outerBoundsContain: 'axisLabel',
@@ -206,6 +209,102 @@ addEventListener('resize', () => {
 });
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawAll);
 drawAll();
+
+// Paper is white: charts are drawn anew in the colours of the light scheme, and in those of the screen after it.
+addEventListener('beforeprint', () => { document.documentElement.classList.add('paper'); drawAll(); });
+addEventListener('afterprint', () => { document.documentElement.classList.remove('paper'); drawAll(); });
+
+// A picture tells what it shows, of when and by which definition, wherever it is pasted.
+const SVG = 'http://www.w3.org/2000/svg';
+
+function part(parent, name, attributes, text) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  parent.append(element);
+  return element;
+}
+
+function tilesOf(map, width) {
+  const copy = map.cloneNode(true);
+  const style = (to, from, names) => names.forEach((name) => to.setAttribute(name, getComputedStyle(from).getPropertyValue(name)));
+  const originals = map.querySelectorAll('rect, text');
+  copy.querySelectorAll('rect, text').forEach((one, i) => style(one, originals[i], ['fill', 'stroke', 'stroke-dasharray', 'font-family', 'font-size', 'font-weight']));
+  const box = map.viewBox.baseVal;
+  const height = width * box.height / box.width;
+  copy.setAttribute('width', width);
+  copy.setAttribute('height', height);
+  return { copy, height };
+}
+
+function picture(name) {
+  const card = document.getElementById(name);
+  const element = card.querySelector('[data-chart]');
+  const data = JSON.parse(document.getElementById(element.dataset.chart).textContent);
+  const [width, edge] = [Math.max(720, element.clientWidth), 24];
+  const root = document.createElementNS(SVG, 'svg');
+  const font = { 'font-family': sans(), fill: color('text') };
+  const ground = part(root, 'rect', { fill: color('card') });
+  part(root, 'text', { x: edge, y: 38, 'font-size': 20, 'font-weight': 650, ...font }, card.querySelector('h2').textContent);
+  const meta = card.querySelector('.meta').textContent.replace(/\s+/g, ' ').trim();
+  part(root, 'text', { x: edge, y: 60, 'font-size': 12, ...font, fill: color('muted') }, meta);
+  const caption = card.querySelector('.caption');
+  let y = 72;
+  if (caption) { part(root, 'text', { x: edge, y: y + 12, 'font-size': 13, ...font }, caption.textContent); y += 26; }
+  if (card.querySelector('.keys')) {
+    let x = edge;
+    for (const series of data.series) {
+      part(root, 'rect', { x, y: y + 2, width: 11, height: 11, rx: 2, fill: color(`c-${series.color}`) });
+      part(root, 'text', { x: x + 16, y: y + 12, 'font-size': 12, ...font }, series.name);
+      ruler.font = `12px ${sans()}`;
+      x += 34 + ruler.measureText(series.name).width;
+      if (x > width - 80) { x = edge; y += 18; }
+    }
+    y += 24;
+  }
+  const map = card.querySelector('.tilemap');
+  if (map) {
+    const { copy, height } = tilesOf(map, Math.min(640, width));
+    copy.setAttribute('x', edge);
+    copy.setAttribute('y', y);
+    root.append(copy);
+    y += height + 12;
+  }
+  const height = element.clientHeight;
+  const chart = init(null, null, { renderer: 'svg', ssr: true, width, height });
+  chart.setOption(option(data, width));
+  const drawn = new DOMParser().parseFromString(chart.renderToSVGString(), 'image/svg+xml').documentElement;
+  chart.dispose();
+  drawn.setAttribute('x', edge);
+  drawn.setAttribute('y', y);
+  root.append(drawn);
+  const size = { width: width + 2 * edge, height: y + height + edge };
+  for (const [key, value] of Object.entries(size)) { root.setAttribute(key, value); ground.setAttribute(key, value); }
+  return { text: new XMLSerializer().serializeToString(root), ...size };
+}
+
+async function png({ text, width, height }) {
+  const image = new Image();
+  image.src = `data:image/svg+xml,${encodeURIComponent(text)}`;
+  await image.decode();
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [2 * width, 2 * height];
+  canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => { canvas.toBlob(resolve, 'image/png'); });
+}
+
+for (const button of document.querySelectorAll('[data-picture]')) {
+  button.hidden = false;
+  button.addEventListener('click', async () => {
+    const made = picture(button.dataset.of);
+    const blob = button.dataset.picture === 'svg' ? new Blob([made.text], { type: 'image/svg+xml' }) : await png(made);
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(blob);
+    link.download = button.dataset.file;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+}
 
 // On a narrow screen the name of this page may be beyond the edge of the list of pages.
 const here = document.querySelector('.pages [aria-current]');
