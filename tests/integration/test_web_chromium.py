@@ -28,7 +28,6 @@ CHARTS = {
     "/quality": 2, "/storage": 5, "/about": 0,
 }  # fmt: skip
 
-AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 ALL_DRAWN = "document.querySelectorAll('[data-chart]').length === document.querySelectorAll('canvas').length"
 
 # Colours of a canvas that are not its background: a chart has its axis, its text and its marks.
@@ -105,7 +104,7 @@ def open_tab(browser: Browser, **options: object) -> Tab:
 
 def violations(page: Page) -> list[tuple[str, list[str]]]:
     """Rules of axe-core that the page breaks, and where."""
-    page.evaluate(AXE)
+    page.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
     found = page.evaluate("axe.run()")["violations"]
     return [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found]
 

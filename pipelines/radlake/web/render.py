@@ -165,7 +165,7 @@ def _choice(field: str, snapshot: Snapshot, view: View, writer: Writer) -> dict[
 
 def _drill(code: str, kind: Kind, page: Page) -> dict[str, str]:
     """Filters that narrow the page to one row of a table; none where the page cannot be narrowed so."""
-    if kind == "month" and code[:1].isdigit() and "first" in page.filters:
+    if kind == "month" and len(code) == len("2026-01") and code[:1].isdigit() and "first" in page.filters:
         return {"first": code, "last": code}
     return {kind: code} if kind in page.filters else {}
 
