@@ -19,12 +19,13 @@ _BENCHMARKS = (
     "normalise",
     "gate",
     "put",
+    "pull",
     "throttle",
     "load",
     "open",
 )
 _LONG = ("province", "analytics", "backfill")  # minutes to half an hour: only when they are named
-_ON_DISK = {"receive", "backfill", "open"}  # where a sync and a read must cost what they cost
+_ON_DISK = {"receive", "backfill", "open", "pull"}  # where a sync and a read must cost what they cost
 _ROOM = {
     "ingest": 6 << 30,
     "province": 8 << 30,

@@ -21,10 +21,10 @@ from bench.corpus import Corpus, n_leaking
 from bench.measure import Done, command_cpu, in_fresh_process
 from bench.peers import REMOVED, TOOLS
 
-__all__ = ["Contestant", "copy", "peers"]
+__all__ = ["PYTHON", "Contestant", "copy", "peers"]
 
 _PROGRAM = Path(__file__).with_name("peers.py")
-_PYTHON = Path(__file__).parents[1] / ".cache/bench-peers/bin/python"
+PYTHON = Path(__file__).parents[1] / ".cache/bench-peers/bin/python"
 _ORTHANC = "Orthanc"
 _PACKAGES = {
     "gdcmanon": "in Debian's libgdcm-tools",
@@ -47,7 +47,7 @@ def copy(corpus: Corpus, out: Path) -> Callable[[], Done]:
 
 def peers() -> dict[str, Contestant]:
     """Those that are installed; the others are told."""
-    python = _PYTHON if _PYTHON.is_file() else Path(sys.executable)
+    python = PYTHON if PYTHON.is_file() else Path(sys.executable)
     listed = subprocess.run([python, _PROGRAM, "--list"], check=True, capture_output=True, text=True)
     installed: list[str] = json.loads(listed.stdout)
     tags = in_fresh_process(_tags)

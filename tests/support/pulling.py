@@ -7,14 +7,20 @@ from pathlib import Path
 
 from radlake.cohort.pull import Manifest, chunks, open_release, pull
 from radlake.config import StoreSettings
+from support.killing import killing
 
-__all__ = ["TODAY", "pull_member_by_member"]
+__all__ = ["TODAY", "pull_until_killed", "warm_up"]
 
 TODAY = date(2026, 11, 22)
 
 
-def pull_member_by_member(lake: str, release_id: str, folder: Path, layout: str) -> None:
-    """One thread, and a range read for each member."""
+def pull_until_killed(lake: str, release_id: str, folder: Path, layout: str) -> None:
+    """One thread, a range read for each member; killed after the second."""
     chunks._PIECE = 1500
     release = open_release(StoreSettings(lake=lake), release_id, today=TODAY)
-    assert pull(release, folder, manifest=Manifest(release_id), layout=layout, workers=1).is_complete
+    with killing("pull.received", 2):
+        pull(release, folder, manifest=Manifest(release_id), layout=layout, workers=1)
+
+
+def warm_up() -> None:
+    """Importing this module is all of it."""

@@ -46,8 +46,8 @@ from radlake.config import Settings, StoreSettings
 from radlake.errors import ConfigInvalid, SourceMissing, StoreFull
 from support.cohorts import CONTACT, NOW, approved, built_everybody, lake_of_cts, released, write_cts
 from support.dicom import ct_study, presentation_state, write
-from support.killing import run_killed
-from support.pulling import TODAY, pull_member_by_member
+from support.pulling import TODAY, pull_until_killed, warm_up
+from support.warm import Warm
 
 N_SERIES, N_SLICES = 6, 4
 
@@ -190,11 +190,19 @@ def test_nifti_has_the_geometry_of_the_series(tmp_path: Path) -> None:
     assert pulled_to(tmp_path / "out", opened(settings), "nifti", by_digest=True).skipped.n_series == 6
 
 
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with Warm(warm_up) as warm:
+        yield warm
+
+
 @pytest.mark.parametrize("layout", ["dicom", "zip", "webdataset"])
-def test_killed_ten_times_it_ends_and_reads_nothing_twice(layout: str, settings: Settings, tmp_path: Path) -> None:
+def test_killed_ten_times_it_ends_and_reads_nothing_twice(
+    layout: str, settings: Settings, warm: Warm, tmp_path: Path
+) -> None:
     for _ in range(10):
-        given = (settings.lake, release_id(settings), tmp_path, layout)
-        run_killed(pull_member_by_member, *given, point="pull.received", nth=2)
+        ended = warm.call(pull_until_killed, settings.lake, release_id(settings), tmp_path, layout)
+        assert ended.exit_code == -9, ended.error
         assert set(files_in(tmp_path).items()) <= set(wanted(opened(settings)).items())
     release, read = counting(opened(settings))
     assert pulled_to(tmp_path, release, layout).is_complete
