@@ -56,6 +56,7 @@ VERBS = {
     "tidy": "Make few large files of many small ones, delete what nobody needs",
     "synth": "Write a synthetic province of any size, with known truth",
     "serve": "Show the numbers in a browser",
+    "account": "Who may sign in to the pages, and who saw what",
     "airflow": "Start Airflow locally with the DAGs of this repository",
     "check": "Type-check every SQL query against empty tables of the contracts",
 }

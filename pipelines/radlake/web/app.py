@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import duckdb
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from radlake.log import get_logger
+from radlake.web.access import Access, Right
+from radlake.web.access.gate import SIGN_IN, SIGN_OUT, Forbidden, NotSignedIn, TooMany
 from radlake.web.export import FORMATS
 from radlake.web.figures import FIGURES
 from radlake.web.pages import PAGES, Page
@@ -26,6 +30,7 @@ from radlake.web.view import ViewInvalid
 
 __all__ = ["create_app"]
 
+_MOST_FORM_BYTES = 4096
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
     "content-security-policy": (
@@ -43,6 +48,7 @@ HEADERS = {
 def create_app(
     open_lake: Callable[[], duckdb.DuckDBPyConnection],
     *,
+    access: Access | None = None,
     version: Callable[[], Hashable] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     check_seconds: float = 2.0,
@@ -53,6 +59,8 @@ def create_app(
     ----------
     open_lake : callable
         Opens a read-only connection with the views `<layer>.<table>` of the lake; called again for each new version.
+    access : Access, optional
+        Who may see what; without it everybody is an analyst, and nothing is audited.
     version : callable
         A cheap value that changes when the lake does.
     clock, check_seconds
@@ -60,12 +68,14 @@ def create_app(
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     reader = LakeReader(open_lake, version=version, clock=clock, check_seconds=check_seconds)
-    show = Renderer(static=f"/static/{_digest(STATIC)}")
+    gate = access or Access()
+    show = Renderer(static=f"/static/{_digest(STATIC)}", access=gate)
 
     def add_page(page: Page) -> None:
         @app.api_route(page.path, methods=["GET", "HEAD"], name=page.name)
         def get(request: Request) -> Response:
-            return show.page(request, page, reader.snapshot())
+            person = gate.require(request, page.right)
+            return show.page(request, page, reader.snapshot(), person)
 
     for page in PAGES:
         add_page(page)
@@ -74,7 +84,54 @@ def create_app(
     def export(request: Request, name: str, suffix: str) -> Response:
         if name not in FIGURES or suffix not in FORMATS:
             raise HTTPException(404)
+        person = gate.require(request, Right.EXPORT)
+        if not person.may(FIGURES[name].right):
+            raise Forbidden
         return show.export(request, FIGURES[name], suffix, reader.snapshot())
+
+    @app.api_route(SIGN_IN, methods=["GET", "HEAD"])
+    def sign_in(request: Request) -> Response:
+        if gate.everyone is not None:
+            raise HTTPException(404)
+        return show.sign_in(request, gate)
+
+    @app.post(SIGN_IN)
+    async def signed_in(request: Request) -> Response:
+        given = await _form(request)
+        if gate.everyone is not None:
+            raise HTTPException(404)
+
+        def answer() -> Response:
+            wanted = given.get("to", "")
+            found = gate.sign_in(
+                request,
+                name=given.get("name", ""),
+                password=given.get("password", ""),
+                form_token=given.get("token", ""),
+                wanted=wanted,
+            )
+            return found or show.sign_in(request, gate, wanted=wanted, is_wrong=True)
+
+        return await run_in_threadpool(answer)  # a password is checked for a tenth of a second
+
+    @app.post(SIGN_OUT)
+    async def signed_out(request: Request) -> Response:
+        given = await _form(request)
+        return gate.sign_out(request, form_token=given.get("token", ""))
+
+    @app.exception_handler(NotSignedIn)
+    def not_signed_in(request: Request, _: NotSignedIn) -> Response:
+        return show.to_sign_in(request)
+
+    @app.exception_handler(Forbidden)
+    def forbidden(request: Request, _: Forbidden) -> Response:
+        return show.error(request, 403, "forbidden", person=gate.person(request))
+
+    @app.exception_handler(TooMany)
+    def too_many(request: Request, exc: TooMany) -> Response:
+        response = show.error(request, 429, "too_many")
+        response.headers["retry-after"] = str(round(exc.seconds) + 1)
+        return response
 
     @app.api_route("/healthz", methods=["GET", "HEAD"])
     def healthz() -> Response:
@@ -117,6 +174,19 @@ def create_app(
     app.add_middleware(_Headers)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)
     return app
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Fields of a small form; what is longer, or no text, is refused unread."""
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > _MOST_FORM_BYTES:
+            raise HTTPException(413)
+    try:
+        return dict(parse_qsl(content.decode("utf-8"), max_num_fields=20))
+    except ValueError as exc:
+        raise HTTPException(400) from exc
 
 
 class _Headers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from radlake.web.access.roles import Right
 from radlake.web.cells import Cell, Kind
 from radlake.web.figures import (
     Figure,
@@ -80,6 +81,8 @@ class Page:
         Names of its figures, in order.
     tiles : callable
         Groups of tiles: (catalogue key, tiles).
+    right : Right
+        What a reader must be allowed to see.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Page:
     filters: Sequence[str] = ()
     figures: Sequence[str] = ()
     tiles: Callable[[Snapshot, View], Sequence[tuple[str, Sequence[Tile]]]] = lambda _, __: ()
+    right: Right = Right.STATISTICS
 
 
 @dataclass(frozen=True)
@@ -338,6 +342,7 @@ PAGES = (
             "turnaround_by_reader",
         ),
         tiles=_service_tiles,
+        right=Right.SERVICE,
     ),
     Page(
         "duplicates",
@@ -352,6 +357,7 @@ PAGES = (
         filters=("hospital", "first", "last"),
         figures=("reminders_by_month", "reminders_by_ground", "reminders_by_hospital"),
         tiles=_reminder_tiles,
+        right=Right.SERVICE,
     ),
     Page(
         "film",
@@ -386,6 +392,7 @@ PAGES = (
         filters=("hospital", "day"),
         figures=("quality_league", "quality_faults", "quality_failures", "quality_days", "quality_checks", "builds"),
         tiles=_quality_tiles,
+        right=Right.OPERATIONS,
     ),
     Page(
         "storage",
@@ -393,6 +400,7 @@ PAGES = (
         filters=("hospital", "first", "last", "modality"),
         figures=("storage_growth", "storage_tiers", "storage_forecast", "storage_cost", "storage_by_hospital"),
         tiles=_storage_tiles,
+        right=Right.OPERATIONS,
     ),
-    Page("about", "/about"),
+    Page("about", "/about", right=Right.SERVICE),
 )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from fastapi import Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from radlake.web.access.gate import BEFORE, SESSION, SIGN_IN, Access, Person, local_path
+from radlake.web.access.roles import Right
 from radlake.web.cells import MASKED, Kind, Writer
 from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
@@ -41,10 +45,11 @@ def templates() -> jinja2.Environment:
 class Renderer:
     """Fills the templates; `static` is the URL path of the static files."""
 
-    def __init__(self, *, static: str) -> None:
+    def __init__(self, *, static: str, access: Access) -> None:
         self.static = static
+        self.access = access
 
-    def page(self, request: Request, page: Page, snapshot: Snapshot) -> Response:
+    def page(self, request: Request, page: Page, snapshot: Snapshot, person: Person) -> Response:
         view = View.from_query(request.query_params, snapshot=snapshot)
         words = _words(request)
         writer = _writer(words, snapshot)
@@ -55,6 +60,7 @@ class Renderer:
             request,
             words,
             view=view,
+            person=person,
             page=page,
             snapshot=snapshot,
             writer=writer,
@@ -70,6 +76,7 @@ class Renderer:
             ],
             definitions=DEFINITIONS,
             threshold=snapshot.threshold,
+            may_export=person.may(Right.EXPORT),
             drill=lambda cell, kind: _drill(cell, kind, page),
         )
 
@@ -86,11 +93,49 @@ class Renderer:
         }
         return Response(content, media_type=FORMATS[suffix], headers=headers)
 
-    def error(self, request: Request, status: int, kind: str, **facts: str) -> Response:
-        return self._html("error.html", request, _words(request), status=status, kind=kind, facts=facts, view=View())
+    def error(
+        self, request: Request, status: int, kind: str, *, person: Person | None = None, **facts: str
+    ) -> Response:
+        return self._html(
+            "error.html", request, _words(request), status=status, kind=kind, facts=facts, view=View(), person=person
+        )
+
+    def sign_in(self, request: Request, access: Access, *, wanted: str = "", is_wrong: bool = False) -> Response:
+        before = request.cookies.get(BEFORE) or secrets.token_urlsafe(16)
+        response = self._html(
+            "sign_in.html",
+            request,
+            _words(request),
+            view=View(),
+            status=401 if is_wrong else 200,
+            is_wrong=is_wrong,
+            token=access.form_token(before),
+            wanted=local_path(wanted or request.query_params.get("to", "")),
+        )
+        secure = request.url.scheme == "https"
+        response.set_cookie(BEFORE, before, httponly=True, samesite="strict", secure=secure, max_age=3600)
+        response.headers["cache-control"] = "no-store"
+        return response
+
+    def to_sign_in(self, request: Request) -> Response:
+        """To the sign-in, and from there to where the reader wanted to."""
+        root = request.scope.get("root_path", "").rstrip("/")
+        path = request.url.path.removeprefix(root) or "/"
+        wanted = quote(path + (f"?{request.url.query}" if request.url.query else ""), safe="")
+        language = request.query_params.get("lang")
+        asked = f"&lang={quote(language, safe='')}" if language else ""
+        return RedirectResponse(f"{root}{SIGN_IN}?to={wanted}{asked}", 303)
 
     def _html(
-        self, template: str, request: Request, words: Words, *, view: View, status: int = 200, **context: Any
+        self,
+        template: str,
+        request: Request,
+        words: Words,
+        *,
+        view: View,
+        person: Person | None = None,
+        status: int = 200,
+        **context: Any,
     ) -> Response:
         asked = words.language if "lang" in request.query_params else ""
         root = request.scope.get("root_path", "").rstrip("/")
@@ -112,13 +157,20 @@ class Renderer:
                 static=root + self.static,
                 asked_language=asked,
                 languages=LANGUAGES,
-                pages=PAGES,
+                pages=[page for page in PAGES if person and person.may(page.right)],
+                person=person,
+                sign_out_token=self.access.form_token(request.cookies.get(SESSION, "")) if person else "",
                 view=view,
                 status=status,
                 **context,
             )
         )
-        headers = {"content-language": words.language, "vary": "Accept-Language", "cache-control": "no-cache"}
+        is_personal = person is not None and person.name
+        headers = {
+            "content-language": words.language,
+            "vary": "Accept-Language, Cookie",
+            "cache-control": "private, no-cache" if is_personal else "no-cache",
+        }
         return HTMLResponse(text, status_code=status, headers=headers)
 
 

@@ -11,20 +11,61 @@ import uvicorn
 from fastapi import FastAPI
 
 from radlake.config import Settings
-from radlake.errors import PortBusy
+from radlake.errors import ConfigInvalid, PortBusy
 from radlake.lake import Lake, duck
+from radlake.web.access import Access, Accounts, AuditLog, Role
 from radlake.web.app import create_app
 from radlake.web.snapshot import TABLES
 
-__all__ = ["app_of", "listen", "serve"]
+__all__ = ["access_of", "accounts_of", "app_of", "audit_of", "listen", "serve"]
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def app_of(settings: Settings) -> FastAPI:
+def accounts_of(settings: Settings) -> Accounts:
+    """The local accounts of a deployment."""
+    return Accounts(settings.restricted / "web" / "accounts.json")
+
+
+def audit_of(settings: Settings) -> AuditLog:
+    """Who saw what in the pages of a deployment."""
+    return AuditLog(settings.restricted / "web")
+
+
+def access_of(settings: Settings, host: str, *, everyone: Role | None = None) -> Access:
+    """Who may see what: accounts if there are any; on this machine alone everybody is an analyst without them.
+
+    Parameters
+    ----------
+    everyone : Role or None
+        Everybody has this role, and nobody signs in: said on purpose.
+
+    Raises
+    ------
+    ConfigInvalid
+        If others can reach the pages, and nobody said who they are.
+    """
+    accounts = accounts_of(settings)
+    if everyone is not None:
+        return Access(everyone=everyone)
+    if accounts.all():
+        return Access(accounts=accounts, audit=audit_of(settings), everyone=None)
+    if host in LOOPBACK:
+        return Access(everyone=Role.ANALYST)
+    problem = (
+        f"{host} can be reached by others, and nobody has an account: make one with `radlake account add NAME --role "
+        "viewer`, or say what everybody is with --open viewer"
+    )
+    raise ConfigInvalid(path="--host", problems=[problem])
+
+
+def app_of(settings: Settings, access: Access | None = None) -> FastAPI:
     """The application over the lake of these settings."""
     lake = Lake.from_settings(settings)
     tables = lake.tables
     return create_app(
         lambda: duck.connect(lake, tables=TABLES),
+        access=access,
         version=lambda: tuple(tables.version(name) for name in TABLES),
     )
 
@@ -50,6 +91,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
     *,
+    everyone: Role | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve the lake until interrupted; `announce` gets the URL once the port is ours.
@@ -59,13 +101,16 @@ def serve(
     PortBusy
         When another program listens there.
     """
+    access = access_of(settings, host, everyone=everyone)
     with listen(host, port) as sock:
-        app = app_of(settings)
+        app = app_of(settings, access)
         name = f"[{host}]" if ":" in host else host
         announce(f"http://{name}:{sock.getsockname()[1]}/")
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[sock])
+        if access.audit is not None:
+            access.audit.close()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from radlake.web.access.roles import Right
 from radlake.web.grid import Grid
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
@@ -32,3 +33,14 @@ class Figure:
     table: str
     build: Callable[[Snapshot, View], Grid]
     is_folded: bool = False
+
+    @property
+    def right(self) -> Right:
+        """What a reader must be allowed to see."""
+        if self.table in _SERVICE:
+            return Right.SERVICE
+        return Right.OPERATIONS if self.table in _OPERATIONS else Right.STATISTICS
+
+
+_SERVICE = ("stats.upload_compliance", "stats.report_turnaround", "stats.retrieval", "stats.reminder")
+_OPERATIONS = ("ops.quality", "ops.build", "ops.storage")

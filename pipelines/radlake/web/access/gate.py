@@ -1,0 +1,224 @@
+"""The gate before every page: who asks, may he, and it is entered before it is answered."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+
+from radlake.web.access.accounts import Accounts
+from radlake.web.access.audit import AuditLog
+from radlake.web.access.limits import Limit
+from radlake.web.access.roles import MAY, Right, Role
+
+__all__ = ["SIGN_IN", "Access", "Forbidden", "NotSignedIn", "Person", "TooMany"]
+
+SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
+SESSION, BEFORE = "radlake_session", "radlake_before"
+IDLE_SECONDS, LONGEST_SECONDS = 2 * 3600.0, 12 * 3600.0
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks; `name` is empty where nobody signs in."""
+
+    name: str
+    role: Role
+
+    def may(self, right: Right) -> bool:
+        return right in MAY[self.role]
+
+
+@dataclass
+class _Session:
+    person: Person
+    is_local: bool
+    begun_at: float
+    used_at: float
+
+
+class NotSignedIn(Exception):
+    """Somebody asks who has not signed in, or whose session is over."""
+
+
+class Forbidden(Exception):
+    """The role may not do it, or the form did not come from our page."""
+
+
+class TooMany(Exception):
+    """Too many requests; `seconds` until the next may come."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Access:
+    """Sessions in memory: they end with the process, and nothing of them is written.
+
+    Parameters
+    ----------
+    everyone : Role or None
+        What everybody who reaches the pages is, without signing in; None where people sign in.
+    """
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts | None = None,
+        audit: AuditLog | None = None,
+        everyone: Role | None = Role.ANALYST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.accounts, self.audit, self.everyone = accounts, audit, everyone
+        self._clock = clock
+        self._sessions: dict[str, _Session] = {}
+        self._lock = threading.Lock()
+        self._secret = secrets.token_bytes(32)
+        self._requests = Limit(600, 60, clock=clock)
+        self._of_address = Limit(20, 900, clock=clock)
+        self._of_name = Limit(5, 900, clock=clock)
+
+    def require(self, request: Request, right: Right) -> Person:
+        """Who asks, if he may; the request is entered in the audit.
+
+        Raises
+        ------
+        NotSignedIn, Forbidden, TooMany
+        """
+        person = self.person(request)
+        if wait := self._requests.wait_seconds(person.name if person and person.name else _address(request)):
+            raise TooMany(wait)
+        if person is None:
+            raise NotSignedIn
+        if not person.may(right):
+            self._enter(request, person, outcome="4", told=f"the role may not: {right.value}")
+            raise Forbidden
+        if person.name:
+            self._enter(request, person, outcome="0")
+        return person
+
+    def person(self, request: Request) -> Person | None:
+        """Who asks; a session lives for two hours after its last use and twelve in all, and dies with its account."""
+        if self.everyone is not None:
+            return Person("", self.everyone)
+        key = _digest(request.cookies.get(SESSION, ""))
+        now = self._clock()
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is None:
+                return None
+            if now - session.used_at > IDLE_SECONDS or now - session.begun_at > LONGEST_SECONDS:
+                del self._sessions[key]
+                return None
+            session.used_at = now
+        if session.is_local:
+            account = self.accounts.all().get(session.person.name) if self.accounts else None
+            if account is None or account.role != session.person.role:
+                with self._lock:
+                    self._sessions.pop(key, None)
+                return None
+        return session.person
+
+    def sign_in(self, request: Request, *, name: str, password: str, form_token: str, wanted: str) -> Response | None:
+        """Sign in by a form of ours; None when name or password is wrong.
+
+        Raises
+        ------
+        Forbidden, TooMany
+        """
+        if not hmac.compare_digest(form_token.encode(), self.form_token(request.cookies.get(BEFORE, "")).encode()):
+            raise Forbidden
+        address = _address(request)
+        if wait := max(self._of_address.wait_seconds(address), self._of_name.wait_seconds(name)):
+            self._enter_sign_in(request, name, outcome="4", told="too many attempts")
+            raise TooMany(wait)
+        account = self.accounts.verified(name, password) if self.accounts else None
+        if account is None:
+            self._enter_sign_in(request, name, outcome="4", told="name or password is wrong")
+            return None
+        return self.let_in(request, Person(account.name, account.role), is_local=True, wanted=wanted)
+
+    def let_in(self, request: Request, person: Person, *, is_local: bool, wanted: str) -> Response:
+        """Begin a session and go where the person wanted to."""
+        token, now = secrets.token_urlsafe(32), self._clock()
+        with self._lock:
+            stale = [k for k, one in self._sessions.items() if now - one.begun_at > LONGEST_SECONDS]
+            for key in stale:
+                del self._sessions[key]
+            self._sessions[_digest(token)] = _Session(person, is_local, now, now)
+        self._enter_sign_in(request, person.name, role=person.role, outcome="0")
+        root = request.scope.get("root_path", "").rstrip("/")
+        response = RedirectResponse(root + local_path(wanted), 303)
+        response.set_cookie(SESSION, token, httponly=True, samesite="lax", secure=_is_secure(request), path=root or "/")
+        response.delete_cookie(BEFORE, path=root or "/")
+        return response
+
+    def sign_out(self, request: Request, *, form_token: str) -> Response:
+        """End the session of the cookie.
+
+        Raises
+        ------
+        Forbidden
+        """
+        token = request.cookies.get(SESSION, "")
+        if not hmac.compare_digest(form_token.encode(), self.form_token(token).encode()):
+            raise Forbidden
+        with self._lock:
+            self._sessions.pop(_digest(token), None)
+        root = request.scope.get("root_path", "").rstrip("/")
+        response = RedirectResponse(root + SIGN_IN, 303)
+        response.delete_cookie(SESSION, path=root or "/")
+        return response
+
+    def form_token(self, of: str) -> str:
+        """What a form must carry that belongs to this cookie: a foreign page cannot know it (CSRF)."""
+        return hmac.new(self._secret, of.encode(), hashlib.sha256).hexdigest() if of else secrets.token_hex(32)
+
+    def _enter(self, request: Request, person: Person, *, outcome: str, told: str = "") -> None:
+        if self.audit is not None:
+            query = request.url.query
+            self.audit.enter(
+                kind="rest", action="R", agent=person.name, role=person.role.value, address=_address(request),
+                outcome=outcome, what=request.url.path + (f"?{query}" if query else ""), told=told,
+            )  # fmt: skip
+
+    def _enter_sign_in(self, request: Request, name: str, *, outcome: str, role: str = "", told: str = "") -> None:
+        if self.audit is not None:
+            self.audit.enter(
+                kind="110114", action="E", agent=name[:64], role=role, address=_address(request), outcome=outcome,
+                what=SIGN_IN, told=told,
+            )  # fmt: skip
+
+
+def local_path(wanted: str) -> str:
+    """A path of our own: a link to the sign-in never leads to another site.
+
+    >>> local_path("/film?from=2026-01"), local_path("//evil.example/"), local_path("https://evil.example/")
+    ('/film?from=2026-01', '/', '/')
+    """
+    parts = urlsplit(wanted)
+    is_ours = (
+        wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.netloc and "\\" not in wanted
+    )
+    return wanted if is_ours and wanted.isprintable() and parts.path != SIGN_IN else "/"
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _is_secure(request: Request) -> bool:
+    return request.url.scheme == "https"
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
