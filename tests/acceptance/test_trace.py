@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import duckdb
+import httpx
 import pytest
 
 from radlake.config import Settings
@@ -24,9 +27,12 @@ from radlake.lineage.number import CellMasked, NumberInvalid, SnapshotGone
 from radlake.lineage.trace import trace
 from radlake.machine import utc_now
 from radlake.stats.policy import load_policy
+from radlake.web.access import Access, Role
+from radlake.web.server import app_of
 from support.dicom import ct_study, image_study, write
 from support.faults import harvest
 from support.lakes import settings_of
+from support.webserver import running
 
 N_PERSONS = 7
 VOLUME = "stats.exam_volume/n_exams"
@@ -249,3 +255,25 @@ def test_the_command_tells_the_same_in_words_and_as_json(
     assert told["steps"][0]["rerun"]["sha256"] == told["steps"][0]["rerun"]["sha256_again"]
     flip_a_byte(settings)
     assert run(VOLUME, "--exams", "20")[0] == 1
+
+
+@pytest.mark.parametrize(("role", "sees_exams"), [(Role.ANALYST, False), (Role.ENGINEER, True), (Role.VIEWER, None)])
+def test_page_shows_the_way_of_a_number(original: Path, role: Role, sees_exams: bool | None) -> None:
+    """Linked from its cell; exams for who may see them; what `radlake trace` refuses is refused in its words."""
+    settings = Settings(lake=str(original), workers=0)
+    with running(app_of(settings, Access(everyone=role))) as url, httpx.Client(base_url=url, timeout=180) as client:
+        page = client.get("/", params={"lang": "en"})
+        links = re.findall(r'href="(/trace/stats.exam_volume[^"]+n_exams[^"]*)"', page.text)
+        if sees_exams is None:
+            assert links == []
+            assert client.get(f"/trace/{VOLUME}").status_code == 403
+            return
+        answer = client.get(html.unescape(links[0]))
+        assert answer.status_code == 200
+        assert "The same " in answer.text
+        assert "core.exam_v1@" in answer.text
+        assert ("Study of 2 instances" in answer.text) == sees_exams
+        assert "rows differ" not in answer.text
+        wrong = client.get("/trace/stats.exam_volume/n_exam?lang=en")
+        assert wrong.status_code == 404
+        assert "Did you mean n_exams?" in wrong.text

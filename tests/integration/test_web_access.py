@@ -75,7 +75,7 @@ def clients(url: str) -> Iterator[dict[Role, httpx.Client]]:
 def test_every_route_is_in_the_matrix(settings: Settings) -> None:
     """A route that is added later must say who may use it."""
     paths = {getattr(route, "path", "") for route in app_of(settings).routes}
-    known = OPEN | {page.path for page in PAGES} | {"/export/{name}.{suffix}"}
+    known = OPEN | {page.path for page in PAGES} | {"/export/{name}.{suffix}", "/trace/{number:path}"}
     assert {path for path in paths if not path.startswith("/static/")} == known
 
 
@@ -98,9 +98,16 @@ def test_file_of_role(clients: dict[Role, httpx.Client], role: Role, suffix: str
         assert answer.status_code == (200 if role in EXPORTS else 403), name
 
 
+@pytest.mark.parametrize("role", Role)
+def test_lineage_of_role(clients: dict[Role, httpx.Client], role: Role) -> None:
+    """The lake of this test was written without a build, so there is nothing to trace; who may ask is told so."""
+    answer = clients[role].get("/trace/stats.exam_volume/no_such_column")
+    assert answer.status_code == (404 if role in EXPORTS else 403)
+
+
 def test_nobody_sees_anything_without_signing_in(url: str) -> None:
     with httpx.Client(base_url=url, timeout=60) as client:
-        for path in [page.path for page in PAGES] + [f"/export/{name}.csv" for name in FIGURES]:
+        for path in [page.path for page in PAGES] + [f"/export/{name}.csv" for name in FIGURES] + ["/trace/x"]:
             answer = client.get(path)
             assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in"), path
         assert client.get("/film?from=2026-01&lang=en").headers["location"] == (

@@ -145,9 +145,9 @@ def test_every_page_is_accessible(browser: Browser, site: str, language: str, sc
 
 def test_inaccessible_page_would_be_seen(tab: Tab, site: str) -> None:
     page = tab.open(f"{site}/about")
-    page.evaluate("document.querySelector('h1').style.color = '#ddd'; document.querySelector('.brand img').alt = null")
-    page.evaluate("document.querySelector('.brand span').remove()")
-    assert {rule for rule, _ in violations(page)} >= {"color-contrast", "link-name"}
+    page.evaluate("document.querySelector('h1').style.color = '#ddd'")
+    page.evaluate("document.querySelector('.brand img').removeAttribute('alt')")
+    assert {rule for rule, _ in violations(page)} >= {"color-contrast", "image-alt"}
 
 
 def test_inline_script_would_be_refused(tab: Tab, site: str) -> None:

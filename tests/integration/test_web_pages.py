@@ -22,12 +22,15 @@ import pytest
 from radlake.config import Settings
 from radlake.errors import PortBusy
 from radlake.lake import Lake, duck
+from radlake.lineage import number as naming
 from radlake.web.app import create_app
 from radlake.web.figures import FIGURES
 from radlake.web.i18n import LANGUAGES, load_words
 from radlake.web.pages import PAGES
 from radlake.web.render import Renderer
 from radlake.web.server import app_of, listen
+from radlake.web.snapshot import TABLES, take_snapshot
+from radlake.web.view import View
 from support import weblake
 from support.webserver import running
 
@@ -133,7 +136,7 @@ def test_links_of_every_page_answer(pages: dict[str, httpx.Client]) -> None:
         page = Tables(client.get(path, params={"lang": "en"}).text)
         for link in page.links:
             target, _, anchor = urljoin(path, link).partition("#")
-            if (target, anchor) in seen:
+            if (target, anchor) in seen or target.startswith("/trace/"):  # each takes a process: tests/acceptance
                 continue
             seen.add((target, anchor))
             answer = client.get(target) if target else client.get(path)
@@ -336,6 +339,25 @@ def test_pages_behind_a_prefix(lakes: dict[str, Settings]) -> None:
     with running(app) as url, httpx.Client(base_url=url) as client:
         page = Tables(client.get("/imaging/harvest?lang=en").text)
     assert all(link.startswith(("/imaging/", "#")) for link in page.links)
+
+
+@pytest.mark.parametrize("view", [View(), View(hospital="h02"), View(first="2026-03", last="2026-03")], ids=str)
+def test_number_of_a_cell_has_the_name_of_its_row(lakes: dict[str, Settings], view: View) -> None:
+    """The name in a cell leads to the very number that the cell shows; a range that is added up has no name."""
+    lake, named = Lake.from_settings(lakes["filled"]), set()
+    with duck.connect(lake, tables=TABLES) as source:
+        snapshot = take_snapshot(source)
+    for figure in FIGURES.values():
+        grid = figure.build(snapshot, view)
+        for row in {0, len(grid.rows) - 1} if grid.rows else ():
+            told = [(name, cell) for i, cell in enumerate(grid.rows[row]) if (name := grid.number(row, i))]
+            for name, cell in told[-1:]:
+                assert naming.shown(lake, naming.Number.from_text(name)).value == cell, (figure.name, name)
+                named.add(figure.name)
+    assert len(named) > 10
+    several = View(first="2026-03", last="2026-04")
+    grid = FIGURES["film_by_hospital"].build(snapshot, several)
+    assert {grid.number(0, i) for i in range(len(grid.columns))} == {None}
 
 
 def test_busy_port_is_told_with_the_next_free_one() -> None:

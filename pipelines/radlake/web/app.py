@@ -26,10 +26,12 @@ from radlake.web.figures import FIGURES
 from radlake.web.pages import PAGES, Page
 from radlake.web.render import Renderer
 from radlake.web.snapshot import LakeReader, LakeUnreadable
+from radlake.web.tracing import TraceFailed, Tracer
 from radlake.web.view import ViewInvalid
 
 __all__ = ["create_app"]
 
+EXAMS_TRACED = 3
 _MOST_FORM_BYTES = 4096
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
@@ -49,6 +51,7 @@ def create_app(
     open_lake: Callable[[], duckdb.DuckDBPyConnection],
     *,
     access: Access | None = None,
+    tracer: Tracer | None = None,
     version: Callable[[], Hashable] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     check_seconds: float = 2.0,
@@ -61,6 +64,8 @@ def create_app(
         Opens a read-only connection with the views `<layer>.<table>` of the lake; called again for each new version.
     access : Access, optional
         Who may see what; without it everybody is an analyst, and nothing is audited.
+    tracer : Tracer, optional
+        Traces numbers; without it cells have no links.
     version : callable
         A cheap value that changes when the lake does.
     clock, check_seconds
@@ -69,7 +74,7 @@ def create_app(
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     reader = LakeReader(open_lake, version=version, clock=clock, check_seconds=check_seconds)
     gate = access or Access()
-    show = Renderer(static=f"/static/{_digest(STATIC)}", access=gate)
+    show = Renderer(static=f"/static/{_digest(STATIC)}", access=gate, may_trace=tracer is not None)
 
     def add_page(page: Page) -> None:
         @app.api_route(page.path, methods=["GET", "HEAD"], name=page.name)
@@ -88,6 +93,19 @@ def create_app(
         if not person.may(FIGURES[name].right):
             raise Forbidden
         return show.export(request, FIGURES[name], suffix, reader.snapshot())
+
+    @app.get("/trace/{number:path}")
+    def trace(request: Request, number: str) -> Response:
+        if tracer is None:
+            raise HTTPException(404)
+        person = gate.require(request, Right.LINEAGE)
+        snapshot = reader.snapshot()
+        n_exams = EXAMS_TRACED if person.may(Right.EXAMS) else 0
+        return show.trace(request, snapshot, person, tracer.trace(number, n_exams=n_exams, snapshot=snapshot.id))
+
+    @app.exception_handler(TraceFailed)
+    def trace_failed(request: Request, exc: TraceFailed) -> Response:
+        return show.error(request, 404, "trace", person=gate.person(request), reason=str(exc))
 
     @app.api_route(SIGN_IN, methods=["GET", "HEAD"])
     def sign_in(request: Request) -> Response:

@@ -78,6 +78,8 @@ class Grid:
         A tile map beside the chart; empty where regions have no place on it.
     caption : callable, optional
         Writes what the reader has chosen, or what was chosen for him; shown above the chart.
+    names : callable, optional
+        Gives the name of a number by its row and column (radlake.web.numbers).
     """
 
     columns: Sequence[Column]
@@ -88,6 +90,13 @@ class Grid:
     first_drawn: int = 0
     tiles: Sequence[Tile] = ()
     caption: Callable[[Writer], str] | None = None
+    names: Callable[[Sequence[Cell], Column], str | None] | None = None
+
+    def number(self, row: int, column: int) -> str | None:
+        """Name of the number in a cell, where it has one: what is withheld or added up here has none."""
+        cell = self.rows[row][column]
+        is_told = isinstance(cell, int | float) and self.names is not None and column > 0
+        return self.names(self.rows[row], self.columns[column]) if is_told and self.names else None
 
     def on_tiles(self) -> Grid:
         """The same with a tile map of its second column, by the region in its first."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from radlake.web.view import PARAMETERS, WINDOWS, View
 __all__ = ["Renderer", "templates"]
 
 ROWS_SHOWN = 40
+_KINDS: Sequence[tuple[str, Kind]] = (("_share", "share"), ("_fen", "fen"), ("_bytes", "bytes"))  # ends of columns
 
 
 @cache
@@ -38,6 +41,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["instant"] = datetime.fromisoformat
     environment.tests["withheld"] = lambda cell: cell is MASKED
     return environment
 
@@ -45,7 +49,8 @@ def templates() -> jinja2.Environment:
 class Renderer:
     """Fills the templates; `static` is the URL path of the static files."""
 
-    def __init__(self, *, static: str, access: Access) -> None:
+    def __init__(self, *, static: str, access: Access, may_trace: bool = False) -> None:
+        self.may_trace = may_trace
         self.static = static
         self.access = access
 
@@ -76,6 +81,7 @@ class Renderer:
             ],
             definitions=DEFINITIONS,
             threshold=snapshot.threshold,
+            may_trace=self.may_trace and person.may(Right.LINEAGE),
             may_export=person.may(Right.EXPORT),
             drill=lambda cell, kind: _drill(cell, kind, page),
         )
@@ -92,6 +98,23 @@ class Renderer:
             "cache-control": "no-cache",
         }
         return Response(content, media_type=FORMATS[suffix], headers=headers)
+
+    def trace(self, request: Request, snapshot: Snapshot, person: Person, found: dict[str, Any]) -> Response:
+        """The way of a number; exams are told to who may see them."""
+        view, words = View.from_query(request.query_params, snapshot=snapshot), _words(request)
+        writer = _writer(words, snapshot)
+        return self._html(
+            "trace.html",
+            request,
+            words,
+            view=view,
+            person=person,
+            snapshot=snapshot,
+            found=found,
+            value=writer.screen(found["value"], _kind_of(found["column"], found["value"])),
+            writer=writer,
+            may_see_exams=person.may(Right.EXAMS),
+        )
 
     def error(
         self, request: Request, status: int, kind: str, *, person: Person | None = None, **facts: str
@@ -189,6 +212,14 @@ def _figure(figure: Figure, snapshot: Snapshot, view: View, writer: Writer) -> d
         "updated_at": snapshot.updated_at.get(figure.table),
         "version": snapshot.versions[figure.table],
     }
+
+
+def _kind_of(column: str, value: object) -> Kind:
+    """How a column of a table is written."""
+    for end, kind in _KINDS:
+        if column.endswith(end):
+            return kind
+    return "count" if isinstance(value, int) else "rate" if isinstance(value, float) else "text"
 
 
 def _choice(field: str, snapshot: Snapshot, view: View, writer: Writer) -> dict[str, Any]:

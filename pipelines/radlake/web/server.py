@@ -16,6 +16,7 @@ from radlake.lake import Lake, duck
 from radlake.web.access import Access, Accounts, AuditLog, Role
 from radlake.web.app import create_app
 from radlake.web.snapshot import TABLES
+from radlake.web.tracing import tracer_of
 
 __all__ = ["access_of", "accounts_of", "app_of", "audit_of", "listen", "serve"]
 
@@ -66,6 +67,7 @@ def app_of(settings: Settings, access: Access | None = None) -> FastAPI:
     return create_app(
         lambda: duck.connect(lake, tables=TABLES),
         access=access,
+        tracer=tracer_of(settings),
         version=lambda: tuple(tables.version(name) for name in TABLES),
     )
 

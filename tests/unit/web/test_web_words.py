@@ -49,7 +49,7 @@ def test_no_key_is_given_twice(part: Path) -> None:
 
 def test_no_text_is_empty_or_left_in_the_other_language() -> None:
     same_in_both = re.compile(
-        r"language\.|cell\.|legend\..*\.sign|export\.(csv|xlsx|png|svg)|modality\.CT|tile_note\.share|caption\.measure_of_year|modality\.PT"
+        r"language\.|cell\.|legend\..*\.sign|export\.(csv|xlsx|png|svg)|modality\.CT|tile_note\.share|error\.trace\.text|caption\.measure_of_year|modality\.PT"
     )
     for key, text in catalogue("zh-CN").items():
         assert text.strip()

@@ -8,6 +8,7 @@ from radlake.web.cells import Cell, Kind
 from radlake.web.figures.cube import calendar, read_cube, share, sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
+from radlake.web.numbers import Names, names_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import WINDOWS, View
 
@@ -67,7 +68,22 @@ def _by(snapshot: Snapshot, view: View, *, dimension: str, column: Column) -> Gr
         total=_values([total(snapshot, view, window=window) for window in windows]),
         incomplete=frozenset(i for i, code in enumerate(codes) if is_time and snapshot.is_incomplete(code)),
         first_drawn=n_older,
+        names=_names(view, dimension),
     )
+
+
+def _names(view: View, dimension: str) -> Names:
+    """The window is part of a heading: each has its own key."""
+    fixed = {"hospital_id": view.hospital, "modality_group": view.modality, "scope": "any"}
+    fixed.pop(dimension, None)
+    of_window = {
+        window: names_of(
+            TABLE, by=dimension, fixed=fixed | {"window_days": window}, period="exam_month", view=view,
+            columns={f"{measure}_{window}": measure for measure in ("n_exams", "n_duplicates", "duplicate_share")},
+        )
+        for window in _windows(view)
+    }  # fmt: skip
+    return lambda row, column: of_window[column.heading.rpartition("_")[2]](row, column)
 
 
 def _columns(windows: Sequence[str]) -> list[Column]:

@@ -6,6 +6,7 @@ from radlake.web.cells import Cell, Kind
 from radlake.web.figures.cube import calendar, read_cube, sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
+from radlake.web.numbers import names_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
 
@@ -76,9 +77,13 @@ def _grid(
     first_drawn: int = 0,
 ) -> Grid:
     columns = [column, *(Column(measure, kind) for measure, kind in MEASURES.items())]
+    by = {"exam_month": "exam_month", "hospital": "hospital_id", "modality": "modality_group"}[column.heading]
+    fixed = {"hospital_id": view.hospital, "modality_group": view.modality}
+    fixed.pop(by, None)
+    names = names_of(TABLE, by=by, fixed=fixed, period="exam_month", view=view)
     chart = Chart("bars", series=(NET_SAVING,), colors=("saving",), horizontal=horizontal)
     totals = [total(snapshot, view).get(measure) for measure in MEASURES]
-    return Grid(columns, rows, chart=chart, total=totals, incomplete=incomplete, first_drawn=first_drawn)
+    return Grid(columns, rows, names=names, chart=chart, total=totals, incomplete=incomplete, first_drawn=first_drawn)
 
 
 FIGURES = (

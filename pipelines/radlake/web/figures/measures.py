@@ -9,6 +9,7 @@ from radlake.web.cells import MASKED, Cell, Kind, Writer
 from radlake.web.figures.cube import sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
+from radlake.web.numbers import names_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
 
@@ -151,6 +152,14 @@ def _grid(
         chart=None if also else Chart("intervals", series=(1, 2, 3), colors=("rate",) * 3, horizontal=horizontal),
         incomplete=frozenset(
             i for i, row in enumerate(rows) if snapshot.is_incomplete(str(row[0] if is_series else year))
+        ),
+        names=None
+        if also
+        else names_of(
+            TABLE,
+            by=dimension,
+            view=View(),
+            fixed={"measure_id": measure.measure_id, "exam_year": "" if is_series or year == "all" else year},
         ),
         caption=measure.caption if is_series else measure.caption_of_year,
     )

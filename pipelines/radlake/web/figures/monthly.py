@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from radlake.web.cells import Cell, Kind
 from radlake.web.figures.cube import calendar, read_cube, sort_value
 from radlake.web.grid import Chart, Column, Grid
+from radlake.web.numbers import names_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
 
@@ -107,9 +108,14 @@ class Monthly:
         first_drawn: int = 0,
     ) -> Grid:
         columns = [column, *(Column(measure, kind) for measure, kind in self.measures.items())]
+        names = names_of(
+            self.table, by=self.period if column.kind == "month" else "hospital_id", period=self.period, view=view,
+            fixed={"hospital_id": view.hospital if column.kind == "month" else ""},
+        )  # fmt: skip
         return Grid(
             columns,
             rows,
+            names=names,
             chart=chart,
             total=self._line(self.total(snapshot, view)) if rows else (),
             incomplete=incomplete,

@@ -6,6 +6,7 @@ from radlake.web.cells import MASKED, Cell, Kind
 from radlake.web.figures.cube import sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
+from radlake.web.numbers import names_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
 
@@ -92,7 +93,10 @@ def _grid(
         for i, (code, *_, days) in enumerate(rows)
         if snapshot.is_incomplete(str(year or code)) or (isinstance(days, int) and days < WHOLE_YEAR_DAYS)
     )
-    return Grid(columns, rows, chart=chart, incomplete=incomplete)
+    fixed = {"exam_year": str(year or ""), "modality_group": str(parameters.get("modality", ""))}
+    fixed.pop(key, None)
+    names = names_of(TABLE, by=key, fixed=fixed, view=View())
+    return Grid(columns, rows, names=names, chart=chart, incomplete=incomplete)
 
 
 FIGURES = (

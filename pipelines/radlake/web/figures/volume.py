@@ -6,6 +6,7 @@ from radlake.web.cells import MASKED, Cell, Kind
 from radlake.web.figures.cube import calendar, read_cube, sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
+from radlake.web.numbers import names_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
 
@@ -67,6 +68,9 @@ def by_hospital(snapshot: Snapshot, view: View) -> Grid:
         rows,
         chart=Chart("bars", series=(1,), colors=("volume",), horizontal=True),
         total=[totals.get(measure) for measure in MEASURES],
+        names=names_of(
+            TABLE, by="hospital_id", fixed={"modality_group": view.modality}, period="exam_month", view=view
+        ),
     )
 
 

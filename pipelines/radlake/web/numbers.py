@@ -1,0 +1,52 @@
+"""Names of the numbers in a table, as `radlake trace` takes them (docs/adr/0037): TABLE/KEY=VALUE/.../COLUMN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import quote
+
+from radlake.web.cells import Cell
+from radlake.web.grid import Column
+from radlake.web.view import View
+
+__all__ = ["Names", "names_of"]
+
+Names = Callable[[Sequence[Cell], Column], str | None]
+
+
+def names_of(
+    table: str,
+    *,
+    by: str | None,
+    fixed: Mapping[str, str],
+    view: View,
+    period: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Names:
+    """How the numbers of a table of a page are named.
+
+    Parameters
+    ----------
+    by : str or None
+        Column of the key that the first cell of a row is a value of.
+    fixed : mapping of str to str
+        Values of other columns of the key; an empty one is the total and left out.
+    period : str or None
+        Column of the month; a range of several months has no name, for it is added up here.
+    columns : mapping of str to str, optional
+        Heading -> column of the table, where they differ; then only these have names.
+    """
+    key = {name: value for name, value in fixed.items() if value}
+    if period and view.has_range:
+        if view.first != view.last and by != period:
+            return lambda _row, _column: None
+        key[period] = view.first
+
+    def name(row: Sequence[Cell], column: Column) -> str | None:
+        told = columns.get(column.heading) if columns is not None else column.heading
+        if told is None or not column.is_number:
+            return None
+        parts = key | ({by: str(row[0])} if by else {})
+        return "/".join([table, *(f"{one}={quote(value, safe='')}" for one, value in parts.items()), told])
+
+    return name

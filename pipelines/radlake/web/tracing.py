@@ -1,0 +1,83 @@
+"""Tracing a number for a page: `radlake trace` in a process of its own, one at a time.
+
+The way from a number to its exams needs the key of the lake, which the process of the pages never holds (ADR 38, 40).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from radlake.config import Settings
+
+__all__ = ["TraceFailed", "Tracer", "tracer_of"]
+
+_SECONDS = 120
+_KEPT = 64
+_MAIN = "from radlake.cli import main; main()"
+
+
+class TraceFailed(Exception):
+    """There is nothing to show; the text says why and what to do next, as `radlake trace` does."""
+
+
+@dataclass(frozen=True)
+class _Key:
+    snapshot: str
+    number: str
+    n_exams: int
+
+
+class Tracer:
+    """Traces numbers; what was traced in a snapshot is kept, as it stays what it is.
+
+    Parameters
+    ----------
+    run : callable
+        Gives the answer of `radlake trace --json` for a number and so many exams.
+    """
+
+    def __init__(self, run: Callable[[str, int], dict[str, Any]]) -> None:
+        self._run = run
+        self._one_at_a_time = threading.Lock()
+        self._kept: OrderedDict[_Key, dict[str, Any]] = OrderedDict()
+
+    def trace(self, number: str, *, n_exams: int, snapshot: str) -> dict[str, Any]:
+        """What `radlake trace --json` says of a number.
+
+        Raises
+        ------
+        TraceFailed
+        """
+        key = _Key(snapshot, number, n_exams)
+        with self._one_at_a_time:  # each reads tables anew
+            if key not in self._kept:
+                self._kept[key] = self._run(number, n_exams)
+                if len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            return self._kept[key]
+
+
+def tracer_of(settings: Settings) -> Tracer:
+    """A tracer over the lake of these settings."""
+
+    def run(number: str, n_exams: int) -> dict[str, Any]:
+        command = [sys.executable, "-c", _MAIN, "--lake", settings.lake, "trace", "--json", "--exams", str(n_exams)]
+        try:
+            done = subprocess.run(
+                [*command, "--", number], capture_output=True, text=True, timeout=_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise TraceFailed(f"It took more than {_SECONDS} seconds; run `radlake trace {number}`.") from exc
+        try:
+            return json.loads(done.stdout)
+        except ValueError as exc:
+            raise TraceFailed(done.stderr.strip().removeprefix("error: ") or "radlake trace gave no answer") from exc
+
+    return Tracer(run)
