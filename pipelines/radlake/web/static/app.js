@@ -31,7 +31,7 @@ function axisFormatter(data) {
   const share = ['share', 'percent', 'hundred'].includes(data.unit) || data.whole;
   const format = new Intl.NumberFormat(data.language, share
     ? { style: 'percent', maximumFractionDigits: 1 }
-    : { notation: 'compact', maximumFractionDigits: 1 });
+    : { notation: 'compact', maximumSignificantDigits: 3 });
   return (value) => format.format(value);
 }
 
