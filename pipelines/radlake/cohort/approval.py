@@ -6,6 +6,7 @@ that was made anew with other content has to be approved anew.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import uuid
@@ -17,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from radlake.cohort.candidate import Candidate, open_candidate, tell_state
+from radlake.cohort.metadata import metadata_files
 from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, PermanentError
@@ -167,7 +169,7 @@ def _enter(settings: Settings, decision: Approval) -> None:
 
 
 def _publish(lake: Lake, candidate: Candidate, approval: Approval) -> None:
-    """Tables first, the document that names them last."""
+    """Tables and metadata first, the document that names them last."""
     store = open_store(lake.url, options=lake.storage_options)
     prefix = f"releases/{candidate.release_id}"
     folder = lake.scratch / f"release-{uuid.uuid4().hex}"
@@ -178,8 +180,15 @@ def _publish(lake: Lake, candidate: Candidate, approval: Approval) -> None:
             for name, path in candidate.tables.items():
                 files[f"{prefix}/tables/{name}.parquet"] = folder / path.name
                 shutil.copyfile(path, folder / path.name)
+            told = _told(candidate, approval)
+            told["metadata"] = {}
+            for name, content in metadata_files(told).items():
+                (folder / name).write_bytes(content)
+                files[f"{prefix}/{name}"] = folder / name
+                told["metadata"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
             store.put(files)
-            (folder / "release.json").write_text(_document(candidate, approval), encoding="utf-8")
+            text = json.dumps(told, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+            (folder / "release.json").write_text(text, encoding="utf-8")
             store.put({f"{prefix}/release.json": folder / "release.json"})
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -191,7 +200,7 @@ _TOLD = ("release_id", "cohort_id", "project", "contact", "definition", "title",
          "n_instances", "n_bytes", "tables", "risk")  # fmt: skip
 
 
-def _document(candidate: Candidate, approval: Approval) -> str:
+def _told(candidate: Candidate, approval: Approval) -> dict[str, Any]:
     """What a holder is told of the release."""
     content: dict[str, Any] = {name: candidate.document[name] for name in _TOLD}
     content["approval"] = {
@@ -203,4 +212,4 @@ def _document(candidate: Candidate, approval: Approval) -> str:
         "expires_on": str(approval.expires_on),
         "digest": approval.digest,
     }
-    return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+    return content

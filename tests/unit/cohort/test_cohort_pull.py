@@ -152,6 +152,24 @@ def test_tables_are_those_that_were_approved_and_csv_opens_in_excel(release: Rel
     assert not (tmp_path / "dicom").exists()
 
 
+def test_catalogues_of_research_data_are_told_what_lies_there(release: Release, tmp_path: Path) -> None:
+    pulled_to(tmp_path, release, "tables")
+    tables = {path.name: path for path in (tmp_path / "tables").iterdir()}
+    croissant = json.loads((tmp_path / "croissant.json").read_text())
+    assert croissant["conformsTo"][0] == "http://mlcommons.org/croissant/1.1"
+    told = {one["@id"]: one["sha256"] for one in croissant["distribution"]}
+    assert told == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in tables.items()}
+    for record_set in croissant["recordSet"]:
+        columns = [field["source"]["extract"]["column"] for field in record_set["field"]]
+        assert columns == pq.read_schema(tables[f"{record_set['name']}.parquet"]).names
+    crate = {one["@id"]: one for one in json.loads((tmp_path / "ro-crate-metadata.json").read_text())["@graph"]}
+    assert crate["ro-crate-metadata.json"]["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.3"}
+    assert all((tmp_path / part["@id"]).is_file() and part["@id"] in crate for part in crate["./"]["hasPart"])
+    datacite = json.loads((tmp_path / "datacite.json").read_text())
+    assert (datacite["publicationYear"], datacite["rightsList"]) == ("2026", [{"rights": "DUA 3"}])
+    assert [title["lang"] for title in datacite["titles"]] == ["en", "zh"]
+
+
 def test_samples_of_a_shard_are_files_of_one_name(release: Release, tmp_path: Path) -> None:
     pulled_to(tmp_path, release, "webdataset")
     [shard] = (tmp_path / "webdataset").glob("*.tar")

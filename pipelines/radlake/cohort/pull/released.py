@@ -102,8 +102,22 @@ class Release:
         ------
         Damaged
         """
-        told = self.document["tables"][name]
-        path, n_bytes = f"tables/{name}.parquet", told["bytes"]
+        return self._verified(f"tables/{name}.parquet", self.document["tables"][name])
+
+    def metadata(self) -> Iterator[tuple[str, bytes]]:
+        """Files for catalogues of research data (Croissant, RO-Crate, DataCite), verified.
+
+        Raises
+        ------
+        Damaged
+        """
+        for name, told in self.document.get("metadata", {}).items():
+            if not _PLAIN.fullmatch(name):
+                raise ConfigInvalid(path="The release", problems=[f"{name!r} cannot be the name of a file"])
+            yield name, self._verified(name, told)
+
+    def _verified(self, path: str, told: Mapping[str, Any]) -> bytes:
+        n_bytes = told["bytes"]
         pieces = [
             self.store.read(path, offset=start, length=min(_CHUNK, n_bytes - start))
             for start in range(0, n_bytes, _CHUNK)

@@ -297,6 +297,8 @@ def _pull_tables(release: Release, folder: Path, *, with_csv: bool) -> None:
             text = pa.BufferOutputStream()
             pa_csv.write_csv(pq.read_table(path), text)
             place_whole(path.with_suffix(".csv"), b"\xef\xbb\xbf" + text.getvalue().to_pybytes())
+    for name, content in release.metadata():
+        place_whole(folder / name, content)
     content = json.dumps(release.document, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
     place_whole(folder / _DOCUMENT, content.encode())
 
