@@ -23,21 +23,23 @@ def aims_of(
     least: int,
     is_fixed: Sequence[bool] | None = None,
 ) -> list[Aim]:
-    """Every small count of the views, once for the same cells, the smallest first: what it must be able to be.
+    """Every small count of the views, once for the same sum: what it must be able to be.
+
+    Sums of many cells come first: they cost most, and a world of theirs is one of some of their cells too.
 
     Parameters
     ----------
     cells : np.ndarray
         What each cell of the cube holds, layer by layer.
     asked : sequence of (view, numbers)
-        Tables, and the count of each of their rows.
+        Tables that show it, and the count of each of their rows.
     least : int
         What a cell is at least that is known to hold something.
     is_fixed : sequence of bool, optional
         Dimensions without totals.
     """
     fixed = is_fixed or [False] * (cells.ndim - 1)
-    found: dict[tuple[Cell, ...], tuple[int, Aim]] = {}
+    found: dict[tuple[tuple[Cell, ...], int], tuple[int, list[Aim]]] = {}
     for view, numbers in asked:
         masks: Masks = {}
         layers = [layer for layer in range(len(cells)) if view.counts(layer)]
@@ -50,9 +52,16 @@ def aims_of(
             count = int(numbers[view.rows[place]])
             members = _members(cells, layers, place, view, masks)
             inside = tuple(masks[d, label] if label and not fixed[d] else None for d, label in enumerate(place))
-            aim = Aim(members, inside, policy.threshold - 1 - count, count - max(least * len(members), 1))
-            found.setdefault(tuple(members), (count, aim))
-    return [aim for _, (_, aim) in sorted(found.items(), key=lambda item: (item[1][0], item[0]))]
+            at = int(np.ravel_multi_index(place, view.rows.shape))
+            up, down = policy.threshold - 1 - count, count - max(least * len(members), 1)
+            if policy.left_open == "one":
+                moves = [(1, -1) if down > 0 else (1,)]
+            else:
+                moves = [(by,) for by in (up, -down) if by]
+            same = at if least == 0 else 0  # where cells that hold nothing may hold something, sums of others differ
+            found.setdefault((tuple(members), same), (count, [Aim(view, at, members, inside, by) for by in moves]))
+    dearest_first = sorted(found.items(), key=lambda item: (-len(item[0][0]), item[1][0], item[0]))
+    return [aim for _, (_, aims) in dearest_first for aim in aims]
 
 
 def _members(

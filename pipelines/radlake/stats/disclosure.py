@@ -5,8 +5,6 @@ Which rows are withheld besides, so that no small count follows from what is sho
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import pyarrow as pa
 
@@ -18,7 +16,9 @@ __all__ = ["TOTALS", "small_rows", "withhold", "worth"]
 
 TOTALS = ("all", "any")  # labels of rows that are totals over a dimension
 
-_TOTAL_WORTH = 30.0
+_DETAIL = 30.0  # by how much a label of a dimension lessens the worth of a row
+_WHO_AND_WHEN = {"hospital_id": 5.0, "exam_year": 3.0, "region_code": 3.0}  # those that readers ask for first
+_GRAND = 1000.0  # times: the total over everything
 
 
 def small_rows(table: Table, exact: pa.Table, *, policy: Policy) -> np.ndarray:
@@ -31,18 +31,21 @@ def small_rows(table: Table, exact: pa.Table, *, policy: Policy) -> np.ndarray:
     return found
 
 
-def worth(table: Table, exact: pa.Table, *, wide: Collection[str] = ()) -> np.ndarray:
+def worth(table: Table, exact: pa.Table) -> np.ndarray:
     """What each row is worth to readers: its first count, and much more for every dimension that it is a total over.
 
-    Dimensions whose labels stand for many labels of other tables (a year, a region) are totals in every row.
+    A hospital, a year and a region are worth nearly as much as a total; the total over everything more than all else.
     """
     assert table.disclosure is not None
-    counts = compute.fill_null(exact.column(table.disclosure.counts[0]), 0).to_numpy()
-    n_totals = np.full(exact.num_rows, len(wide))
-    for name in set(table.disclosure.dimensions).difference(wide):
+    found = 1.0 + compute.fill_null(exact.column(table.disclosure.counts[0]), 0).to_numpy()
+    is_grand = np.ones(exact.num_rows, dtype=bool)
+    for name in table.disclosure.dimensions:
         labels = compute.cast(exact.column(name), pa.string())
-        n_totals += compute.is_in(labels, value_set=pa.array(TOTALS)).to_numpy()
-    return (1 + counts) * _TOTAL_WORTH**n_totals
+        is_total = compute.is_in(labels, value_set=pa.array(TOTALS)).to_numpy()
+        if is_total.any() or name in _WHO_AND_WHEN:
+            found *= np.where(is_total, _DETAIL, _DETAIL / _WHO_AND_WHEN.get(name, _DETAIL))
+            is_grand &= is_total | ~is_total.any()
+    return np.where(is_grand, _GRAND, 1.0) * found
 
 
 def withhold(table: Table, exact: pa.Table, rows: np.ndarray) -> pa.Table:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from radlake.contracts import Table, load_table
 from radlake.contracts.check import compute
 from radlake.stats.aims import aims_of
-from radlake.stats.crosswise import Aim, Cube, Shown, View
+from radlake.stats.crosswise import Cube, Shown, View
 from radlake.stats.disclosure import TOTALS, small_rows, worth
 from radlake.stats.policy import Policy
 
@@ -32,7 +32,6 @@ __all__ = ["withheld_rows"]
 VOLUME, DUPLICATES, FILM, RATE = "stats.exam_volume", "stats.duplicate_exam", "stats.film_saving", "stats.exam_rate"
 DISTINCT = frozenset({"n_patients"})  # totals are less than sums: withheld with the other counts of their row
 WINDOWS, SCOPES = (30, 90), ("within_hospital", "across_hospitals")
-WIDE = {RATE: ("exam_year", "region_code")}  # dimensions that other tables divide further
 _NO_LIMIT = 1 << 29
 
 
@@ -46,8 +45,8 @@ def withheld_rows(exact: Mapping[str, pa.Table], *, policy: Policy) -> dict[str,
     """
     tables = {name: _Counted.of(load_table(name), data, policy=policy) for name, data in exact.items()}
     if policy.complementary:
-        for cube, aims in _cubes(tables, policy):
-            cube.protect(aims)
+        for cube in _cubes(tables, policy):
+            cube.protect()
     return {name: table.shown.is_withheld for name, table in tables.items()}
 
 
@@ -62,7 +61,7 @@ class _Counted:
     @classmethod
     def of(cls, table: Table, data: pa.Table, *, policy: Policy) -> _Counted:
         assert table.disclosure is not None, f"{table.view_name} has no disclosure in its contract"
-        shown = Shown(worth(table, data, wide=WIDE.get(table.view_name, ())), small_rows(table, data, policy=policy))
+        shown = Shown(worth(table, data), small_rows(table, data, policy=policy))
         return cls(table, data, shown)
 
     def __len__(self) -> int:
@@ -87,7 +86,7 @@ class _Counted:
         return compute.fill_null(self.data.column(name), 0).to_numpy().astype(np.int64)
 
 
-def _cubes(tables: Mapping[str, _Counted], policy: Policy) -> Iterator[tuple[Cube, list[Aim]]]:
+def _cubes(tables: Mapping[str, _Counted], policy: Policy) -> Iterator[Cube]:
     """Cubes one after the other, for what is withheld of one is known to the next."""
     linked: set[tuple[str, str]] = set()
     if VOLUME in tables and len(tables[VOLUME]):
@@ -104,7 +103,7 @@ def _cubes(tables: Mapping[str, _Counted], policy: Policy) -> Iterator[tuple[Cub
                 yield _alone(counted, count, policy)
 
 
-def _alone(counted: _Counted, count: str, policy: Policy) -> tuple[Cube, list[Aim]]:
+def _alone(counted: _Counted, count: str, policy: Policy) -> Cube:
     """A count that one table alone shows."""
     assert counted.table.disclosure is not None
     dimensions = counted.table.disclosure.dimensions
@@ -115,9 +114,9 @@ def _alone(counted: _Counted, count: str, policy: Policy) -> tuple[Cube, list[Ai
     view = View(counted.shown, rows)
     numbers = np.append(counted.numbers(count), -1)[rows]
     numbers[_is_total(rows.shape)] = -1
-    cube = Cube((numbers - 1)[None], np.where(numbers > 0, _NO_LIMIT, -1)[None], [view])
     is_fixed = [not counted.has_total(name) for name in dimensions]
-    return cube, aims_of(numbers[None], [(view, counted.numbers(count))], policy, least=1, is_fixed=is_fixed)
+    aims = aims_of(numbers[None], [(view, counted.numbers(count))], policy, least=1, is_fixed=is_fixed)
+    return Cube((numbers - 1)[None], np.where(numbers > 0, _NO_LIMIT, -1)[None], [view], [], aims)
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ class _Exams:
         numbers[_is_total(rows.shape)] = -1
         return numbers
 
-    def cube(self, policy: Policy) -> tuple[Cube, list[Aim]]:
+    def cube(self, policy: Policy) -> Cube:
         """Exams, in layers by the longest window for which they are observed."""
         volume = self.rows(VOLUME)
         levels = [np.maximum(self.counts(VOLUME, "n_exams", volume), 0)]
@@ -190,12 +189,13 @@ class _Exams:
             coarse.append(self._film())
             asked.append((coarse[-1], self.tables[FILM].numbers("n_exams")))
         if RATE in self.tables:
-            coarse.append(self._rate())
-            asked.append((coarse[-1], self.tables[RATE].numbers("n_exams")))
+            rates = self._rates()
+            coarse += rates
+            asked += [(view, self.tables[RATE].numbers("n_exams")) for view in rates]
         cells = np.stack([more - fewer for more, fewer in zip(levels, [*levels[1:], 0 * levels[0]], strict=True)])
         falls = np.where(cells > 0, np.maximum(cells - np.maximum(least, 1), 0), -1)
-        cube = Cube(falls, np.where(cells > 0, _NO_LIMIT, -1), views, coarse)
-        return cube, aims_of(cells, asked, policy, least=1)
+        aims = aims_of(cells, asked, policy, least=1)
+        return Cube(falls, np.where(cells > 0, _NO_LIMIT, -1), views, coarse, aims)
 
     def _film(self) -> View:
         """Exams of one price are a sum of their own: their cost is shown beside their number."""
@@ -209,8 +209,8 @@ class _Exams:
         groups = np.append(np.where(n_exams > 0, price.ravel() + 1, 0), 0)[rows]
         return View(film.shown, rows, groups=groups)
 
-    def _rate(self) -> View:
-        """The same exams by year and region; regions without residents are not in the total of the regions."""
+    def _rates(self) -> list[View]:
+        """The same exams by year and region; regions without residents stand apart from the total of the regions."""
         rate, volume = self.tables[RATE], self.tables[VOLUME]
         years, regions = rate.labels("exam_year"), rate.labels("region_code")
         at = (
@@ -228,10 +228,22 @@ class _Exams:
         region_of = np.array([0, *(regions.index(code) + 1 if code in regions else 0 for code in prefecture)])
         has_residents = np.zeros(rows.shape[:2], dtype=bool)
         has_residents[at[0], at[1]] = rate.data["n_residents"].is_valid().to_numpy()
-        groups = np.where(has_residents[np.ix_(year_of, region_of)], 1, 2)[:, :, None]
-        return View(rate.shown, rows, (year_of, region_of, np.arange(self.shape[2])), groups)
+        is_all = np.arange(rows.shape[1]) == 0
+        codes = year_of, region_of, np.arange(self.shape[2])
+        return [
+            View(
+                rate.shown,
+                np.where(is_in[:, :, None], rows, -1),
+                codes,
+                is_counted[np.ix_(year_of, region_of)][:, :, None],
+            )
+            for is_counted, is_in in (
+                (has_residents, has_residents | is_all),
+                (~has_residents, ~has_residents & ~is_all),
+            )
+        ]
 
-    def duplicates(self, window: int, policy: Policy) -> tuple[Cube, list[Aim]]:
+    def duplicates(self, window: int, policy: Policy) -> Cube:
         """Duplicates of a window, by scope; there are not more of them than exams."""
         rows = np.stack([self.of_duplicates(window, scope) for scope in ("any", *SCOPES)])
         numbers = self.tables[DUPLICATES].numbers("n_duplicates")
@@ -242,8 +254,7 @@ class _Exams:
         rises = np.where(n_exams >= policy.threshold, n_exams - every, _NO_LIMIT)
         rises = np.where(cells >= 0, np.broadcast_to(rises, cells.shape), -1)
         view = View(self.tables[DUPLICATES].shown, rows)
-        cube = Cube(cells[None], rises[None], [view])
-        return cube, aims_of(cells[None], [(view, numbers)], policy, least=0)
+        return Cube(cells[None], rises[None], [view], [], aims_of(cells[None], [(view, numbers)], policy, least=0))
 
 
 def _is_total(shape: Sequence[int]) -> np.ndarray:

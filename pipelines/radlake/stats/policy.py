@@ -15,8 +15,9 @@ from radlake.resources import schemas_root
 __all__ = ["Policy", "load_policy"]
 
 SCOPES = ("internal", "public")
-_FIELDS = {"scope": str, "threshold": int, "rounding": int, "complementary": bool, "rate_digits": int, "title": dict,
-           "source": str}  # fmt: skip
+LEFT_OPEN = ("one", "every")
+_FIELDS = {"scope": str, "threshold": int, "rounding": int, "complementary": bool, "left_open": str,
+           "rate_digits": int, "title": dict, "source": str}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,10 @@ class Policy:
         Shown counts are rounded to the nearest multiple; 1 shows them as they are.
     complementary : bool
         Further counts are withheld so that none of the small ones follows from what is shown.
+    left_open : str
+        What a small count of the fixed statistics could as well be, by everything that is shown: at least `one` other
+        number from one on, so that nobody can calculate it; or `every` number below the threshold that it could be
+        if nothing were shown, so that nobody can tell a smaller one from a larger. Measures leave every number open.
     scope : str
         Who may see the release: internal or public.
     rate_digits : int
@@ -42,6 +47,7 @@ class Policy:
     threshold: int = 5
     rounding: int = 1
     complementary: bool = True
+    left_open: str = "one"
     rate_digits: int = 4
 
     def is_small(self, count: float) -> bool:
@@ -94,7 +100,9 @@ def load_policy(name: str) -> Policy:
         raise ConfigInvalid(path=path, problems=[str(exc)]) from exc
     if problems := _problems(data):
         raise ConfigInvalid(path=path, problems=problems)
-    facts = {field: data[field] for field in ("scope", "threshold", "rounding", "complementary", "rate_digits")}
+    facts = {
+        field: data[field] for field in ("scope", "threshold", "rounding", "complementary", "left_open", "rate_digits")
+    }
     return Policy(name=path.stem, **facts)
 
 
@@ -115,6 +123,8 @@ def _problems(data: Any) -> list[str]:
         (data["threshold"] < 1, "threshold must be 1 or more"),
         (data["rounding"] < 1, "rounding must be 1 or more"),
         (not 1 <= data["rate_digits"] <= 6, "rate_digits must be from 1 to 6"),
+        (data["left_open"] not in LEFT_OPEN, f"left_open must be one of {', '.join(LEFT_OPEN)}"),
+        (data["scope"] == "public" and data["left_open"] != "every", "a public release leaves every number open"),
         (data["scope"] == "public" and data["threshold"] < 5, "a public release withholds counts below 5 at least"),
         (data["scope"] == "public" and not data["complementary"] and data["rounding"] == 1,
          "a public release needs complementary suppression or rounding"),

@@ -25,7 +25,9 @@ def test_all_problems_of_a_policy_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid) as told:
         load_policy(str(file))
     assert told.value.facts["problems"] == [
-        "unknown field rouding; there are scope, threshold, rounding, complementary, rate_digits, title, source",
+        "unknown field rouding; there are scope, threshold, rounding, complementary, left_open, rate_digits, title,"
+        " source",
+        "left_open is missing",
         "rate_digits is missing",
         "source is missing",
         "rounding must be a int",
@@ -37,11 +39,12 @@ def test_all_problems_of_a_policy_are_told_at_once(tmp_path: Path) -> None:
 def test_a_public_policy_cannot_be_weaker_than_public(tmp_path: Path) -> None:
     file = tmp_path / "weak.yaml"
     file.write_text(
-        "{scope: public, threshold: 4, rounding: 1, complementary: false, rate_digits: 3, title: {}, source: x}"
+        "{scope: public, threshold: 4, rounding: 1, complementary: false, left_open: one,"
+        " rate_digits: 3, title: {}, source: x}"
     )
     with pytest.raises(ConfigInvalid) as told:
         load_policy(str(file))
-    assert len(told.value.facts["problems"]) == 2
+    assert len(told.value.facts["problems"]) == 3
 
 
 def test_means_of_few_are_not_shown() -> None:

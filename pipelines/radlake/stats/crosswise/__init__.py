@@ -6,12 +6,14 @@ another label, so that totals over the dimension stay, or from none, so that the
 dimensions is the hypercube of suppressed cells of statistical disclosure control.) Every row of every table in which
 the change can be seen is withheld; then it leads to a world in which all that is shown is the same.
 
-For each count that must not be told changes are taken until it can be as large and as small as policy wants: those
-that nobody sees anyway first, then the one that costs least worth for what it gives. What is proven stays proven when
-more is withheld later. Many cells are looked at together, each with a few labels to exchange with.
+For each count that must not be told changes are taken until it can be the number that policy wants: those that nobody
+sees anyway first, then the one that costs least worth for what it gives. One world serves all counts that are another
+in it. What is proven stays proven when more is withheld later. In the end other worlds are looked for without the rows
+of most worth, which are then shown again.
 
-`views` says how tables show a cube, `costs` what it costs to withhold their rows. `batch` finds the best changes of
-some cells, beside tables of wider labels (`around`), `far` what a cell without neighbours does. `cube` is the search.
+`views` says how tables show a cube, `costs` where a world is seen and what it costs to withhold that. `batch` finds the
+best changes of some cells with a few labels each, beside tables of wider labels (`around`), `far` those that are made
+up for elsewhere; `search` takes the cheapest. `cube` holds worlds and rows.
 """
 
 from __future__ import annotations

@@ -58,18 +58,6 @@ class Around:
                 total = total + more
         return total * is_seen
 
-    def seen(self, along: Sequence[int]) -> np.ndarray:
-        """Places in which changes are seen; each dimension has the total, the own label, and one other at most."""
-        dims = len(self.codes)
-        apart, is_in = self._apart(along)
-        shape = (len(self.at),) + (1,) * dims
-        marks: np.ndarray = np.broadcast_to(self._is_seen(along, apart, is_in), shape)
-        for d in along:
-            total = np.broadcast_to(apart.get(d, False), shape).reshape(-1, 1)
-            is_changed = np.concatenate([total, np.ones_like(total), np.ones_like(total)], axis=1)
-            marks = marks & along_dimension(is_changed, d, dims)
-        return np.unique(self.at[np.broadcast_to(marks, self.at.shape)])
-
     def _is_seen(
         self, along: Sequence[int], apart: Mapping[int, np.ndarray], is_in: np.ndarray | bool
     ) -> np.ndarray | bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from radlake.stats.crosswise.around import Around
 from radlake.stats.crosswise.arrays import chain, least, summed
-from radlake.stats.crosswise.changes import Change
+from radlake.stats.crosswise.views import Moves
 
 __all__ = ["Batch", "Best"]
 
@@ -123,18 +123,28 @@ class Batch:
         for i in better:
             best.along[i] = along
 
-    def take(self, best: Best) -> list[Change]:
-        """Take the best changes; cells that have none are given up."""
+    def take(self, best: Best) -> list[tuple[int, Moves]]:
+        """Number of each cell that has a best change, and the change; cells that have none are given up."""
         is_taken = np.isfinite(best.score)
-        changes = []
+        taken = [(int(self.numbers[i]), self._moves(best, i)) for i in np.flatnonzero(is_taken).tolist()]
         for along in dict.fromkeys(best.along):
             cells = np.array([i for i, one in enumerate(best.along) if one == along and is_taken[i]], dtype=int)
             if len(cells):
-                others = {d: self.labels[d][cells, 2 + best.which[cells, d]] for d in along}
-                changes.append(Change(self.layer, self.places[cells], others, best.gives[cells], best.score[cells]))
                 self._move(best, along, cells)
         self.missing = np.where(is_taken, self.missing - best.gives, 0)
-        return changes
+        return taken
+
+    def _moves(self, best: Best, i: int) -> Moves:
+        """Cells of a change, and by how much each moves, in the direction of the cell."""
+        along, gives = best.along[i], int(best.gives[i])
+        place = self.places[i].tolist()
+        labels = [
+            (own, int(self.labels[d][i, 2 + best.which[i, d]])) if d in along else (own,) for d, own in enumerate(place)
+        ]
+        return {
+            (self.layer, tuple(one[j] for one, j in zip(labels, which, strict=True))): gives * (-1) ** sum(which)
+            for which in product(*(range(len(one)) for one in labels))
+        }
 
     def _move(self, best: Best, along: tuple[int, ...], cells: np.ndarray) -> None:
         """What changes gave is no longer there."""

@@ -1,19 +1,55 @@
-"""What it costs to withhold the rows in which a change is seen, kept up while rows are withheld."""
+"""What it costs to withhold the rows in which a world is seen, kept up while worlds come and go."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from radlake.stats.crosswise.around import Around
-from radlake.stats.crosswise.arrays import flat
-from radlake.stats.crosswise.changes import Change, FarChange
-from radlake.stats.crosswise.views import Cell, View
+from radlake.stats.crosswise.views import Moves, View
 
-__all__ = ["Costs"]
+__all__ = ["Costs", "Effects", "Seen"]
+
+Seen = dict[int, int]  # place of a flat table -> by how much its row is another
+Effects = list[Seen]  # table by table
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Tables that show the same sums of the same layers."""
+
+    view: View
+    numbers: list[int]
+
+    def seen(self, moves: Moves) -> Seen:
+        """Places where a group is another, and by how much the count is: 0 where only its groups are."""
+        shape = self.view.rows.shape
+        size = prod(shape)
+        apart: Seen = {}  # group by group
+        for (layer, place), by in moves.items():
+            group = self.view.group(place) if self.view.counts(layer) else 0
+            if group:
+                at = group
+                for one, code, n in zip(place, self.view.codes or [None] * len(place), shape, strict=True):
+                    at = at * n + (one if code is None else int(code[one]))
+                apart[at] = apart.get(at, 0) + by
+        apart = {at: by for at, by in apart.items() if by}
+        far = size
+        for n in shape:
+            far //= n
+            totals: Seen = {}
+            for at, by in apart.items():
+                total = at - at // far % n * far
+                totals[total] = totals.get(total, 0) + by
+            apart = {at: by for at, by in (apart | totals).items() if by}
+        if self.view.groups is None:
+            return {at - size: by for at, by in apart.items()}
+        seen: Seen = {}
+        for at, by in apart.items():
+            seen[at % size] = seen.get(at % size, 0) + by
+        return seen
 
 
 class Costs:
@@ -25,59 +61,85 @@ class Costs:
         Layers x places of the flat cube: in tables whose labels are those of the cube.
     coarse : list of (View, np.ndarray)
         Other tables, and what each of their rows costs.
+    withheld : float
+        Worth of all rows that are withheld for worlds.
     """
 
     def __init__(self, views: Sequence[View], coarse: Sequence[View], *, shape: Sequence[int], n_layers: int) -> None:
-        self._views, self._shape = views, shape
+        self._views, self._all = views, [*views, *coarse]
+        self._rows = [view.rows.ravel() for view in self._all]
         self.of_cells = np.zeros((n_layers, prod(shape)), dtype=np.float32)
-        self._refresh(slice(None))
+        for layer in range(n_layers):
+            for view in views:
+                if view.counts(layer):
+                    self.of_cells[layer] += view.cost()
         self.coarse = [(view, view.cost()) for view in coarse]
+        self.withheld = 0.0
+        self._kinds: list[_Kind] = []
+        for number, view in enumerate(self._all):
+            alike = [one for one in self._kinds if number < len(views) and one.view.layers == view.layers]
+            if alike:
+                alike[0].numbers.append(number)
+            else:
+                self._kinds.append(_Kind(view, [number]))
 
-    def withhold(self, change: Change | FarChange) -> None:
-        """Withhold all rows in which a change is seen."""
-        if isinstance(change, FarChange):
-            self._withhold_far(change)
+    def effects(self, moves: Moves) -> Effects:
+        """Where a world is seen: rows of all tables that are another in it."""
+        found: Effects = [{} for _ in self._all]
+        for kind in self._kinds:
+            seen = kind.seen(moves)
+            for number in kind.numbers:
+                rows = self._rows[number]
+                found[number] = {at: by for at, by in seen.items() if rows[at] >= 0}
+        return found
+
+    def of(self, effects: Effects) -> float:
+        """Worth of the rows that a world makes another and that are shown."""
+        total = 0.0
+        for view, seen in zip(self._all, effects, strict=True):
+            if seen:
+                total += float(view.cost(np.fromiter(seen, np.int64, len(seen))).sum())
+        return total
+
+    def withhold(self, effects: Effects) -> None:
+        """Withhold all rows in which a world is seen."""
+        self.withheld += self.of(effects)
+        self._count(effects, 1)
+
+    def release(self, effects: Effects) -> None:
+        """Show again what was withheld for a world alone."""
+        self._count(effects, -1)
+        self.withheld -= self.of(effects)
+
+    def _count(self, effects: Effects, by: int) -> None:
+        changed: list[np.ndarray] = []
+        for number, (view, seen) in enumerate(zip(self._all, effects, strict=True)):
+            if not seen:
+                continue
+            at = np.fromiter(seen, np.int64, len(seen))
+            rows = self._rows[number][at]
+            before = view.table.n_worlds[rows]
+            view.table.n_worlds[rows] = before + by
+            at = at[((before == 0) | (before + by == 0)) & ~view.table.is_small[rows]]
+            if not len(at):
+                continue
+            if number < len(self._views):
+                changed.append(at)
+            else:
+                view, cost = self.coarse[number - len(self._views)]
+                cost[at] = view.cost(at)
+        if changed:
+            self._refresh(np.unique(np.concatenate(changed)))
+
+    def refresh(self, number: int, at: int) -> None:
+        """What a row costs, after its worth has changed."""
+        if number < len(self._views):
+            self._refresh(np.array([at]))
         else:
-            self._withhold_crosswise(change)
+            view, cost = self.coarse[number - len(self._views)]
+            cost[at] = view.cost(np.array([at]))[0]
 
-    def of_moves(self, moves: Mapping[Cell, int]) -> float:
-        """What it costs when cells move."""
-        return sum(float(view.cost(at).sum()) for view, at in self._effects(moves))
-
-    def _withhold_crosswise(self, change: Change) -> None:
-        labels = change.labels
-        at = np.unique(flat([one[:, -2:] for one in labels], self._shape))
-        at = at[self.of_cells[change.layer, at] > 0]
-        for view in self._views:
-            if view.counts(change.layer):
-                view.withhold(at)
-        self._refresh(at)
-        for view, cost in self.coarse:
-            if view.counts(change.layer):
-                seen = Around.of(view, cost, labels).seen(sorted(change.others))
-                view.withhold(seen)
-                cost[seen] = 0.0
-
-    def _withhold_far(self, change: FarChange) -> None:
-        for view, at in self._effects(change.moved):
-            view.withhold(at)
-        self._refresh(slice(None))
-        self.coarse = [(view, view.cost()) for view, _ in self.coarse]
-
-    def _effects(self, moves: Mapping[Cell, int]) -> Iterator[tuple[View, np.ndarray]]:
-        """For every table the places that change."""
-        for view in (*self._views, *(view for view, _ in self.coarse)):
-            effect: dict[tuple[int, int], int] = {}
-            for (layer, place), by in moves.items():
-                group = view.group(place) if view.counts(layer) else 0
-                codes = [int(one[0]) for one in view.coded([np.array([label]) for label in place])]
-                for corner in set(product(*((0, code) for code in codes))) if group else ():
-                    at = int(np.ravel_multi_index(corner, view.rows.shape)), group
-                    effect[at] = effect.get(at, 0) + by
-            yield view, np.array(sorted({at for (at, _), by in effect.items() if by}), dtype=int)
-
-    def _refresh(self, at: np.ndarray | slice) -> None:
-        """Costs of places of the cube, after rows were withheld."""
+    def _refresh(self, at: np.ndarray) -> None:
         self.of_cells[:, at] = 0.0
         for view in self._views:
             cost = view.cost(at)

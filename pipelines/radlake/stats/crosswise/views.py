@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Cell", "Place", "Shown", "View"]
+__all__ = ["Cell", "Moves", "Place", "Shown", "View"]
 
 Place = tuple[int, ...]  # label of each dimension, from 1; 0 is the total
 Cell = tuple[int, Place]  # layer and place
+Moves = dict[Cell, int]  # by how much cells move
 
 
 @dataclass
 class Shown:
-    """Rows of one table: what each is worth to readers, and whether it is withheld."""
+    """Rows of one table.
+
+    Attributes
+    ----------
+    worth : np.ndarray
+        What each is worth to readers.
+    is_small : np.ndarray
+        Whether it holds a small count.
+    n_worlds : np.ndarray
+        In how many worlds that are needed it is another.
+    """
 
     worth: np.ndarray
-    is_withheld: np.ndarray
+    is_small: np.ndarray
+    n_worlds: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.n_worlds = np.zeros(len(self.is_small), dtype=np.int32)
+
+    @property
+    def is_withheld(self) -> np.ndarray:
+        return self.is_small | (self.n_worlds > 0)
 
 
 @dataclass(frozen=True)
@@ -52,13 +71,9 @@ class View:
         rows = self.rows.ravel()[at]
         cost, is_there = np.zeros(rows.shape, np.float32), rows >= 0
         there = rows[is_there]
-        cost[is_there] = np.where(self.table.is_withheld[there], 0.0, self.table.worth[there])
+        is_shown = ~self.table.is_small[there] & (self.table.n_worlds[there] == 0)
+        cost[is_there] = np.where(is_shown, self.table.worth[there], 0.0)
         return cost
-
-    def withhold(self, at: np.ndarray) -> None:
-        """Withhold the rows at places of the flat table."""
-        rows = self.rows.ravel()[at]
-        self.table.is_withheld[rows[rows >= 0]] = True
 
     def group(self, place: Place) -> int:
         """The group of a cell."""
