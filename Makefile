@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help install services demo test check fix bench bench-ingest bench-analytics airflow lock clean
+.PHONY: help install services demo test check fix bench bench-ingest bench-analytics bench-web airflow lock clean
 
 help:  ## List the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench-ingest: $(STAMP) $(PEERS)/.installed  ## De-identification beside cp and e
 
 bench-analytics: $(STAMP)  ## Repeats of 10 million exams beside a scan, pandas and Dask; ARGS="--exams 100_000_000"
 	@$(BIN)/python -m bench analytics $(ARGS)
+
+bench-web: $(STAMP) $(PEERS)/.installed  ## Dashboard beside Streamlit, and the reminder; ARGS="--exams 100_000_000"
+	@$(BIN)/python -m bench web $(ARGS)
 
 airflow: $(STAMP)  ## Start Airflow locally with the DAGs of dags/
 	@$(BIN)/radlake airflow $(ARGS)

@@ -24,8 +24,8 @@ _BENCHMARKS = (
     "load",
     "open",
 )
-_LONG = ("province", "analytics", "backfill")  # minutes to half an hour: only when they are named
-_ON_DISK = {"receive", "backfill", "open", "pull"}  # where a sync and a read must cost what they cost
+_LONG = ("province", "analytics", "backfill", "web")  # minutes to half an hour: only when they are named
+_ON_DISK = {"receive", "backfill", "open", "pull", "web"}  # where a sync and a read must cost what they cost
 _ROOM = {
     "ingest": 6 << 30,
     "province": 8 << 30,
@@ -40,7 +40,7 @@ def main() -> None:
         "benchmark",
         nargs="?",
         choices=(*_BENCHMARKS, *_LONG),
-        help="one of them; all but province, analytics and backfill when left out",
+        help="one of them; all but province, analytics, backfill and web when left out",
     )
     parser.add_argument("--scale", type=float, default=1.0, help="amount of data; 1 runs under a minute on two cores")
     parser.add_argument("--repetitions", type=int, help="runs of each contestant, at least 3; 5 of ingest else")
@@ -52,9 +52,9 @@ def main() -> None:
     province.add_argument("--hospitals", type=int, default=1578)
     province.add_argument("--studies", type=int, default=100_000)
     province.add_argument("--seed", type=int, default=1)
-    analytics = parser.add_argument_group("analytics")
-    analytics.add_argument("--exams", type=int, default=10_000_000)
-    analytics.add_argument("--linked", type=float, default=0.0, help="share of pseudonyms that are linked to another")
+    analytics = parser.add_argument_group("analytics, web")
+    analytics.add_argument("--exams", type=int, help="10 million in analytics, a million in web")
+    analytics.add_argument("--linked", type=float, default=0.0, help="analytics: share of pseudonyms linked to another")
     analytics.add_argument("--lake", type=Path, help="a lake of `radlake synth province`, else one is made")
     arguments = parser.parse_args()
     if arguments.repetitions is not None and arguments.repetitions < 3:
@@ -65,9 +65,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="radlake-bench-", dir=folder) as scratch:
             place = Place(Path(scratch), arguments.repetitions or _REPETITIONS.get(name, 3))
             print(f"{name}: {place}")
+            synthetic = {"lake": arguments.lake, "seed": arguments.seed}
             own = {
                 "province": {"hospitals": arguments.hospitals, "studies": arguments.studies, "seed": arguments.seed},
-                "analytics": {name: getattr(arguments, name) for name in ("exams", "lake", "seed", "linked")},
+                "analytics": synthetic | {"exams": arguments.exams or 10_000_000, "linked": arguments.linked},
+                "web": synthetic | {"exams": arguments.exams or 1_000_000},
                 "open": {"scale": arguments.scale, "with_rgw": arguments.rgw},
             }
             importlib.import_module(f"bench.{name}").main(place, **own.get(name, {"scale": arguments.scale}))

@@ -8,7 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Usage", "cpu_of", "own_session", "peak_of", "peak_of_session", "processes_named", "resident_bytes"]
+__all__ = [
+    "Usage",
+    "cpu_of",
+    "own_session",
+    "peak_of",
+    "peak_of_session",
+    "processes_named",
+    "resident_bytes",
+    "resident_of",
+]
 
 _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -58,6 +67,11 @@ def cpu_of(pids: Iterable[int]) -> float:
 def peak_of(pid: int) -> float:
     """The largest resident memory of a process so far, in bytes; 0 when it has ended."""
     return _memory(pid, "status", "VmHWM")
+
+
+def resident_of(pid: int) -> float:
+    """Resident memory of a process now, in bytes; 0 when it has ended."""
+    return _memory(pid, "status", "VmRSS")
 
 
 def resident_bytes() -> float:

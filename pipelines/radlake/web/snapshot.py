@@ -11,7 +11,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import duckdb
@@ -47,6 +47,32 @@ TABLES = (
     "stats.retrieval",
     "stats.upload_compliance",
 )
+
+
+_COPY = "published"  # database in memory
+_ROWS_KEPT = 20_000  # of answers: some 10 MB
+
+
+class _Answers:
+    """Answers of one snapshot, which never change; the oldest are forgotten when all have too many rows."""
+
+    def __init__(self, most_rows: int) -> None:
+        self._most_rows = most_rows
+        self._kept: dict[Hashable, list[tuple]] = {}
+        self._n_rows = 0
+        self._lock = threading.Lock()
+
+    def find(self, asked: Hashable) -> list[tuple] | None:
+        return self._kept.get(asked)
+
+    def keep(self, asked: Hashable, rows: list[tuple]) -> None:
+        with self._lock:
+            if asked in self._kept:
+                return
+            self._kept[asked] = rows
+            self._n_rows += len(rows) + 1  # an empty answer takes its room too
+            while self._n_rows > self._most_rows:
+                self._n_rows -= len(self._kept.pop(next(iter(self._kept)))) + 1
 
 
 @dataclass(frozen=True)
@@ -94,14 +120,20 @@ class Snapshot:
     versions: dict[str, int]
     linkage: tuple[int, float] | None
     threshold: int
+    _answers: _Answers = field(default_factory=lambda: _Answers(_ROWS_KEPT), repr=False, compare=False)
 
     def rows(self, sql: str, parameters: dict[str, object] | None = None) -> list[tuple]:
-        """Run one query on a cursor of its own: requests run in several threads."""
+        """Run one query on a cursor of its own: requests run in several threads. What was asked lately is kept."""
+        asked = (sql, tuple((parameters or {}).items()))
+        if (kept := self._answers.find(asked)) is not None:
+            return list(kept)
         cursor = self.connection.cursor()
         try:
-            return cursor.execute(sql, parameters).fetchall()
+            found = cursor.execute(f"USE {_COPY}").execute(sql, parameters).fetchall()
         finally:
             cursor.close()
+        self._answers.keep(asked, found)
+        return list(found)
 
     def is_incomplete(self, period: str) -> bool:
         """Whether a month or year was not over, by China time, when the last harvest ended."""
@@ -117,13 +149,15 @@ def day_of(column: str) -> str:
 
 def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None) -> Snapshot:
     """Copy the published tables of a lake; a table that was never written is empty."""
-    connection = duckdb.connect(":memory:")
+    connection = duckdb.connect(":memory:", config={"threads": 1})  # requests run beside each other
+    connection.execute(f"ATTACH ':memory:' AS {_COPY} (COMPRESS); USE {_COPY}")
     tables = {name: load_table(name) for name in TABLES}
     present = {f"{layer}.{name}" for layer, name in source.execute(
         "SELECT table_schema, table_name FROM information_schema.tables"
     ).fetchall()}  # fmt: skip
     for name, table in tables.items():
         _copy(source if name in present else None, connection, table)
+    connection.execute(f"CHECKPOINT {_COPY}")  # which compresses what it holds
 
     def names(sql: str) -> dict[str, tuple[str, str]]:
         return {code: (zh, en) for code, zh, en in connection.execute(sql).fetchall()}
@@ -200,7 +234,7 @@ def _copy(source: duckdb.DuckDBPyConnection | None, target: duckdb.DuckDBPyConne
     if source is None:
         incoming = table.arrow_schema().empty_table()
     else:
-        incoming = source.sql(f"SELECT {columns} FROM {table.view_name}").to_arrow_table()
+        incoming = source.sql(f"SELECT {columns} FROM {table.view_name}").to_arrow_reader()
     target.execute(f"CREATE SCHEMA IF NOT EXISTS {table.layer}")
     target.register("incoming", incoming)
     target.execute(f"CREATE TABLE {table.view_name} AS SELECT {columns} FROM incoming")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -100,5 +100,5 @@ class View:
 
     def query(self, **changes: Any) -> str:
         """The query string of this view with changes; `lang` may be among them."""
-        changed = {**asdict(self), **changes}
+        changed = {**vars(self), **changes}
         return urlencode({PARAMETERS.get(name, name): value for name, value in changed.items() if value})

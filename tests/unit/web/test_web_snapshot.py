@@ -75,3 +75,21 @@ def test_lake_that_fails_at_once_is_told() -> None:
     lake.is_down = True
     with pytest.raises(LakeUnreadable):
         lake.reader().snapshot()
+
+
+def test_answers_are_kept_by_query_and_parameters_until_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radlake.web.snapshot._ROWS_KEPT", 4)
+    lake = Lake()
+    lake.hospitals.append("h2")
+    snapshot = lake.reader().snapshot()
+    asked = "SELECT hospital_id FROM ref.hospital WHERE hospital_id != $other"
+    first = snapshot.rows(asked, {"other": "h2"})
+    first.append(("made up by the caller",))
+    assert snapshot.rows(asked, {"other": "h2"}) == [("h1",)]
+    assert snapshot.rows(asked, {"other": "h1"}) == [("h2",)]
+    snapshot.connection.cursor().execute(
+        "UPDATE published.ref.hospital SET hospital_id = 'h3' WHERE hospital_id = 'h1'"
+    )
+    assert snapshot.rows(asked, {"other": "h2"}) == [("h1",)]
+    snapshot.rows("FROM range(4)")
+    assert snapshot.rows(asked, {"other": "h2"}) == [("h3",)]

@@ -24,7 +24,8 @@ def league(snapshot: Snapshot, view: View) -> Grid:
 
     Scores are of published shares, in whole percent: `radlake service league` has the exact ones.
     """
-    told = [dict(zip(COLUMNS, row, strict=True)) for row in snapshot.rows(f"SELECT {', '.join(COLUMNS)} FROM {TABLE}")]
+    asked = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE exam_month = 'all'"
+    told = [dict(zip(COLUMNS, row, strict=True)) for row in snapshot.rows(asked)]
     known = {row["topic_code"] for row in told if _is_total(row) and row["hospital_id"] == "all"}
     usable = [row for row in told if row["failed_share"] is not None and row["topic_code"] in known]
     has_total = {(row["hospital_id"], row["topic_code"]) for row in usable if _is_total(row)}
