@@ -92,11 +92,14 @@ def entries_of(settings: Settings) -> dict[str, StudyEntry]:
         ledger.close()
 
 
+def hospital_of(node: DimseNode | WebNode) -> Hospital:
+    return Hospital(hospital_id="site", name_zh="医院", name_en="Hospital", node=node)
+
+
 def harvest_by(settings: Settings, node: DimseNode | WebNode, *, client: NodeClient, window: Window = WINDOW) -> None:
-    hospital = Hospital(hospital_id="site", name_zh="医院", name_en="Hospital", node=node)
     for attempt in range(3):
         try:
-            harvest_hospital(settings, hospital, window=window, client=client)
+            harvest_hospital(settings, hospital_of(node), window=window, client=client)
         except TransientError:
             if attempt == 2:
                 raise
@@ -104,9 +107,9 @@ def harvest_by(settings: Settings, node: DimseNode | WebNode, *, client: NodeCli
             return
 
 
-def archive_of(*entries: CatalogueEntry, n_studies: int) -> VirtualArchive:
+def archive_of(*entries: CatalogueEntry, n_studies: int, seed: int = 3) -> VirtualArchive:
     (place,) = make_hospitals(1)
-    return VirtualHospital(place, n_studies, entries, seed=3, n_persons=50).make()
+    return VirtualHospital(place, n_studies, entries, seed=seed, n_persons=50).make()
 
 
 @contextmanager
@@ -246,6 +249,17 @@ def test_success_with_no_sub_operations(tmp_path: Path) -> None:
         assert not got.instances
 
 
+def test_success_with_no_sub_operations_where_the_series_must_be_named(tmp_path: Path) -> None:
+    """A night is not ended by studies that a second question brings."""
+    archive = archive_of(BY_NAME["empty-success"], n_studies=6)
+    quirks = replace(archive.virtual.quirks, needs_series=True)
+    one = Site(settings_of(tmp_path / "lake"), archive, quirks, 0, 104, "get")
+    harvest_hospital(
+        one.settings, hospital_of(one._node()), window=WINDOW, client=VirtualClient(one.behaviour(), name="site")
+    )
+    assert_all_accounted(one)
+
+
 def test_an_archive_that_wants_the_series_named(tmp_path: Path) -> None:
     with site(tmp_path, "needs-series") as (one, naive):
         one.harvest()
@@ -332,6 +346,27 @@ def test_other_bytes_under_one_uid_are_both_kept(name: str, tmp_path: Path) -> N
             assert {item.sop_uid for item in entry.set_aside} <= set(one.held()[study_uid])
         got = naive().harvest(DATES)
         assert twice <= got.complete  # and one of the two is gone
+
+
+@pytest.mark.parametrize("kind", ["other", "series"])
+@pytest.mark.parametrize(
+    "hurdle",
+    [{"needs_series": True}, {"empty_success": 1}, *({"drop_after_n": n} for n in (5, 6, 7))],
+    ids=str,
+)
+def test_both_of_one_uid_come_over_hurdles(kind: str, hurdle: dict[str, int], tmp_path: Path) -> None:
+    """A study with one of two instances under a UID is never called complete, and the other one comes in the end."""
+    seed = 4 if "drop_after_n" in hurdle else 3  # the study has two instances and a twin, or one and its twin
+    archive = archive_of(BY_NAME[f"twin-{kind}"], n_studies=4, seed=seed)
+    settings, behaviour = settings_of(tmp_path / "lake"), Behaviour(archive.holdings, quirks=Quirks(**hurdle))  # pyright: ignore[reportArgumentType]
+    node = DimseNode(name="site", ae_title="SITE", host="127.0.0.1", port=104)
+    (twice,) = (study_uid for study_uid, uids in held_by(archive).items() if len(set(uids)) < len(uids))
+    for _ in range(3):
+        harvest_by(settings, node, client=VirtualClient(behaviour, name="site"))
+        assert entries_of(settings)[twice].state == "partial"
+    assert {study_uid: entry.reason for study_uid, entry in entries_of(settings).items()} == {
+        study_uid: "set aside: sop_instance_conflict x1" if study_uid == twice else "" for study_uid in held_by(archive)
+    }
 
 
 # Later

@@ -21,6 +21,7 @@ from radlake.lake.ledger import Ledger, Listed
 from radlake.lake.statements import in_parts
 from radlake.lake.study_times import enter_study_times
 from radlake.net import NodeClient, StudyFound, Window
+from radlake.net.instance_files import uid_of_file
 from radlake.telemetry import Span
 
 __all__ = ["PulledStudy", "discover_studies", "enter_found", "is_due", "pull_study", "spool_folder"]
@@ -151,7 +152,7 @@ def _pulled(
         return None
     once_more = _once_more(entry, again)
     listed: frozenset[str] | None = None
-    trouble = ""
+    trouble, in_doubt = "", frozenset[str]()
     try:
         with telemetry.span("find_instances", hospital=hospital_id):
             listed = client.find_instances(study.study_uid)
@@ -160,15 +161,18 @@ def _pulled(
     opened = ledger.begin(hospital_id, study.study_uid, listed=listed, now=clock())
     folder = spool_folder(spool, hospital_id=hospital_id, study_uid=study.study_uid)
     if once_more or not opened.is_settled:
+        wanted = None if opened.missing is None else opened.missing | once_more
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            wanted = None if opened.missing is None else opened.missing | once_more
             with telemetry.span("retrieve", hospital=hospital_id):
                 result = client.retrieve(study.study_uid, into=folder, wanted=wanted)
-            trouble = result.reason or trouble
+            trouble, in_doubt = result.reason or trouble, result.in_doubt
         except TransientError as exc:
             trouble = f"{type(exc).__name__}: {exc.facts.get('reason', '')}".rstrip(": ")
-    files = tuple(sorted(folder.glob("*.dcm"))) if folder.is_dir() else ()
+            if wanted and wanted <= {uid_of_file(path) for path in folder.glob("*.dcm")}:
+                in_doubt = wanted  # all are here and were asked for: one of them has a twin
+    came = folder.glob("*.dcm") if folder.is_dir() else ()
+    files = tuple(sorted(path for path in came if uid_of_file(path) not in in_doubt))
     is_offline = bool(trouble) and study.is_offline
     if opened.is_settled and not (opened.is_open or once_more or files):
         return None

@@ -89,11 +89,15 @@ class RetrieveResult:
         Instances that were asked for and are still not in the folder, as far as can be known.
     reason : str
         Why, in the node's or the network's words; empty when all that is listed is here.
+    in_doubt : frozenset of str
+        SOP Instance UIDs that are in the folder, but came less often than the node lists them: of two instances
+        under one UID the other one is still to come.
     """
 
     n_received: int
     n_failed: int
     reason: str = ""
+    in_doubt: frozenset[str] = frozenset()
 
 
 class NodeClient(Protocol):

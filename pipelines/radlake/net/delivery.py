@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from types import MappingProxyType
 
 from radlake.errors import RetrieveFailed, StoreFull
 from radlake.net.client import RetrieveResult
@@ -43,8 +45,10 @@ class Delivery:
     ----------
     due : frozenset of str, optional
         SOP Instance UIDs that shall come; None when nobody knows.
-    arrived : set of str
-        SOP Instance UIDs that came, also those that the folder had before.
+    twins : mapping
+        How often a SOP Instance UID shall come that the node lists more than once.
+    arrivals : Counter of str
+        How often each SOP Instance UID came, also those that the folder had before.
     n_new : int
         How many of them it had not.
     n_said, n_said_failed : int
@@ -57,10 +61,18 @@ class Delivery:
         Our disk refused an instance.
     """
 
-    def __init__(self, folder: InstanceFolder, *, due: frozenset[str] | None, watch: Watch = ignore_signal) -> None:
+    def __init__(
+        self,
+        folder: InstanceFolder,
+        *,
+        due: frozenset[str] | None,
+        twins: Mapping[str, int] = MappingProxyType({}),
+        watch: Watch = ignore_signal,
+    ) -> None:
         self.folder = folder
         self.due = due
-        self.arrived: set[str] = set()
+        self.twins = twins
+        self.arrivals: Counter[str] = Counter()
         self.n_new = self.n_said = self.n_said_failed = 0
         self.statuses: set[int] = set()
         self.reasons: list[str] = []
@@ -139,7 +151,7 @@ class Delivery:
             self._n_under_way -= 1
             self._last = time.monotonic()
             if uid:
-                self.arrived.add(uid)
+                self.arrivals[uid] += 1
                 self.n_new += is_new
             self._changed.notify_all()
 
@@ -184,15 +196,33 @@ class Delivery:
         with self._changed:
             self._changed.wait_for(lambda: self._n_under_way == 0)
 
+    @property
+    def arrived(self) -> Set[str]:
+        """SOP Instance UIDs that came."""
+        return self.arrivals.keys()
+
     def missing(self) -> set[str]:
-        """SOP Instance UIDs that are due and not here; none when nobody knows what is due."""
-        return set(self.due - self.folder.uids()) if self.due else set()
+        """SOP Instance UIDs that are due and not here, or not as often as listed; none when nobody knows what is due.
+
+        Twins with the same bytes are one file: they are here once they came as often as they are listed.
+        """
+        if not self.due:
+            return set()
+        here = self.folder.copies()
+        lone = {uid for uid, n in self.twins.items() if max(here[uid], self.arrivals[uid]) < n}
+        return {uid for uid in self.due if uid not in here or uid in lone}
+
+    @property
+    def is_short_of_success(self) -> bool:
+        """Something did not come though nothing was said to have failed."""
+        is_well = self.statuses == {SUCCESS} and not self.reasons and not self.n_said_failed
+        return is_well and (not self.arrived or bool(self.missing()))
 
     def n_missing(self) -> int:
         """How many instances are still missing: by the list, or by what the node says when there is none."""
         if self.due is not None:
             return len(self.missing())
-        return self.n_said_failed + max(0, self.n_said - len(self.arrived))
+        return self.n_said_failed + max(0, self.n_said - self.arrivals.total())
 
     def result(self, *, node: str) -> RetrieveResult:
         """What came of the retrieve.
@@ -205,7 +235,10 @@ class Delivery:
         """
         if self.store_full:
             raise self.store_full
-        n_failed = self.n_missing()
+        missing, here = self.missing(), self.folder.uids()
+        if not self.reasons:
+            missing -= here  # an archive that lists an instance twice may hold it, and send it, once
+        n_failed = self.n_missing() if self.due is None else len(missing)
         reason = "; ".join(dict.fromkeys(self.reasons))
         if not self.arrived and (n_failed or self.due is None):
             raise RetrieveFailed(node=node, reason=reason or "it reported success and sent nothing")
@@ -213,4 +246,4 @@ class Delivery:
             return RetrieveResult(self.n_new, 0)  # whatever was said, all is here
         if n_failed and not reason:
             reason = f"it reported success, but {n_failed} of the instances did not come"
-        return RetrieveResult(self.n_new, n_failed, reason)
+        return RetrieveResult(self.n_new, n_failed, reason, in_doubt=frozenset(missing & here))

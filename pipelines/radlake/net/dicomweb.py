@@ -29,18 +29,18 @@ from radlake.net.multipart import MultipartBroken, boundary_of, parts
 from radlake.net.node import Tls, WebNode
 from radlake.net.reach import client_context, why_unreachable
 from radlake.net.signals import Signal, SignalKind
-from radlake.net.study_client import StudyClient
+from radlake.net.study_client import ATTEMPTS, StudyClient
 
 __all__ = ["WebClient"]
 
 _JSON = "application/dicom+json"
 _AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _PAGE = 500
-_CONNECT_RETRIES = 2
 _NO_SUCH_SEARCH = (400, 404, 405, 501)  # what an origin server says that cannot list instances
 
 _STUDY_DATE, _STUDY_TIME, _AVAILABILITY, _MODALITIES = "00080020", "00080030", "00080056", "00080061"
 _STUDY_UID, _SERIES_UID, _SOP_UID = "0020000D", "0020000E", "00080018"
+_INSTANCE = (_SERIES_UID, _SOP_UID)
 _N_INSTANCES = "00201208"
 _STUDY_FIELDS = ("InstanceAvailability", "ModalitiesInStudy", "NumberOfStudyRelatedInstances")
 _INSTANCE_FIELDS = "includefield=SOPInstanceUID&includefield=SeriesInstanceUID"
@@ -89,7 +89,7 @@ class WebClient(StudyClient):
     ) -> list[StudyFound]:
         keys = "".join(f"{key}={value}&" for key, value in span.keys().items() if value)
         fields = "&".join(f"includefield={name}" for name in _STUDY_FIELDS)
-        rows = self._search(session, f"/studies?{keys}{fields}", key=_STUDY_UID, at_most=at_most)
+        rows = self._search(session, f"/studies?{keys}{fields}", _STUDY_UID, at_most=at_most)
         return [
             study_from_text(
                 _first(row, _STUDY_UID),
@@ -120,29 +120,30 @@ class WebClient(StudyClient):
         study = f"/studies/{_quoted(study_uid)}"
         try:
             with self._session() as session:
-                rows = self._search(session, f"{study}/instances?{_INSTANCE_FIELDS}", key=_SOP_UID)
+                rows = self._search(session, f"{study}/instances?{_INSTANCE_FIELDS}", *_INSTANCE)
                 if not rows:  # some origins want the series as well
-                    for row in self._search(session, f"{study}/series?includefield=SeriesInstanceUID", key=_SERIES_UID):
+                    for row in self._search(session, f"{study}/series?includefield=SeriesInstanceUID", _SERIES_UID):
                         series = f"{study}/series/{_quoted(_first(row, _SERIES_UID))}"
-                        rows += self._search(session, f"{series}/instances?{_INSTANCE_FIELDS}", key=_SOP_UID)
+                        rows += self._search(session, f"{series}/instances?{_INSTANCE_FIELDS}", *_INSTANCE)
         except QueryFailed as exc:
             if exc.facts.get("status") in _NO_SUCH_SEARCH:
                 return Inventory()
             raise
-        series_of = {_first(row, _SOP_UID): _first(row, _SERIES_UID) for row in rows}
-        return Inventory(series_of if series_of and all(series_of) else None)
+        listed: dict[str, list[str]] = {}
+        for row in rows:
+            listed.setdefault(_first(row, _SERIES_UID), []).append(_first(row, _SOP_UID))
+        return Inventory(listed if listed and all(map(all, listed.values())) else None)
 
-    def _search(
-        self, session: httpx.Client, path: str, *, key: str, at_most: int | None = None
-    ) -> list[dict[str, Any]]:
-        """Rows of every page; a server may cut a page shorter than asked, so only an empty one is the last.
+    def _search(self, session: httpx.Client, path: str, *key: str, at_most: int | None = None) -> list[dict[str, Any]]:
+        """Rows of every page, one for each key; a server may cut a page shorter than asked, so only an empty one is the
+        last.
 
         Raises
         ------
         QueryFailed
             Also when the server repeats itself though it has more: it cannot be read to the end (PS3.18 8.3.4.4).
         """
-        rows: dict[str, dict[str, Any]] = {}
+        rows: dict[tuple[str, ...], dict[str, Any]] = {}
         n_read = 0
         while True:
             begin = time.monotonic()
@@ -153,7 +154,8 @@ class WebClient(StudyClient):
             if page is None:
                 raise self._failed_query("its answer is not DICOM JSON")
             n_known = len(rows)
-            rows.update((_first(row, key), row) for row in page if _first(row, key) not in rows)
+            for row in page:
+                rows.setdefault(tuple(_first(row, tag) for tag in key), row)
             if len(rows) == n_known:
                 if page and has_more:
                     raise self._failed_query("it gives the same page again and again")
@@ -163,7 +165,7 @@ class WebClient(StudyClient):
             n_read += len(page)
 
     @contextmanager
-    def _session(self, *, retries: int = _CONNECT_RETRIES) -> Iterator[httpx.Client]:
+    def _session(self, *, retries: int = ATTEMPTS - 1) -> Iterator[httpx.Client]:
         with httpx.Client(
             transport=httpx.HTTPTransport(verify=self._tls, retries=retries, trust_env=False),
             headers={"Accept-Encoding": "identity", **self._authorization()},

@@ -51,7 +51,7 @@ from radlake.net.pdu import Proposal
 from radlake.net.reach import client_context, server_context, why_unreachable
 from radlake.net.signals import OUT_OF_RESOURCES, Signal, SignalKind
 from radlake.net.storage_scp import receiving
-from radlake.net.study_client import StudyClient
+from radlake.net.study_client import ATTEMPTS, StudyClient
 from radlake.net.upper_layer import Association, AssociationRefused, AssociationReleased
 
 __all__ = ["DimseClient"]
@@ -62,7 +62,6 @@ _MODELS = {  # PS3.4 C.6.1.3, C.6.2.3
 }
 _NO_SUCH_LEVEL = (0x0122, 0xA900)  # what an archive says that cannot list instances
 _LATE_SECONDS = 5.0  # some archives answer C-MOVE first and send then
-_ATTEMPTS = 3
 _LOW = 2  # priority: clinical work goes first
 
 
@@ -148,13 +147,12 @@ class DimseClient(StudyClient):
 
     def _classes_missing(self, study_uid: str, inventory: Inventory, delivery: Delivery) -> set[str]:
         """SOP classes of what did not come: one that was not proposed cannot come."""
-        series_of = inventory.series_of or {}
-        missing = delivery.missing() & series_of.keys()
+        missing = delivery.missing() & (inventory.instances or frozenset())
         if not missing:
             return set()
         with self._association([_implicit(self._model(Field.C_FIND_RQ))]) as assoc:
             classes: dict[str, str] = {}
-            for series_uid in {series_of[uid] for uid in missing}:
+            for series_uid in (one for one, uids in (inventory.series or {}).items() if missing.intersection(uids)):
                 place = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
                 classes |= self._classes(assoc, {**place, "SOPInstanceUID": ""})
         return {classes.get(uid, "") for uid in missing} - {""}
@@ -218,7 +216,7 @@ class DimseClient(StudyClient):
 
     def _find_inventory(self, study_uid: str) -> Inventory:
         """Series first, then the instances of each: not every archive answers for a whole study (PS3.4 C.4.1.2.1)."""
-        series_of: dict[str, str] = {}
+        listed: dict[str, list[str]] = {}
         sop_classes: set[str] = set()
         modalities: set[str] = set()
         is_whole = True
@@ -231,11 +229,11 @@ class DimseClient(StudyClient):
                     series_uid = series.get("SeriesInstanceUID", "")
                     place = {**study, "SeriesInstanceUID": series_uid}
                     images = list(self._find(assoc, "IMAGE", {**place, "SOPInstanceUID": ""}))
-                    uids = {image["SOPInstanceUID"] for image in images if image.get("SOPInstanceUID")}
+                    uids = [image["SOPInstanceUID"] for image in images if image.get("SOPInstanceUID")]
                     n_said = int_from_text(series.get("NumberOfSeriesRelatedInstances", ""), default=1)
                     # Some archives cut long lists in silence; one that holds a UID twice counts both.
                     is_whole = is_whole and len(uids) > 0 and len(images) >= n_said
-                    series_of.update(dict.fromkeys(uids, series_uid))
+                    listed[series_uid] = uids
                     if uids and self._node.retrieve == "get":
                         one = min(uids)
                         sop_classes.add(self._classes(assoc, {**place, "SOPInstanceUID": one}).get(one, ""))
@@ -244,7 +242,7 @@ class DimseClient(StudyClient):
                     raise
                 is_whole = False
         return Inventory(
-            series_of if is_whole and series_of else None,
+            listed if is_whole and listed else None,
             frozenset() if "" in sop_classes or not is_whole else frozenset(sop_classes),
             frozenset(modalities),
         )
@@ -313,7 +311,7 @@ class DimseClient(StudyClient):
         return f"1.2.840.10008.5.1.4.1.2.{_MODELS[self._node.query_model][verb]}"
 
     @contextmanager
-    def _association(self, proposals: Sequence[Proposal], *, attempts: int = _ATTEMPTS) -> Iterator[Association]:
+    def _association(self, proposals: Sequence[Proposal], *, attempts: int = ATTEMPTS) -> Iterator[Association]:
         """An association that is released at the end, or aborted when the block fails."""
         connect = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(attempts),

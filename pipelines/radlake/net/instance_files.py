@@ -13,6 +13,7 @@ import os
 import re
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -100,7 +101,11 @@ class InstanceFolder:
 
     def uids(self) -> set[str]:
         """SOP Instance UIDs of the whole files."""
-        return {uid_of_file(path) for path in self.path.glob("*.dcm")}
+        return set(self.copies())
+
+    def copies(self) -> Counter[str]:
+        """How many instances with other bytes lie here under each SOP Instance UID."""
+        return Counter(uid_of_file(path) for path in self.path.glob("*.dcm"))
 
     def has(self, uid: str) -> bool:
         """Whether the file is there to stay."""

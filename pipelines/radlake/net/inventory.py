@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,21 +34,28 @@ class Inventory:
 
     Attributes
     ----------
-    series_of : mapping, optional
-        Series Instance UID by SOP Instance UID; None when the node gives no list, or none that can be trusted.
+    series : mapping, optional
+        SOP Instance UIDs of each Series Instance UID; None when the node gives no list, or none that can be trusted.
+        Some archives hold two instances under one UID, mostly in two series.
     sop_classes : frozenset of str
         Empty when the node does not tell one of them.
     modalities : frozenset of str
         Of its series.
     """
 
-    series_of: Mapping[str, str] | None = None
+    series: Mapping[str, Sequence[str]] | None = None
     sop_classes: frozenset[str] = frozenset()
     modalities: frozenset[str] = frozenset()
 
     @property
     def instances(self) -> frozenset[str] | None:
-        return None if self.series_of is None else frozenset(self.series_of)
+        return None if self.series is None else frozenset().union(*self.series.values())
+
+    @property
+    def twins(self) -> dict[str, int]:
+        """How often each SOP Instance UID is listed that is listed more than once."""
+        counts = Counter(uid for uids in (self.series or {}).values() for uid in uids)
+        return {uid: n for uid, n in counts.items() if n > 1}
 
 
 def plan_requests(study_uid: str, *, inventory: Inventory, due: Iterable[str] | None) -> list[Keys]:
@@ -56,15 +64,12 @@ def plan_requests(study_uid: str, *, inventory: Inventory, due: Iterable[str] | 
     Without a list of what the node has, or of what is due, the whole study is asked for (PS3.4 C.4.2.2.1).
     """
     study = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study_uid}
-    if inventory.series_of is None or due is None or not set(due) < inventory.series_of.keys():
+    if inventory.series is None or due is None or not set(due) < (inventory.instances or frozenset()):
         return [study]
-    members: dict[str, set[str]] = {}
-    for uid, series_uid in inventory.series_of.items():
-        members.setdefault(series_uid, set()).add(uid)
     requests: list[Keys] = []
-    for series_uid, uids in members.items():
-        wanted = sorted(uids.intersection(due))
-        if len(wanted) == len(uids):
+    for series_uid, uids in inventory.series.items():
+        wanted = sorted(set(uids).intersection(due))
+        if len(wanted) == len(set(uids)):
             requests.append({**study, "QueryRetrieveLevel": "SERIES", "SeriesInstanceUID": series_uid})
             continue
         image = {**study, "QueryRetrieveLevel": "IMAGE", "SeriesInstanceUID": series_uid}
@@ -76,8 +81,7 @@ def plan_requests(study_uid: str, *, inventory: Inventory, due: Iterable[str] | 
 def plan_by_series(study_uid: str, *, inventory: Inventory) -> list[Keys]:
     """A whole study, series by series: some archives send nothing when only the study is named."""
     study = {"QueryRetrieveLevel": "SERIES", "StudyInstanceUID": study_uid}
-    series = sorted(set((inventory.series_of or {}).values()) - {""})
-    return [{**study, "SeriesInstanceUID": uid} for uid in series]
+    return [{**study, "SeriesInstanceUID": uid} for uid in sorted(inventory.series or ()) if uid]
 
 
 def study_from_text(

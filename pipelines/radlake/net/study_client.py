@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from radlake.net.instance_files import InstanceFolder
 from radlake.net.inventory import Inventory, Keys, plan_by_series, plan_requests
 from radlake.net.signals import Watch, ignore_signal
 
-__all__ = ["StudyClient"]
+__all__ = ["ATTEMPTS", "StudyClient"]
+
+ATTEMPTS = 3  # at an association or a connection, before a node is said to refuse it
 
 
 class StudyClient(ABC):
@@ -24,9 +27,12 @@ class StudyClient(ABC):
     refusals : frozenset of int
         Statuses of the protocol with which a node sends nothing of what it has, when it was asked in a way that it
         does not know.
+    breath : float
+        Seconds until a node that said success and did not send all is asked once more.
     """
 
     refusals: frozenset[int] = frozenset()
+    breath: float = 1.0
 
     def __init__(self, *, node: str) -> None:
         self.watch: Watch = ignore_signal
@@ -43,10 +49,13 @@ class StudyClient(ABC):
         folder = InstanceFolder(into)
         inventory = self._known_inventory(study_uid)
         listed = inventory.instances if wanted is None else wanted
-        due = None if listed is None else listed - folder.uids()
-        if due is not None and not due:
-            return RetrieveResult(0, 0)
-        delivery = Delivery(folder, due=due, watch=self.watch)
+        # Of two instances under one UID maybe only one is here: they are due with whatever else is.
+        due = listed and listed | inventory.twins.keys()
+        delivery = Delivery(folder, due=due, twins=inventory.twins, watch=self.watch)
+        if due is not None:
+            due = delivery.missing()
+            if not due:
+                return RetrieveResult(0, 0)
         requests = plan_requests(study_uid, inventory=inventory, due=due)
         self._ask(requests, inventory, delivery)
         whole = plan_requests(study_uid, inventory=Inventory(), due=None)
@@ -54,6 +63,10 @@ class StudyClient(ABC):
         if others and not delivery.arrived and delivery.statuses and delivery.statuses <= self.refusals:
             delivery.forget_refusals()  # some archives know no retrieve below the study, some none of a whole one
             self._ask(others, inventory, delivery)
+        if delivery.is_short_of_success:
+            time.sleep(self.breath)  # some archives say success and send nothing when they are overwhelmed
+            rest = plan_requests(study_uid, inventory=inventory, due=delivery.missing())
+            self._ask(rest if delivery.arrived else others or requests, inventory, delivery)
         return delivery.result(node=self._name)
 
     def _known_inventory(self, study_uid: str) -> Inventory:

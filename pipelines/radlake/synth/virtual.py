@@ -18,7 +18,7 @@ from radlake.net import StudyFound, Window
 from radlake.net.delivery import Delivery
 from radlake.net.inventory import Inventory, Keys, studies_within, study_from_answer
 from radlake.net.listing import AnyDate, CutLists, Span
-from radlake.net.study_client import StudyClient
+from radlake.net.study_client import ATTEMPTS, StudyClient
 from radlake.synth.behaviour import Behaviour, Offline, TooBroad
 from radlake.synth.datasets import SeriesObjects
 from radlake.synth.headers import series_header
@@ -209,6 +209,7 @@ class VirtualClient(StudyClient):
     """
 
     refusals = frozenset((0,))
+    breath = 0.0
 
     def __init__(self, behaviour: Behaviour, *, name: str) -> None:
         super().__init__(node=name)
@@ -246,13 +247,14 @@ class VirtualClient(StudyClient):
 
     def _find_inventory(self, study_uid: str) -> Inventory:
         self._associate()
-        series_of: dict[str, str] = {}
+        listed: dict[str, list[str]] = {}
         study = {"StudyInstanceUID": study_uid}
         for series in self._behaviour.find("SERIES", study):
             series_uid = series["SeriesInstanceUID"]
-            for image in self._behaviour.find("IMAGE", {**study, "SeriesInstanceUID": series_uid}):
-                series_of[image["SOPInstanceUID"]] = series_uid
-        return Inventory(series_of or None)
+            images = self._behaviour.find("IMAGE", {**study, "SeriesInstanceUID": series_uid})
+            if uids := [image["SOPInstanceUID"] for image in images]:
+                listed[series_uid] = uids
+        return Inventory(listed or None)
 
     def _ask(self, requests: list[Keys], inventory: Inventory, delivery: Delivery) -> None:  # noqa: ARG002
         self._associate()
@@ -280,7 +282,8 @@ class VirtualClient(StudyClient):
             delivery.count(held.sop_instance_uid, is_new=draft.keep_as(held.sop_instance_uid))
 
     def _associate(self) -> None:
-        if self._behaviour.refuses():
+        """As over DIMSE: who is refused asks again before it gives up."""
+        if all(self._behaviour.refuses() for _ in range(ATTEMPTS)):
             raise NodeUnavailable(node=self._name, reason="it refuses the association")
 
 

@@ -26,7 +26,7 @@ from radlake.net.inventory import Inventory, plan_requests, studies_within, stud
 from radlake.net.node import Tls
 from radlake.net.pdu import Refusal
 
-SERIES = {"1.1": "S1", "1.2": "S1", "1.3": "S1", "2.1": "S2", "2.2": "S2"}
+SERIES = {"S1": ("1.1", "1.2", "1.3"), "S2": ("2.1", "2.2")}
 STUDY = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1"}
 ALL = Inventory(SERIES)
 
@@ -37,7 +37,7 @@ ALL = Inventory(SERIES)
         (Inventory(), None, [STUDY]),
         (Inventory(), {"1.1"}, [STUDY]),
         (ALL, None, [STUDY]),
-        (ALL, set(SERIES), [STUDY]),
+        (ALL, ALL.instances, [STUDY]),
         (ALL, {"9.9"}, [STUDY]),
         (ALL, {"2.1", "2.2"}, [{**STUDY, "QueryRetrieveLevel": "SERIES", "SeriesInstanceUID": "S2"}]),
         (
@@ -64,7 +64,7 @@ def test_the_fewest_requests(inventory: Inventory, due: set[str] | None, expecte
 
 
 def test_long_lists_of_instances_are_split() -> None:
-    inventory = Inventory({f"1.{n}": "S" for n in range(251)})
+    inventory = Inventory({"S": [f"1.{n}" for n in range(251)]})
     requests = plan_requests("1", inventory=inventory, due={f"1.{n}" for n in range(250)})
     assert [len(request["SOPInstanceUID"]) for request in requests] == [100, 100, 50]
 
