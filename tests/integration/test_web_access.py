@@ -90,6 +90,14 @@ def test_page_of_role(clients: dict[Role, httpx.Client], role: Role, page) -> No
         assert ("/export/" in answer.text) == (role in EXPORTS and bool(page.figures))
 
 
+@pytest.mark.parametrize("role", Role)
+def test_certificates_are_shown_to_roles_that_see_operations(clients: dict[Role, httpx.Client], role: Role) -> None:
+    answer = clients[role].get("/harvest")
+    assert ('id="certificates"' in answer.text) == (role in EXPORTS)
+    assert ('id="silent_hospitals"' in answer.text) == (role is not Role.DOCTOR)
+    assert clients[role].get("/export/certificates.csv").status_code == (200 if role in EXPORTS else 403)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "xlsx"])
 @pytest.mark.parametrize("role", Role)
 def test_file_of_role(clients: dict[Role, httpx.Client], role: Role, suffix: str) -> None:

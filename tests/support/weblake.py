@@ -316,6 +316,7 @@ def fill_operations(lake: Lake, *, scale: int, batch_id: str) -> None:
             })  # fmt: skip
     _write(lake, "ops.completeness", completeness, batch_id)
     _write(lake, "ops.harvest_run", runs, batch_id)
+    watch(lake, scale=scale, batch_id=batch_id)
     _write(lake, "ops.quarantine", [
         {"hospital_id": hospital, "reason": reason, "n_instances": n, "updated_at": HARVESTED_AT}
         for hospital, reason, n in (("h01", "not_dicom", 14), ("h02", "part10_truncated", 9), ("h05", "not_dicom", 3),
@@ -352,6 +353,38 @@ def fill_operations(lake: Lake, *, scale: int, batch_id: str) -> None:
          "built_at": HARVESTED_AT + timedelta(minutes=12)}
         for table in STATISTICS
     ], batch_id)  # fmt: skip
+
+
+def watch(lake: Lake, *, scale: int, batch_id: str) -> None:
+    """Write which hospitals are silent, and their certificates: h06 is dark, h08 is new and has none."""
+    lags, certificates = [], []
+    for i, (hospital, *_, size) in enumerate(HOSPITALS):
+        is_new, is_dark = hospital == "h08", hospital == "h06"
+        expected = None if is_new else scale * size / 3
+        lags.append({
+            "hospital_id": hospital, "n_studies": size, "n_waiting": i, "n_late": i, "in_time_share": 1 - i / 50,
+            "oldest_waiting_hours": i * 2.5 if i else None, "p50_hours": 1.5, "p95_hours": 6.0 + i,
+            "p99_hours": 9.0 + i, "p100_hours": 12.0 + i, "expected_studies": expected,
+            "seen_studies": 0 if is_dark else int(expected or 2),
+            "dark_probability": None if is_new else 1e-6 if is_dark else 0.5, "is_dark": is_dark, "n_future": 0,
+            "skew_minutes": 0.0, "updated_at": HARVESTED_AT,
+        })  # fmt: skip
+        if is_new:
+            continue
+        n = scale * size * 10
+        for number in (1, 2):
+            day = HARVESTED_AT.date() - timedelta(days=7 if hospital == "h04" else 2 - number)
+            certificates.append({
+                "hospital_id": hospital, "certificate_number": number, "certificate_day": day,
+                "issued_at": HARVESTED_AT - timedelta(days=2 - number), "n_studies": n, "n_discovered": 0,
+                "n_retrieving": 0, "n_complete": n - 1 - 2 * i, "n_partial": 2 * i, "n_quarantined": 0, "n_offline": 0,
+                "n_withdrawn": 1, "n_instances_expected": n * 205, "n_instances_stored": n * 205 - i,
+                "n_instances_set_aside": 0, "n_instances_catalogued": n * 205 - i,
+                "n_studies_disagreeing": 3 if hospital == "h05" and number == 2 else 0,
+                "evidence_root": f"{i:064x}", "digest": f"{number:x}{i:063x}",
+            })  # fmt: skip
+    _write(lake, "ops.lag", lags, batch_id)
+    _write(lake, "ops.certificate", certificates, batch_id)
 
 
 def _masked(con: duckdb.DuckDBPyConnection, name: str, sql: str) -> pa.Table:

@@ -15,17 +15,20 @@ from typing import Literal
 
 from radlake.web.i18n import Words
 
-__all__ = ["CHINA", "MASKED", "AtLeast", "Cell", "Kind", "Masked", "Writer"]
+__all__ = ["CHINA", "MASKED", "AtLeast", "Cell", "Kind", "Masked", "Writer", "is_alarming"]
 
 CHINA = timezone(timedelta(hours=8))
 
 Kind = Literal[
     "text", "hospital", "region", "modality", "month", "day", "scope", "reason", "remedy", "level", "policy", "outcome",
-    "reader", "denominator", "place", "ground", "topic", "topic_remedy", "part", "yes_no", "problem", "sex", "age",
-    "tier",
+    "reader", "denominator", "place", "ground", "topic", "topic_remedy", "part", "yes_no", "problem", "volume",
+    "certificate", "sex", "age", "tier",
     "count", "share", "percent", "hundred", "fen", "bytes", "rate", "decimal", "time",
 ]  # fmt: skip
 NUMBERS = frozenset({"count", "share", "percent", "hundred", "fen", "bytes", "rate", "decimal"})
+
+
+_ALARMING = {"volume": ("dark",), "certificate": ("differs", "none", "old")}
 
 
 class Masked(Enum):
@@ -45,6 +48,11 @@ class AtLeast:
 
 
 Cell = str | int | float | bool | datetime | AtLeast | Masked | None
+
+
+def is_alarming(cell: Cell, kind: Kind) -> bool:
+    """Whether a state is one that a person should look at."""
+    return cell != "ok" if kind == "outcome" else cell in _ALARMING.get(kind, ())
 
 
 @dataclass(frozen=True)

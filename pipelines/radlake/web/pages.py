@@ -19,6 +19,7 @@ from radlake.web.figures import (
     service,
     storage,
     volume,
+    watch,
 )
 from radlake.web.grid import Grid
 from radlake.web.snapshot import Snapshot
@@ -40,6 +41,8 @@ DEFINITIONS = (
     "stats.dose",
     "stats.data_quality",
     "ops.completeness",
+    "ops.lag",
+    "ops.certificate",
     "ops.quarantine",
     "ops.harvest_run",
     "ops.quality",
@@ -117,6 +120,8 @@ def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> 
         return Empty("empty.several_months")
     if has_rows(figure.table) and not view.is_everything:
         return Empty("empty.filter")
+    if figure.table == "ops.lag":
+        return Empty("empty.lag", "radlake board --publish")
     if figure.table == "ops.build":
         return Empty("empty.build", "radlake build")
     if figure.table == "stats.measure":
@@ -147,12 +152,13 @@ def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> 
 
 
 def _harvest_tiles(snapshot: Snapshot, view: View) -> tuple[str, Sequence[Tile]]:
-    found = harvest.total(snapshot, view)
+    found, watched = harvest.total(snapshot, view), watch.total(snapshot, view)
     return "tiles.harvest", (
         Tile("hospitals", found["n_hospitals"], "count", "registered", found["n_registered"]),
         Tile("studies", found["n_complete"], "count", "known", found["n_studies"]),
         Tile("complete", found["complete_share"], "share", "share", found["n_complete"], found["n_studies"]),
         Tile("instances", found["n_instances_stored"], "count", "expected", found["n_instances_expected"]),
+        Tile("dark", watched["n_dark"], "count", "watched", watched["n_watched"]),
     )
 
 
@@ -325,7 +331,14 @@ PAGES = (
         "harvest",
         "/harvest",
         filters=("hospital",),
-        figures=("harvest_board", "harvest_states", "quarantine_by_reason", "harvest_runs"),
+        figures=(
+            "silent_hospitals",
+            "harvest_board",
+            "harvest_states",
+            "certificates",
+            "quarantine_by_reason",
+            "harvest_runs",
+        ),
         tiles=lambda snapshot, view: (_harvest_tiles(snapshot, view),),
     ),
     Page(

@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from radlake.web.access.gate import BEFORE, SESSION, SIGN_IN, Access, Person, local_path
 from radlake.web.access.roles import Right
-from radlake.web.cells import MASKED, Kind, Writer
+from radlake.web.cells import MASKED, Kind, Writer, is_alarming
 from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
 from radlake.web.i18n import LANGUAGES, Words, language_from, load_words
@@ -43,6 +43,7 @@ def templates() -> jinja2.Environment:
     )
     environment.filters["instant"] = datetime.fromisoformat
     environment.tests["withheld"] = lambda cell: cell is MASKED
+    environment.tests["alarming"] = is_alarming
     return environment
 
 
@@ -58,7 +59,9 @@ class Renderer:
         view = View.from_query(request.query_params, snapshot=snapshot)
         words = _words(request)
         writer = _writer(words, snapshot)
-        figures = [_figure(FIGURES[name], snapshot, view, writer) for name in page.figures]
+        figures = [
+            _figure(FIGURES[name], snapshot, view, writer) for name in page.figures if person.may(FIGURES[name].right)
+        ]
         empties = {figure["empty"] for figure in figures}
         return self._html(
             "about.html" if page.name == "about" else "page.html",

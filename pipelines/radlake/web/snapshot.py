@@ -28,8 +28,10 @@ TABLES = (
     "ref.hospital",
     "ref.region",
     "ops.build",
+    "ops.certificate",
     "ops.completeness",
     "ops.harvest_run",
+    "ops.lag",
     "ops.linkage",
     "ops.quality",
     "ops.quarantine",
@@ -246,7 +248,9 @@ def _updated_at(connection: duckdb.DuckDBPyConnection) -> dict[str, datetime]:
     built = connection.execute("SELECT built_table, max(built_at) FROM ops.build GROUP BY ALL").fetchall()
     times = {re.sub(r"_v\d+$", "", table): at for table, at in built}
     for table, column in (
+        ("ops.certificate", "issued_at"),
         ("ops.completeness", "updated_at"),
+        ("ops.lag", "updated_at"),
         ("ops.harvest_run", "finished_at"),
         ("ops.quarantine", "updated_at"),
         ("ops.quality", "checked_at"),

@@ -15,6 +15,7 @@ from radlake.web.figures import (
     service,
     storage,
     volume,
+    watch,
 )
 from radlake.web.figures.figure import Figure
 
@@ -25,6 +26,7 @@ FIGURES: dict[str, Figure] = {
     for module in (
         volume,
         harvest,
+        watch,
         service,
         duplicates,
         reminders,

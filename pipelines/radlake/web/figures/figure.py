@@ -43,4 +43,4 @@ class Figure:
 
 
 _SERVICE = ("stats.upload_compliance", "stats.report_turnaround", "stats.retrieval", "stats.reminder")
-_OPERATIONS = ("ops.quality", "ops.build", "ops.storage")
+_OPERATIONS = ("ops.quality", "ops.build", "ops.certificate", "ops.storage")
