@@ -172,7 +172,9 @@ def test_answers_for_another_study_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("find", "asked"), [(listing, ["STUDY", "SERIES", "SERIES"]), (no_listing, ["STUDY", "STUDY"])], ids=["listed", "no list"]
+    ("find", "asked"),
+    [(listing, ["STUDY", "SERIES", "SERIES"]), (no_listing, ["STUDY", "STUDY"])],
+    ids=["listed", "no list"],
 )
 def test_success_with_no_sub_operations(
     find: Callable[[Dataset], list[Dataset]], asked: list[str], tmp_path: Path
