@@ -13,7 +13,7 @@ from radlake.backfill.coverage import Coverage, coverage_of
 from radlake.backfill.known import NOTHING, known_by_day, known_in, reasons_of
 from radlake.backfill.plan_rows import KeptWindow, PlanRows
 from radlake.backfill.rate import Rate, rate_of, seconds_left
-from radlake.dicom.reasons import reasons
+from radlake.contracts.reasons import reasons
 from radlake.harvest.courtesy.week import Week
 from radlake.lake.evidence import StudyState
 from radlake.lake.ledger import Claim, Ledger

@@ -18,7 +18,7 @@ from radlake.cli._stop import stoppable, stopping
 from radlake.cli.hospitals import Hospitals, chosen_hospitals, hospital_of_files
 from radlake.cli.tables import summary_table
 from radlake.config import Settings
-from radlake.dicom.reasons import reasons
+from radlake.contracts.reasons import reasons
 from radlake.errors import RadlakeError
 from radlake.ingest import HarvestSummary, harvest_folder, harvest_hospital, total
 from radlake.ingest.ops import boards_of, publish_lag

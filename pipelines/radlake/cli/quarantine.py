@@ -15,7 +15,7 @@ from radlake.cli._lake import existing_lake
 from radlake.cli.hospitals import hospital_of_files
 from radlake.cli.tables import human_bytes, plain_table, summary_table, wide_console
 from radlake.config import Settings
-from radlake.dicom.reasons import reasons
+from radlake.contracts.reasons import reasons
 from radlake.ingest import replay_quarantine
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine

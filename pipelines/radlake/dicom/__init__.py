@@ -1,4 +1,4 @@
-"""The DICOM standard: Part 10 files, UIDs, character sets, reason codes. No network, no policy.
+"""The DICOM standard: Part 10 files, UIDs, character sets. No network, no policy.
 
 Importing this package silences pydicom's validation warnings, because they quote values, and values name patients;
 and lets pydicom show a private value of impossible length as bytes instead of raising.

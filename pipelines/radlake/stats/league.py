@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from radlake.dicom.reasons import reasons
+from radlake.contracts.reasons import reasons
 from radlake.errors import ConfigInvalid
 from radlake.resources import schemas_root
 

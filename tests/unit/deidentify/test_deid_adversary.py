@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
+from radlake.contracts.reasons import reasons
 from radlake.deidentify.identity import identifying_tags
-from radlake.dicom.reasons import reasons
 from radlake.errors import QuarantineError
 from support.deid import deidentified_bytes, occurrences, read_output
 from support.dicom import ct_study

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radlake.contracts.reasons import reasons
 from radlake.dicom.part10 import read_bytes
-from radlake.dicom.reasons import reasons
 from radlake.errors import QuarantineError
 from support.deid import PATIENT_ID, ct_of_somebody, deidentified_bytes, occurrences
 from support.dicom import dicom_bytes, presentation_state, rdsr, sr_document

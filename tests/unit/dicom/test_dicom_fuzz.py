@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radlake.contracts.reasons import reasons
 from radlake.dicom.part10 import encode_instance, read_bytes, read_header
-from radlake.dicom.reasons import reasons
 from radlake.errors import QuarantineError
 from radlake.validate import check_instance
 from support.dicom import compressed, ct_study, dicom_bytes, image_study, sr_document

@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, AllTransferSyntaxes, CTImageStorage
 
+from radlake.contracts.reasons import reasons, reference_page
 from radlake.dicom import uids, values
 from radlake.dicom.part10 import NotDicom
-from radlake.dicom.reasons import reasons, reference_page
 from radlake.errors import QuarantineError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +46,9 @@ def test_every_reason_that_is_raised_is_in_the_table() -> None:
 def test_the_page_for_people_is_the_table() -> None:
     page = ROOT / "docs" / "reference" / "quarantine-reasons.md"
 
-    assert page.read_text(encoding="utf-8") == reference_page(), "run python -m radlake.dicom.reasons > " + page.name
+    assert page.read_text(encoding="utf-8") == reference_page(), (
+        "run python -m radlake.contracts.reasons > " + page.name
+    )
 
 
 def test_quarantine_errors_survive_the_way_back_from_a_worker() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from radlake.dicom.reasons import reasons
+from radlake.contracts.reasons import reasons
 from radlake.errors import ConfigInvalid
 from radlake.stats.league import gate_faults, letter, standings, topics
 from support.rows import rows

@@ -11,8 +11,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from radlake.contracts.reasons import reasons
 from radlake.dicom.part10 import encode_instance, notes, read_bytes, read_instance
-from radlake.dicom.reasons import reasons
 from radlake.errors import QuarantineError
 from radlake.validate import check_instance
 from support.dicom import encode_located

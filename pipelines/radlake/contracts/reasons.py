@@ -1,7 +1,7 @@
 """Reason codes of quarantine: why an object was set aside and what a person does next.
 
 The table is `schemas/reasons.yaml`; here it is only read. Every `QuarantineError` carries one of its codes.
-`python -m radlake.dicom.reasons > docs/reference/quarantine-reasons.md` writes it for people.
+`python -m radlake.contracts.reasons > docs/reference/quarantine-reasons.md` writes it for people.
 """
 
 from __future__ import annotations
