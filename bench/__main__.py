@@ -62,6 +62,7 @@ def main() -> None:
     for name in [arguments.benchmark] if arguments.benchmark else _BENCHMARKS:
         roomy = Place.roomy(n_bytes=round(_ROOM.get(name, 2 << 30) * max(1.0, arguments.scale)))
         folder = arguments.folder or (Path(tempfile.gettempdir()) if name in _ON_DISK else roomy)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="radlake-bench-", dir=folder) as scratch:
             place = Place(Path(scratch), arguments.repetitions or _REPETITIONS.get(name, 3))
             print(f"{name}: {place}")
