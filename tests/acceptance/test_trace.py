@@ -23,6 +23,7 @@ from radlake.ingest.build import build_lake
 from radlake.ingest.duplicates import build_repeats
 from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake, duck
+from radlake.lineage.listed import listed_exams
 from radlake.lineage.number import CellMasked, NumberInvalid, SnapshotGone
 from radlake.lineage.trace import trace
 from radlake.machine import utc_now
@@ -203,6 +204,26 @@ def test_a_withheld_cell_leads_nowhere(settings: Settings) -> None:
         trace(settings, "stats.exam_volume/modality_group=MR/n_exams", limit=1)
 
 
+def test_exams_of_a_number_are_listed_as_the_lake_knows_them(settings: Settings) -> None:
+    found = listed_exams(settings, VOLUME, limit=4)
+    assert (found.n_exams, found.value, len(found.exams)) == (N_PERSONS + 2, N_PERSONS + 2, 4)
+    names = tuple(found.exams[0])
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        known = connection.execute(
+            f"SELECT {', '.join(names)} FROM core.exam ORDER BY hospital_id, exam_pseudo_id"
+        ).fetchall()
+    assert [tuple(exam.values()) for exam in found.exams] == known[:4]
+    with pytest.raises(CellMasked):
+        listed_exams(settings, "stats.exam_volume/modality_group=MR/n_exams", limit=4)
+
+
+def test_exams_are_never_listed_beside_their_true_month(settings: Settings) -> None:
+    """Their dates are shifted: the month would tell by how much."""
+    for period in ("stats.exam_volume/exam_month=2026-03", "stats.exam_rate/exam_year=2026/region_code=320100"):
+        with pytest.raises(NumberInvalid, match="the true month"):
+            listed_exams(settings, f"{period}/n_exams", limit=4)
+
+
 def test_an_old_snapshot_is_traced_until_it_is_vacuumed(settings: Settings) -> None:
     lake = Lake.from_settings(settings)
     changed(settings, "ref.hospital", "SELECT * REPLACE ('320100' AS region_code) FROM it")
@@ -255,6 +276,10 @@ def test_the_command_tells_the_same_in_words_and_as_json(
     assert told["steps"][0]["rerun"]["sha256"] == told["steps"][0]["rerun"]["sha256_again"]
     flip_a_byte(settings)
     assert run(VOLUME, "--exams", "20")[0] == 1
+    code, said = run(VOLUME, "--list", "3", "--json")
+    told = json.loads(said)
+    assert (code, told["n_exams"], len(told["exams"])) == (0, 9, 3)
+    assert "the first 3:" in run(VOLUME, "--list", "3")[1]
 
 
 @pytest.mark.parametrize(("role", "sees_exams"), [(Role.ANALYST, False), (Role.ENGINEER, True), (Role.VIEWER, None)])
@@ -264,11 +289,19 @@ def test_page_shows_the_way_of_a_number(original: Path, role: Role, sees_exams: 
     with running(app_of(settings, Access(everyone=role))) as url, httpx.Client(base_url=url, timeout=180) as client:
         page = client.get("/", params={"lang": "en"})
         links = re.findall(r'href="(/trace/stats.exam_volume[^"]+n_exams[^"]*)"', page.text)
+        of_hospital = re.findall(r'href="(/exams/stats.exam_volume/[^"]+n_exams[^"]*)"', page.text)
+        assert bool(of_hospital) == bool(sees_exams)
+        listed = client.get(html.unescape(of_hospital[0]) if of_hospital else f"/exams/{VOLUME}")
+        assert listed.status_code == (200 if sees_exams else 403)
+        if sees_exams:
+            with duck.connect(Lake.from_settings(settings)) as connection:
+                exams = connection.execute("SELECT exam_pseudo_id FROM core.exam").fetchall()
+            assert {exam for (exam,) in exams} == set(re.findall(r'<th scope="row"><code>(\w+)</code>', listed.text))
         if sees_exams is None:
             assert links == []
             assert client.get(f"/trace/{VOLUME}").status_code == 403
             return
-        answer = client.get(html.unescape(links[0]))
+        answer = client.get(html.unescape(links[0]) if links else f"/trace/{VOLUME}?lang=en")
         assert answer.status_code == 200
         assert "The same " in answer.text
         assert "core.exam_v1@" in answer.text

@@ -75,7 +75,15 @@ def clients(url: str) -> Iterator[dict[Role, httpx.Client]]:
 def test_every_route_is_in_the_matrix(settings: Settings) -> None:
     """A route that is added later must say who may use it."""
     paths = {getattr(route, "path", "") for route in app_of(settings).routes}
-    known = OPEN | {page.path for page in PAGES} | {"/export/{name}.{suffix}", "/trace/{number:path}"}
+    known = (
+        OPEN
+        | {page.path for page in PAGES}
+        | {
+            "/export/{name}.{suffix}",
+            "/trace/{number:path}",
+            "/exams/{number:path}",
+        }
+    )
     assert {path for path in paths if not path.startswith("/static/")} == known
 
 
@@ -113,9 +121,27 @@ def test_lineage_of_role(clients: dict[Role, httpx.Client], role: Role) -> None:
     assert answer.status_code == (404 if role in EXPORTS else 403)
 
 
+@pytest.mark.parametrize("role", Role)
+def test_exams_are_for_researchers_and_engineers_and_every_look_is_entered(
+    settings: Settings, clients: dict[Role, httpx.Client], role: Role
+) -> None:
+    """The lake of this test was written without a build, so there are none to list; who may ask is told so."""
+    may = role in (Role.RESEARCHER, Role.ENGINEER)
+    path = "/exams/stats.duplicate_exam/hospital_id=h01/window_days=30/n_duplicates"
+    answer = clients[role].get(path)
+    assert answer.status_code == (404 if may else 403)
+    entered = list(audit_of(settings).events())[-1]
+    assert entered["agent"][0]["who"]["identifier"]["value"] == role.value
+    assert (entered["entity"][0]["what"]["display"], entered["outcome"]) == (path, "0" if may else "4")
+    page = clients[role].get("/duplicates")
+    assert ("/exams/" in page.text) == may
+
+
 def test_nobody_sees_anything_without_signing_in(url: str) -> None:
     with httpx.Client(base_url=url, timeout=60) as client:
-        for path in [page.path for page in PAGES] + [f"/export/{name}.csv" for name in FIGURES] + ["/trace/x"]:
+        for path in (
+            [page.path for page in PAGES] + [f"/export/{name}.csv" for name in FIGURES] + ["/trace/x", "/exams/x"]
+        ):
             answer = client.get(path)
             assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in"), path
         assert client.get("/film?from=2026-01&lang=en").headers["location"] == (

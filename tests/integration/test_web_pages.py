@@ -211,6 +211,32 @@ def test_filters_are_kept_by_links_and_languages(pages: dict[str, httpx.Client])
     assert f"/?{query}&lang=en" in page.links
 
 
+def test_regions_lead_to_counties_hospitals_and_back(pages: dict[str, httpx.Client]) -> None:
+    """Each step is a link; the numbers of a link are the same for everybody who opens it."""
+    client = pages["filled"]
+    page = Tables(client.get("/duplicates?window=30&lang=en").text)
+    assert "/duplicates?region=320400&window=30&lang=en" in page.links
+    city = client.get("/duplicates?region=320400&window=30&lang=en")
+    rows = {row[0]: row[1:] for row in Tables(city.text).tables["duplicates_by_region"]}
+    assert set(rows) == {"Region", "Tianning", "Liyang", "Total"}
+    assert "/duplicates?region=320481&window=30&lang=en" in Tables(city.text).links
+    county = Tables(client.get("/duplicates?region=320481&window=30&lang=en").text)
+    assert [row[0] for row in county.tables["duplicates_by_hospital"]][1:-1] == ["Example County Hospital"]
+    assert county.tables["duplicates_by_hospital"][1][1:] == rows["Liyang"]
+    hospital = Tables(client.get("/duplicates?region=320481&hospital=h06&window=30&lang=en").text)
+    assert "/duplicates?region=320400&window=30&lang=en" in hospital.links  # the way back
+    with httpx.Client(base_url=client.base_url, timeout=30) as other:
+        assert other.get("/duplicates?region=320400&window=30&lang=en").text == city.text
+
+
+def test_masked_hospitals_make_lower_limits_of_their_region(pages: dict[str, httpx.Client]) -> None:
+    page = Tables(pages["masked"].get("/duplicates?window=30&from=2026-03&to=2026-03&lang=en").text)
+    regions = {row[0]: row[1:] for row in page.tables["duplicates_by_region"]}
+    assert regions["Wuxi"][0] == "19"
+    assert regions["Xuzhou"] == ["≥ 10", "*", "*"]  # h04 is shown, h05 is not
+    assert regions["Changzhou"] == ["*", "*", "*"]
+
+
 def test_row_of_a_table_leads_to_its_numbers_alone(pages: dict[str, httpx.Client]) -> None:
     page = Tables(pages["filled"].get("/film?from=2026-01").text)
 

@@ -24,6 +24,7 @@ HOSPITALS = (
     ("h07", "示例区中心医院", "Example District Central Hospital", "320400", "2A", 12),
     ("h08", "示例镇中心卫生院", "Example Township Health Centre", "UNKNOWN", "UNKNOWN", 3),
 )
+COUNTIES = {"h06": "320481", "h07": "320402"}  # the others are registered at their city
 
 STATISTICS = (
     "stats.exam_volume", "stats.duplicate_exam", "stats.film_saving", "stats.exam_rate", "stats.upload_compliance",
@@ -275,7 +276,8 @@ def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
     _write(lake, "ref.hospital", [
         {"hospital_id": h, "name_zh": zh, "name_en": en, "region_code": region, "hospital_level": level,
          "storage_policy": "central"}
-        for h, zh, en, region, level, _ in HOSPITALS
+        for h, zh, en, city, level, _ in HOSPITALS
+        for region in [COUNTIES.get(h, city)]
     ], batch_id)  # fmt: skip
     _write(lake, "ref.region", [
         {"region_code": code, "name_zh": zh, "name_en": en, "parent_region_code": "320000"}
@@ -286,6 +288,9 @@ def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
                              ("320900", "盐城市", "Yancheng"), ("321000", "扬州市", "Yangzhou"),
                              ("321100", "镇江市", "Zhenjiang"), ("321200", "泰州市", "Taizhou"),
                              ("321300", "宿迁市", "Suqian"))
+    ] + [
+        {"region_code": code, "name_zh": zh, "name_en": en, "parent_region_code": "320400"}
+        for code, zh, en in (("320402", "天宁区", "Tianning"), ("320481", "溧阳市", "Liyang"))
     ], batch_id)  # fmt: skip
     fill_operations(lake, scale=scale, batch_id=batch_id)
 

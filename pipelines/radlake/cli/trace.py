@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from radlake.cli._answers import show_table
 from radlake.cli._lake import filled_lake
+from radlake.config import Settings
 
 if TYPE_CHECKING:
     from radlake.lineage.pixels import TracedExam
@@ -27,6 +29,12 @@ def trace(
         typer.Argument(help="TABLE@VERSION/KEY=VALUE/.../COLUMN; without @VERSION the latest; totals may be left out."),
     ],
     exams: Annotated[int, typer.Option(help="So many exams are followed to their pixels, every byte read.", min=0)] = 3,
+    listed: Annotated[
+        int | None,
+        typer.Option(
+            "--list", help="Only list so many of its exams, as the lake knows them.", min=1, show_default=False
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Cell, query, snapshot, exams, studies, series objects, harvest events; and whether the numbers come out again.
@@ -37,6 +45,9 @@ def trace(
     from radlake.lineage.trace import trace as traced
 
     filled_lake(ctx.obj)
+    if listed is not None:
+        _list(ctx.obj, number, listed, as_json=as_json)
+        return
     found = traced(ctx.obj, number, limit=exams)
     if as_json:
         typer.echo(json.dumps(_told(found), ensure_ascii=False, indent=2, default=_plain))
@@ -45,6 +56,18 @@ def trace(
         for problem in found.problems:
             typer.echo(f"problem: {problem}", err=True)
     raise typer.Exit(1 if found.problems else 0)
+
+
+def _list(settings: Settings, number: str, limit: int, *, as_json: bool) -> None:
+    from radlake.lineage.listed import listed_exams
+
+    found = listed_exams(settings, number, limit=limit)
+    told = {"number": str(found.number), "value": found.value, "n_exams": found.n_exams, "exams": found.exams}
+    if as_json:
+        typer.echo(json.dumps(told, ensure_ascii=False, indent=2, default=_plain))
+        return
+    typer.echo(f"{found.number} = {found.value}: {found.n_exams:,} exams, dates shifted; the first {len(found.exams)}:")
+    show_table([tuple(exam.values()) for exam in found.exams], header=tuple(found.exams[0]) if found.exams else ())
 
 
 def _lines(found: Trace) -> Iterator[str]:

@@ -32,6 +32,7 @@ from radlake.web.view import ViewInvalid
 __all__ = ["create_app"]
 
 EXAMS_TRACED = 3
+EXAMS_LISTED = 200
 _MOST_FORM_BYTES = 4096
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
@@ -102,6 +103,14 @@ def create_app(
         snapshot = reader.snapshot()
         n_exams = EXAMS_TRACED if person.may(Right.EXAMS) else 0
         return show.trace(request, snapshot, person, tracer.trace(number, n_exams=n_exams, snapshot=snapshot.id))
+
+    @app.get("/exams/{number:path}")
+    def exams(request: Request, number: str) -> Response:
+        if tracer is None:
+            raise HTTPException(404)
+        person = gate.require(request, Right.EXAMS)
+        snapshot = reader.snapshot()
+        return show.exams(request, snapshot, person, tracer.exams(number, limit=EXAMS_LISTED, snapshot=snapshot.id))
 
     @app.exception_handler(TraceFailed)
     def trace_failed(request: Request, exc: TraceFailed) -> Response:

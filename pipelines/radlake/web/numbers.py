@@ -32,10 +32,12 @@ def names_of(
     fixed : mapping of str to str
         Values of other columns of the key; an empty one is the total and left out.
     period : str or None
-        Column of the month; a range of several months has no name, for it is added up here.
+        Column of the month; a range of several months has no name, for it is added up here, and neither has a region.
     columns : mapping of str to str, optional
         Heading -> column of the table, where they differ; then only these have names.
     """
+    if view.region and not view.hospital and by != "hospital_id" and "hospital_id" in fixed:
+        return lambda _row, _column: None  # the sum of the hospitals of a region is made here
     key = {name: value for name, value in fixed.items() if value}
     if period and view.has_range:
         if view.first != view.last and by != period:

@@ -116,6 +116,8 @@ def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> 
         return Empty("empty.no_failures")
     if figure.table == "stats.exam_rate" and has_rows(figure.table) and not has_rows(figure.table, "n_residents > 0"):
         return Empty("empty.rate", "radlake ref")
+    if view.region and not view.hospital and figure.right is Right.SERVICE and has_rows(figure.table):
+        return Empty("empty.region")
     if grid.rows and view.has_range:
         return Empty("empty.several_months")
     if has_rows(figure.table) and not view.is_everything:
@@ -317,7 +319,7 @@ PAGES = (
     Page(
         "overview",
         "/",
-        filters=("hospital", "first", "last", "modality", "window"),
+        filters=("region", "hospital", "first", "last", "modality", "window"),
         figures=(
             "volume_by_month",
             "duplicates_by_hospital",
@@ -330,7 +332,7 @@ PAGES = (
     Page(
         "harvest",
         "/harvest",
-        filters=("hospital",),
+        filters=("region", "hospital"),
         figures=(
             "silent_hospitals",
             "harvest_board",
@@ -344,7 +346,7 @@ PAGES = (
     Page(
         "service",
         "/service",
-        filters=("hospital", "first", "last"),
+        filters=("region", "hospital", "first", "last"),
         figures=(
             "compliance_by_month",
             "compliance_by_hospital",
@@ -360,14 +362,20 @@ PAGES = (
     Page(
         "duplicates",
         "/duplicates",
-        filters=("hospital", "first", "last", "modality", "window"),
-        figures=("duplicates_by_month", "duplicates_by_hospital", "duplicates_by_modality", "duplicates_by_scope"),
+        filters=("region", "hospital", "first", "last", "modality", "window"),
+        figures=(
+            "duplicates_by_month",
+            "duplicates_by_region",
+            "duplicates_by_hospital",
+            "duplicates_by_modality",
+            "duplicates_by_scope",
+        ),
         tiles=_duplicate_page_tiles,
     ),
     Page(
         "reminders",
         "/reminders",
-        filters=("hospital", "first", "last"),
+        filters=("region", "hospital", "first", "last"),
         figures=("reminders_by_month", "reminders_by_ground", "reminders_by_hospital"),
         tiles=_reminder_tiles,
         right=Right.SERVICE,
@@ -375,7 +383,7 @@ PAGES = (
     Page(
         "film",
         "/film",
-        filters=("hospital", "first", "last", "modality"),
+        filters=("region", "hospital", "first", "last", "modality"),
         figures=("film_by_month", "film_by_hospital", "film_by_modality"),
         tiles=_film_tiles,
     ),
@@ -410,7 +418,7 @@ PAGES = (
     Page(
         "storage",
         "/storage",
-        filters=("hospital", "first", "last", "modality"),
+        filters=("region", "hospital", "first", "last", "modality"),
         figures=("storage_growth", "storage_tiers", "storage_forecast", "storage_cost", "storage_by_hospital"),
         tiles=_storage_tiles,
         right=Right.OPERATIONS,

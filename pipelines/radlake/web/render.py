@@ -14,6 +14,7 @@ import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from radlake.web import exams
 from radlake.web.access.gate import BEFORE, SESSION, SIGN_IN, Access, Person, local_path
 from radlake.web.access.roles import Right
 from radlake.web.cells import MASKED, Kind, Writer, is_alarming
@@ -21,6 +22,7 @@ from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
 from radlake.web.i18n import LANGUAGES, Words, language_from, load_words
 from radlake.web.pages import DEFINITIONS, PAGES, Page, why_empty
+from radlake.web.places import above
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import PARAMETERS, WINDOWS, View
 
@@ -87,6 +89,8 @@ class Renderer:
             may_trace=self.may_trace and person.may(Right.LINEAGE),
             may_export=person.may(Right.EXPORT),
             drill=lambda cell, kind: _drill(cell, kind, page),
+            leads_to_exams=_leads_to_exams if person.may(Right.EXAMS) else lambda _name: False,
+            trail=_trail(snapshot, view) if "region" in page.filters else (),
         )
 
     def export(self, request: Request, figure: Figure, suffix: str, snapshot: Snapshot) -> Response:
@@ -117,6 +121,24 @@ class Renderer:
             value=writer.screen(found["value"], _kind_of(found["column"], found["value"])),
             writer=writer,
             may_see_exams=person.may(Right.EXAMS),
+        )
+
+    def exams(self, request: Request, snapshot: Snapshot, person: Person, found: dict[str, Any]) -> Response:
+        """The first exams that a number counts."""
+        view, words = View.from_query(request.query_params, snapshot=snapshot), _words(request)
+        writer = _writer(words, snapshot)
+        return self._html(
+            "exams.html",
+            request,
+            words,
+            view=view,
+            person=person,
+            snapshot=snapshot,
+            found=found,
+            name=found["number"],
+            value=writer.screen(found["value"], "count"),
+            writer=writer,
+            grid=exams.listing(found["exams"]),
         )
 
     def error(
@@ -227,6 +249,10 @@ def _kind_of(column: str, value: object) -> Kind:
 
 def _choice(field: str, snapshot: Snapshot, view: View, writer: Writer) -> dict[str, Any]:
     options = {
+        "region": [
+            (code, "\u2003" * len({*above(code)} & {*snapshot.places}) + writer.screen(code, "region"))
+            for code in snapshot.places
+        ],
         "hospital": [(code, writer.screen(code, "hospital")) for code in snapshot.hospitals],
         "first": [(month, month) for month in snapshot.months],
         "last": [(month, month) for month in snapshot.months],
@@ -254,6 +280,28 @@ def _drill(code: str, kind: Kind, page: Page) -> dict[str, str]:
     if kind == "month" and len(code) == len("2026-01") and code[:1].isdigit() and "first" in page.filters:
         return {"first": code, "last": code}
     return {kind: code} if kind in page.filters else {}
+
+
+def _leads_to_exams(name: str) -> bool:
+    """Whether a number counts exams of one hospital over all months: these can be listed (radlake.lineage.listed)."""
+    *key, column = name.split("/")
+    is_of_hospital = any(part.startswith("hospital_id=") for part in key)
+    return column in ("n_exams", "n_duplicates") and is_of_hospital and not any("_month=" in part for part in key)
+
+
+def _trail(snapshot: Snapshot, view: View) -> list[tuple[str, Kind, dict[str, str]]]:
+    """From all regions down to the chosen hospital, each with the filters that lead there; empty when none is."""
+    place = view.region
+    if view.hospital:
+        asked = "SELECT place_code FROM ref.place WHERE hospital_id = $hospital"
+        place = next((code for (code,) in snapshot.rows(asked, {"hospital": view.hospital})), place)
+    trail: list[tuple[str, Kind, dict[str, str]]] = [("all", "region", {"region": "", "hospital": ""})]
+    regions = [code for code in (*above(place), place) if code in snapshot.places]
+    for code in regions:
+        trail.append((code, "region", {"region": code, "hospital": ""}))
+    if view.hospital:
+        trail.append((view.hospital, "hospital", {"region": place, "hospital": view.hospital}))
+    return trail if len(trail) > 1 else []
 
 
 def _data_to(snapshot: Snapshot, writer: Writer) -> str:

@@ -21,6 +21,7 @@ from radlake.contracts.table import quoted
 from radlake.errors import RadlakeError
 from radlake.log import get_logger
 from radlake.web.cells import CHINA
+from radlake.web.places import UNKNOWN, with_those_above
 
 __all__ = ["TABLES", "LakeReader", "LakeUnreadable", "Snapshot", "day_of", "take_snapshot"]
 
@@ -88,6 +89,8 @@ class Snapshot:
     hospitals : dict
         Code of every hospital that a table names -> (Chinese name, English name); the code itself when it is not
         registered.
+    places : tuple of str
+        Codes of the regions that hospitals lie in, and of those above them.
     months, modalities, years, days, parts : tuple of str
         Values that the filters offer.
     measures : dict
@@ -110,6 +113,7 @@ class Snapshot:
     connection: duckdb.DuckDBPyConnection
     hospitals: dict[str, tuple[str, str]]
     regions: dict[str, tuple[str, str]]
+    places: tuple[str, ...]
     months: tuple[str, ...]
     modalities: tuple[str, ...]
     years: tuple[str, ...]
@@ -159,6 +163,7 @@ def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None
     ).fetchall()}  # fmt: skip
     for name, table in tables.items():
         _copy(source if name in present else None, connection, table)
+    connection.execute(f"CREATE TABLE ref.place AS {_PLACES}")
     connection.execute(f"CHECKPOINT {_COPY}")  # which compresses what it holds
 
     def names(sql: str) -> dict[str, tuple[str, str]]:
@@ -174,6 +179,7 @@ def take_snapshot(source: duckdb.DuckDBPyConnection, *, version: Hashable = None
         connection=connection,
         hospitals=names(_HOSPITALS),
         regions=names("SELECT region_code, name_zh, name_en FROM ref.region"),
+        places=with_those_above(values("SELECT DISTINCT place_code FROM ref.place")),
         months=months,
         modalities=values(
             "SELECT modality_group FROM stats.exam_volume WHERE modality_group != 'all' GROUP BY modality_group "
@@ -219,15 +225,24 @@ _PARTS = """
 SELECT body_part_code FROM stats.dose WHERE modality_group = 'CT' AND hospital_id = 'all' GROUP BY body_part_code
 ORDER BY max(n_reported) DESC NULLS LAST, body_part_code
 """
-_HOSPITALS = """
+_NAMED = """
 WITH named AS (
     SELECT hospital_id FROM ref.hospital UNION SELECT hospital_id FROM ops.completeness
     UNION SELECT hospital_id FROM ops.harvest_run UNION SELECT hospital_id FROM stats.exam_volume
 )
+"""
+_HOSPITALS = f"""
+{_NAMED}
 SELECT hospital_id, coalesce(name_zh, hospital_id), coalesce(name_en, hospital_id)
 FROM named LEFT JOIN ref.hospital USING (hospital_id)
 WHERE hospital_id != 'all'
 ORDER BY hospital_id
+"""
+_PLACES = f"""
+{_NAMED}
+SELECT hospital_id, coalesce(region_code, '{UNKNOWN}') AS place_code
+FROM named LEFT JOIN ref.hospital USING (hospital_id)
+WHERE hospital_id != 'all'
 """
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class TraceFailed(Exception):
 class _Key:
     snapshot: str
     number: str
-    n_exams: int
+    options: Sequence[str]
 
 
 class Tracer:
@@ -40,10 +40,10 @@ class Tracer:
     Parameters
     ----------
     run : callable
-        Gives the answer of `radlake trace --json` for a number and so many exams.
+        Gives the answer of `radlake trace --json` for a number and further options.
     """
 
-    def __init__(self, run: Callable[[str, int], dict[str, Any]]) -> None:
+    def __init__(self, run: Callable[[str, Sequence[str]], dict[str, Any]]) -> None:
         self._run = run
         self._one_at_a_time = threading.Lock()
         self._kept: OrderedDict[_Key, dict[str, Any]] = OrderedDict()
@@ -55,10 +55,22 @@ class Tracer:
         ------
         TraceFailed
         """
-        key = _Key(snapshot, number, n_exams)
+        return self._asked(number, ("--exams", str(n_exams)), snapshot)
+
+    def exams(self, number: str, *, limit: int, snapshot: str) -> dict[str, Any]:
+        """The first exams that a number counts, as `radlake trace --list` tells them.
+
+        Raises
+        ------
+        TraceFailed
+        """
+        return self._asked(number, ("--list", str(limit)), snapshot)
+
+    def _asked(self, number: str, options: Sequence[str], snapshot: str) -> dict[str, Any]:
+        key = _Key(snapshot, number, options)
         with self._one_at_a_time:  # each reads tables anew
             if key not in self._kept:
-                self._kept[key] = self._run(number, n_exams)
+                self._kept[key] = self._run(number, options)
                 if len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             return self._kept[key]
@@ -67,8 +79,8 @@ class Tracer:
 def tracer_of(settings: Settings) -> Tracer:
     """A tracer over the lake of these settings."""
 
-    def run(number: str, n_exams: int) -> dict[str, Any]:
-        command = [sys.executable, "-c", _MAIN, "--lake", settings.lake, "trace", "--json", "--exams", str(n_exams)]
+    def run(number: str, options: Sequence[str]) -> dict[str, Any]:
+        command = [sys.executable, "-c", _MAIN, "--lake", settings.lake, "trace", "--json", *options]
         try:
             done = subprocess.run(
                 [*command, "--", number], capture_output=True, text=True, timeout=_SECONDS, check=False

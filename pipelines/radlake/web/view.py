@@ -14,6 +14,7 @@ __all__ = ["PARAMETERS", "WINDOWS", "View", "ViewInvalid"]
 
 # field of View -> parameter of the URL
 PARAMETERS = {
+    "region": "region",
     "hospital": "hospital",
     "first": "from",
     "last": "to",
@@ -45,6 +46,7 @@ class View:
     `rows` is `all` when the reader asked for every row of long tables.
     """
 
+    region: str = ""
     hospital: str = ""
     first: str = ""
     last: str = ""
@@ -66,6 +68,7 @@ class View:
             For a value that this lake does not know: a wrong number must not look like a right one.
         """
         known = {
+            "region": snapshot.places,
             "hospital": snapshot.hospitals,
             "modality": snapshot.modalities,
             "window": WINDOWS,

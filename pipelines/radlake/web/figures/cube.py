@@ -9,13 +9,25 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from radlake.web.cells import MASKED, AtLeast, Cell
+from radlake.web.places import UNKNOWN, digits_below, prefix_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
 
-__all__ = ["calendar", "read_cube", "share", "sort_value"]
+__all__ = ["CHOSEN", "PLACE", "calendar", "chosen", "read_cube", "share", "sort_value"]
 
 MONTHS_DRAWN = 36
 DIMENSIONS = {"hospital_id": "hospital", "modality_group": "modality"}  # column -> field of the view that narrows it
+PLACE = "place"  # no dimension of a statistic: the region next below the chosen one, as the sum of its hospitals
+# Hospitals of a view, in tables with one row or more a hospital; `chosen` gives the parameters.
+CHOSEN = """
+    $hospital IN ('', hospital_id)
+    AND ($region = '' OR hospital_id IN (SELECT hospital_id FROM ref.place WHERE starts_with(place_code, $region)))
+"""
+
+
+def chosen(view: View) -> dict[str, object]:
+    """Parameters of `CHOSEN`."""
+    return {"hospital": view.hospital, "region": prefix_of(view.region)}
 
 
 def read_cube(
@@ -37,7 +49,7 @@ def read_cube(
     Parameters
     ----------
     by : sequence of str
-        Dimensions that become the keys; `all` is never a key.
+        Dimensions that become the keys, or `PLACE`; `all` is never a key.
     distinct : sequence of str
         Measures that count distinct persons: several months have no sum.
     signed : sequence of str
@@ -59,18 +71,29 @@ def read_cube(
         conditions.append(f"{period} != 'all'")
     else:
         conditions.append(f"{period} = 'all'")
+    source, columns = table, list(by)
+    is_by_place = "hospital_id" in dimensions and (bool(view.region) or PLACE in by)
+    if is_by_place:
+        source += " JOIN ref.place USING (hospital_id)"
+        conditions.append("starts_with(place_code, $region)")
+        parameters["region"] = prefix_of(view.region)
+        place = f"left(place_code, {digits_below(view.region, snapshot.places)})"
+        place = f"CASE place_code WHEN '{UNKNOWN}' THEN place_code ELSE rpad({place}, 6, '0') END"
+        columns = [place if name == PLACE else name for name in by]
     for dimension, field in dimensions.items():
-        chosen = getattr(view, field)
-        if chosen or dimension not in by:
+        narrowed = getattr(view, field)
+        if dimension == "hospital_id" and is_by_place and not narrowed:
+            continue
+        if narrowed or dimension not in by:
             conditions.append(f"{dimension} = ${dimension}")
-            parameters[dimension] = chosen or "all"
+            parameters[dimension] = narrowed or "all"
         else:
             conditions.append(f"{dimension} != 'all'")
     sums = [f"sum({measure})::BIGINT" for measure in measures]
     read = [f"CASE WHEN count(*) = 1 THEN any_value({measure}) END" for measure in told]
-    columns = [*by, "count(*)", "count(*) FILTER (is_masked)", *sums, *read]
+    columns += ["count(*)", "count(*) FILTER (is_masked)", *sums, *read]
     rows = snapshot.rows(
-        f"SELECT {', '.join(columns)} FROM {table} WHERE {' AND '.join(conditions)} "
+        f"SELECT {', '.join(columns)} FROM {source} WHERE {' AND '.join(conditions)} "
         "GROUP BY ALL HAVING count(*) > 0 ORDER BY ALL",
         parameters,
     )

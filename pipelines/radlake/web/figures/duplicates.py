@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from radlake.web.cells import Cell, Kind
-from radlake.web.figures.cube import calendar, read_cube, share, sort_value
+from radlake.web.figures.cube import PLACE, calendar, read_cube, share, sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
 from radlake.web.numbers import Names, names_of
@@ -25,6 +25,11 @@ def total(snapshot: Snapshot, view: View, *, window: str, scope: str = "any") ->
 
 def by_month(snapshot: Snapshot, view: View) -> Grid:
     return _by(snapshot, view, dimension="exam_month", column=Column("exam_month", "month"))
+
+
+def by_region(snapshot: Snapshot, view: View) -> Grid:
+    """Regions next below the chosen one, each the sum of its hospitals."""
+    return _by(snapshot, view, dimension=PLACE, column=Column("region", "region"))
 
 
 def by_hospital(snapshot: Snapshot, view: View) -> Grid:
@@ -68,7 +73,7 @@ def _by(snapshot: Snapshot, view: View, *, dimension: str, column: Column) -> Gr
         total=_values([total(snapshot, view, window=window) for window in windows]),
         incomplete=frozenset(i for i, code in enumerate(codes) if is_time and snapshot.is_incomplete(code)),
         first_drawn=n_older,
-        names=_names(view, dimension),
+        names=None if dimension == PLACE else _names(view, dimension),
     )
 
 
@@ -119,6 +124,7 @@ def _windows(view: View) -> tuple[str, ...]:
 
 FIGURES = (
     Figure("duplicates_by_month", TABLE, by_month),
+    Figure("duplicates_by_region", TABLE, by_region),
     Figure("duplicates_by_hospital", TABLE, by_hospital),
     Figure("duplicates_by_modality", TABLE, by_modality),
     Figure("duplicates_by_scope", TABLE, by_scope),

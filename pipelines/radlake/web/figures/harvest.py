@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from radlake.web.cells import Cell
+from radlake.web.figures.cube import CHOSEN, chosen
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
 from radlake.web.snapshot import Snapshot
@@ -21,9 +22,9 @@ def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
         "n_instances_stored",
     )  # fmt: skip
     [row] = snapshot.rows(
-        """
+        f"""
         SELECT
-            (SELECT count(*) FROM ref.hospital WHERE $hospital IN ('', hospital_id)) AS n_registered,
+            (SELECT count(*) FROM ref.hospital WHERE {CHOSEN}) AS n_registered,
             count(*) AS n_hospitals,
             coalesce(sum(c.n_studies - c.n_withdrawn), 0)::BIGINT AS n_studies,
             coalesce(sum(c.n_complete), 0)::BIGINT AS n_complete,
@@ -31,9 +32,9 @@ def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
             coalesce(sum(c.n_instances_expected), 0)::BIGINT AS n_instances_expected,
             coalesce(sum(c.n_instances_stored), 0)::BIGINT AS n_instances_stored
         FROM ops.completeness AS c
-        WHERE $hospital IN ('', hospital_id)
+        WHERE {CHOSEN}
         """,
-        {"hospital": view.hospital},
+        chosen(view),
     )
     return dict(zip(names, row, strict=True))
 
@@ -41,7 +42,7 @@ def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
 def board(snapshot: Snapshot, view: View) -> Grid:
     """A row a hospital, least complete first; a registered hospital that was never harvested is a row too."""
     rows = snapshot.rows(
-        """
+        f"""
         WITH last_run AS (
             SELECT hospital_id, max(finished_at) AS finished_at, arg_max(coalesce(error_class, ''), started_at) AS error
             FROM ops.harvest_run
@@ -53,10 +54,10 @@ def board(snapshot: Snapshot, view: View) -> Grid:
             n_instances_expected, n_instances_stored, n_instances_quarantined, finished_at,
             CASE WHEN finished_at IS NULL THEN 'never' WHEN error = '' THEN 'ok' ELSE error END AS outcome
         FROM ref.hospital FULL JOIN ops.completeness USING (hospital_id) LEFT JOIN last_run USING (hospital_id)
-        WHERE $hospital IN ('', hospital_id)
+        WHERE {CHOSEN}
         ORDER BY complete_share ASC NULLS FIRST, hospital_id
         """,
-        {"hospital": view.hospital},
+        chosen(view),
     )
     columns = [
         Column("hospital", "hospital"),
@@ -81,10 +82,10 @@ def states(snapshot: Snapshot, view: View) -> Grid:
         f"""
         SELECT hospital_id, {columns}, n_studies
         FROM ops.completeness
-        WHERE $hospital IN ('', hospital_id)
+        WHERE {CHOSEN}
         ORDER BY n_complete / nullif(n_studies - n_withdrawn, 0) ASC NULLS FIRST, hospital_id
         """,
-        {"hospital": view.hospital},
+        chosen(view),
     )
     return Grid(
         [
@@ -105,14 +106,14 @@ def states(snapshot: Snapshot, view: View) -> Grid:
 
 def quarantine(snapshot: Snapshot, view: View) -> Grid:
     rows = snapshot.rows(
-        """
+        f"""
         SELECT reason, sum(n_instances)::BIGINT AS n, count(DISTINCT hospital_id), reason, reason
         FROM ops.quarantine
-        WHERE $hospital IN ('', hospital_id)
+        WHERE {CHOSEN}
         GROUP BY reason
         ORDER BY n DESC, reason
         """,
-        {"hospital": view.hospital},
+        chosen(view),
     )
     columns = [
         Column("meaning", "reason"),
@@ -133,11 +134,11 @@ def runs(snapshot: Snapshot, view: View) -> Grid:
             n_instances_stored, n_instances_quarantined, n_instances_duplicate, stored_bytes,
             coalesce(error_class, 'ok')
         FROM ops.harvest_run
-        WHERE $hospital IN ('', hospital_id)
+        WHERE {CHOSEN}
         ORDER BY finished_at DESC, run_id
         LIMIT {RUNS_SHOWN}
         """,
-        {"hospital": view.hospital},
+        chosen(view),
     )
     columns = [
         Column("finished_at", "time"),

@@ -64,7 +64,12 @@ def retrieval_by_hospital(snapshot: Snapshot, view: View) -> Grid:
 
 
 def turnaround_by_reader(snapshot: Snapshot, view: View) -> Grid:
-    """Reading centres and hospitals that report their own, over all months: whose exams they read, and how fast."""
+    """Reading centres and hospitals that report their own, over all months: whose exams they read, and how fast.
+
+    Nothing for a region: what is published ready made has no sum.
+    """
+    if view.region and not view.hospital:
+        return Grid([Column("reader", "reader")], ())
     found = snapshot.rows(
         f"""
         SELECT reader_id, reading_place, is_masked, {READER_MEASURES}

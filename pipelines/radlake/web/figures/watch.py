@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from radlake.web.cells import Cell
+from radlake.web.figures.cube import CHOSEN, chosen
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Column, Grid
 from radlake.web.snapshot import Snapshot, day_of
@@ -19,9 +20,9 @@ def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
         f"""
         SELECT nullif(count(*), 0), CASE WHEN count(*) > 0 THEN count(*) FILTER (is_dark) END
         FROM {LAG}
-        WHERE $hospital IN ('', hospital_id)
+        WHERE {CHOSEN}
         """,
-        {"hospital": view.hospital},
+        chosen(view),
     )
     return dict(zip(("n_watched", "n_dark"), row, strict=True))
 
@@ -35,10 +36,10 @@ def silence(snapshot: Snapshot, view: View) -> Grid:
             CASE WHEN is_dark THEN 'dark' WHEN expected_studies IS NULL THEN 'early' ELSE 'expected' END,
             seen_studies, expected_studies, dark_probability, oldest_waiting_hours, p95_hours, updated_at
         FROM {LAG}
-        WHERE $hospital IN ('', hospital_id)
+        WHERE {CHOSEN}
         ORDER BY is_dark DESC, dark_probability ASC NULLS LAST, hospital_id
         """,
-        {"hospital": view.hospital},
+        chosen(view),
     )
     columns = [
         Column("hospital", "hospital"),
@@ -80,10 +81,10 @@ def certificates(snapshot: Snapshot, view: View) -> Grid:
             hospital_id, state, strftime(certificate_day, '%Y-%m-%d'), n_studies - n_withdrawn, n_complete,
             n_instances_expected, n_instances_stored, n_instances_catalogued, n_studies_disagreeing, left(digest, 16)
         FROM judged
-        WHERE $hospital IN ('', hospital_id)
+        WHERE {CHOSEN}
         ORDER BY list_position(['differs', 'none', 'old', 'incomplete', 'whole'], state), hospital_id
         """,
-        {"hospital": view.hospital},
+        chosen(view),
     )
     columns = [
         Column("hospital", "hospital"),
