@@ -74,13 +74,15 @@ def clients(url: str) -> Iterator[dict[Role, httpx.Client]]:
 
 def test_every_route_is_in_the_matrix(settings: Settings) -> None:
     """A route that is added later must say who may use it."""
-    paths = {getattr(route, "path", "") for route in app_of(settings).routes}
+    app = app_of(settings, access_of(settings, "0.0.0.0"))
+    paths = {getattr(route, "path", "") for route in app.routes}
     known = (
         OPEN
         | {page.path for page in PAGES}
         | {
             "/export/{name}.{suffix}",
             "/trace/{number:path}",
+            "/dicom-web",
             "/exams/{number:path}",
         }
     )
@@ -249,6 +251,7 @@ def test_many_requests_of_one_person_are_told_to_wait(settings: Settings) -> Non
 
     class Asked:
         cookies: dict[str, str] = {}  # noqa: RUF012
+        headers: dict[str, str] = {}  # noqa: RUF012
         client = None
 
     from radlake.web.access.gate import NotSignedIn, TooMany

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from radlake.log import get_logger
 from radlake.web.access import Access, Right
 from radlake.web.access.gate import SIGN_IN, SIGN_OUT, Forbidden, NotSignedIn, TooMany
+from radlake.web.dicomweb import ROOT
 from radlake.web.export import FORMATS
 from radlake.web.figures import FIGURES
 from radlake.web.pages import PAGES, Page
@@ -53,6 +54,7 @@ def create_app(
     *,
     access: Access | None = None,
     tracer: Tracer | None = None,
+    dicomweb: ASGIApp | None = None,
     version: Callable[[], Hashable] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     check_seconds: float = 2.0,
@@ -67,6 +69,8 @@ def create_app(
         Who may see what; without it everybody is an analyst, and nothing is audited.
     tracer : Tracer, optional
         Traces numbers; without it cells have no links.
+    dicomweb : ASGI application, optional
+        Images and their headers, at `dicomweb.ROOT`.
     version : callable
         A cheap value that changes when the lake does.
     clock, check_seconds
@@ -197,9 +201,11 @@ def create_app(
         response.headers.update(HEADERS)  # this handler answers outside of every middleware
         return response
 
+    if dicomweb is not None:
+        app.mount(ROOT, dicomweb, name="dicomweb")
     app.mount(show.static, _Static(directory=STATIC), name="static")
     app.add_middleware(_Headers)
-    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=6)
+    app.add_middleware(_Compression, minimum_size=1024, compresslevel=6)
     return app
 
 
@@ -231,6 +237,14 @@ class _Headers:
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class _Compression(GZipMiddleware):
+    """Of pages. Images are large, and compressed where it helps."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_image = scope["type"] == "http" and scope["path"].startswith(f"{ROOT}/")
+        await (self.app if is_image else super().__call__)(scope, receive, send)
 
 
 class _Static(StaticFiles):

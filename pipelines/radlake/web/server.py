@@ -15,6 +15,7 @@ from radlake.errors import ConfigInvalid, PortBusy
 from radlake.lake import Lake, duck
 from radlake.web.access import Access, Accounts, AuditLog, Role
 from radlake.web.app import create_app
+from radlake.web.dicomweb import DicomWeb
 from radlake.web.snapshot import TABLES
 from radlake.web.tracing import tracer_of
 
@@ -68,6 +69,7 @@ def app_of(settings: Settings, access: Access | None = None) -> FastAPI:
         lambda: duck.connect(lake, tables=TABLES),
         access=access,
         tracer=tracer_of(settings),
+        dicomweb=DicomWeb(settings, access) if access else None,
         version=lambda: tuple(tables.version(name) for name in TABLES),
     )
 

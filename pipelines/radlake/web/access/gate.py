@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 
-from radlake.web.access.accounts import Accounts
+from radlake.web.access.accounts import Account, Accounts
 from radlake.web.access.audit import AuditLog
 from radlake.web.access.limits import Limit
 from radlake.web.access.roles import MAY, Right, Role
@@ -83,7 +84,9 @@ class Access:
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
         self._secret = secrets.token_bytes(32)
+        self._by_password = threading.Lock()
         self._requests = Limit(600, 60, clock=clock)
+        self._images = Limit(60_000, 60, clock=clock)  # a viewer asks for each frame by itself
         self._of_address = Limit(20, 900, clock=clock)
         self._of_name = Limit(5, 900, clock=clock)
 
@@ -95,7 +98,8 @@ class Access:
         NotSignedIn, Forbidden, TooMany
         """
         person = self.person(request)
-        if wait := self._requests.wait_seconds(person.name if person and person.name else _address(request)):
+        limit = self._images if right is Right.IMAGES else self._requests
+        if wait := limit.wait_seconds(person.name if person and person.name else _address(request)):
             raise TooMany(wait)
         if person is None:
             raise NotSignedIn
@@ -106,11 +110,30 @@ class Access:
             self._enter(request, person, outcome="0")
         return person
 
+    def require_program(self, request: Request, right: Right) -> Person:
+        """As `require`, of a program too: it sends name and password with every request (RFC 7617).
+
+        The first begins a session like any other, so that a password is checked once.
+
+        Raises
+        ------
+        NotSignedIn, Forbidden, TooMany
+        """
+        if self.person(request) is None and (given := _name_and_password(request)):
+            with self._by_password:
+                if self.person(request) is None:
+                    account = self._verified(request, *given)
+                    if account is None:
+                        raise NotSignedIn
+                    self._begin(request.headers["authorization"], Person(account.name, account.role), is_local=True)
+                    self._enter_sign_in(request, account.name, role=account.role, outcome="0")
+        return self.require(request, right)
+
     def person(self, request: Request) -> Person | None:
         """Who asks; a session lives for two hours after its last use and twelve in all, and dies with its account."""
         if self.everyone is not None:
             return Person("", self.everyone)
-        key = _digest(request.cookies.get(SESSION, ""))
+        key = _digest(request.cookies.get(SESSION) or request.headers.get("authorization", ""))
         now = self._clock()
         with self._lock:
             session = self._sessions.get(key)
@@ -137,24 +160,15 @@ class Access:
         """
         if not hmac.compare_digest(form_token.encode(), self.form_token(request.cookies.get(BEFORE, "")).encode()):
             raise Forbidden
-        address = _address(request)
-        if wait := max(self._of_address.wait_seconds(address), self._of_name.wait_seconds(name)):
-            self._enter_sign_in(request, name, outcome="4", told="too many attempts")
-            raise TooMany(wait)
-        account = self.accounts.verified(name, password) if self.accounts else None
+        account = self._verified(request, name, password)
         if account is None:
-            self._enter_sign_in(request, name, outcome="4", told="name or password is wrong")
             return None
         return self.let_in(request, Person(account.name, account.role), is_local=True, wanted=wanted)
 
     def let_in(self, request: Request, person: Person, *, is_local: bool, wanted: str) -> Response:
         """Begin a session and go where the person wanted to."""
-        token, now = secrets.token_urlsafe(32), self._clock()
-        with self._lock:
-            stale = [k for k, one in self._sessions.items() if now - one.begun_at > LONGEST_SECONDS]
-            for key in stale:
-                del self._sessions[key]
-            self._sessions[_digest(token)] = _Session(person, is_local, now, now)
+        token = secrets.token_urlsafe(32)
+        self._begin(token, person, is_local=is_local)
         self._enter_sign_in(request, person.name, role=person.role, outcome="0")
         root = request.scope.get("root_path", "").rstrip("/")
         response = RedirectResponse(root + local_path(wanted), 303)
@@ -183,6 +197,24 @@ class Access:
         """What a form must carry that belongs to this cookie: a foreign page cannot know it (CSRF)."""
         return hmac.new(self._secret, of.encode(), hashlib.sha256).hexdigest() if of else secrets.token_hex(32)
 
+    def _verified(self, request: Request, name: str, password: str) -> Account | None:
+        if wait := max(self._of_address.wait_seconds(_address(request)), self._of_name.wait_seconds(name)):
+            self._enter_sign_in(request, name, outcome="4", told="too many attempts")
+            raise TooMany(wait)
+        account = self.accounts.verified(name, password) if self.accounts else None
+        if account is None:
+            self._enter_sign_in(request, name, outcome="4", told="name or password is wrong")
+        return account
+
+    def _begin(self, token: str, person: Person, *, is_local: bool) -> None:
+        """Begin the session of whoever sends this token, and forget those that are over."""
+        now = self._clock()
+        with self._lock:
+            stale = [k for k, one in self._sessions.items() if now - one.begun_at > LONGEST_SECONDS]
+            for key in stale:
+                del self._sessions[key]
+            self._sessions[_digest(token)] = _Session(person, is_local, now, now)
+
     def _enter(self, request: Request, person: Person, *, outcome: str, told: str = "") -> None:
         if self.audit is not None:
             query = request.url.query
@@ -195,7 +227,7 @@ class Access:
         if self.audit is not None:
             self.audit.enter(
                 kind="110114", action="E", agent=name[:64], role=role, address=_address(request), outcome=outcome,
-                what=SIGN_IN, told=told,
+                what=request.url.path, told=told,
             )  # fmt: skip
 
 
@@ -210,6 +242,17 @@ def local_path(wanted: str) -> str:
         wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.netloc and "\\" not in wanted
     )
     return wanted if is_ours and wanted.isprintable() and parts.path != SIGN_IN else "/"
+
+
+def _name_and_password(request: Request) -> tuple[str, str] | None:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(given, validate=True).decode("utf-8").partition(":")
+    except ValueError:
+        return None
+    return (name, password) if colon else None
 
 
 def _address(request: Request) -> str:

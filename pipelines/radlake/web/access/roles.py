@@ -22,7 +22,8 @@ class Right(StrEnum):
 
     `service`: how fast uploads, reports and images are, and reminders. `statistics`: the other published numbers.
     `operations`: the gate, builds and storage. `export`: files of tables. `lineage`: where a number comes from.
-    `exams`: de-identified exams, one by one. `audit`: who saw what.
+    `exams`: de-identified exams, one by one. `images`: de-identified images and their headers, by DICOMweb.
+    `audit`: who saw what.
     """
 
     SERVICE = "service"
@@ -31,6 +32,7 @@ class Right(StrEnum):
     EXPORT = "export"
     LINEAGE = "lineage"
     EXAMS = "exams"
+    IMAGES = "images"
     AUDIT = "audit"
 
 
@@ -40,8 +42,8 @@ _ANALYSES = _SEES | {Right.OPERATIONS, Right.EXPORT, Right.LINEAGE}
 MAY: Mapping[Role, frozenset[Right]] = {
     Role.VIEWER: _SEES,
     Role.ANALYST: _ANALYSES,
-    Role.RESEARCHER: _ANALYSES | {Right.EXAMS},
-    Role.ENGINEER: _ANALYSES | {Right.EXAMS},
+    Role.RESEARCHER: _ANALYSES | {Right.EXAMS, Right.IMAGES},
+    Role.ENGINEER: _ANALYSES | {Right.EXAMS, Right.IMAGES},
     Role.DOCTOR: frozenset({Right.SERVICE}),
     Role.ADMIN: _ANALYSES | {Right.AUDIT},
 }

@@ -1,0 +1,218 @@
+"""A search as its URL asks for it, checked whole before a table is read (PS3.18 8.3.4, PS3.4 C.2.2.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+
+from radlake.dicom.uids import is_uid
+from radlake.web.dicomweb.attributes import ATTRIBUTES, Attribute, Kind, Level
+from radlake.web.dicomweb.refusals import BadRequest
+
+__all__ = ["MOST_RESULTS", "Condition", "Search", "search_from_url"]
+
+MOST_RESULTS = 1000
+_OTHERS = {"includefield", "fuzzymatching", "limit", "offset", "accept"}
+_HEX = re.compile(r"[0-9A-Fa-f]{8}")
+_DATE = re.compile(r"\d{8}")
+_TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+_PERSON = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """SQL over rows, and the parameters that it names."""
+
+    sql: str
+    parameters: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched for.
+
+    Attributes
+    ----------
+    conditions : tuple of Condition
+        All must hold.
+    returned : tuple of Attribute
+        In the order of their tags.
+    is_fuzzy : bool
+        Fuzzy matching was asked for, which is not done: the answer must say so.
+    """
+
+    level: Level
+    conditions: tuple[Condition, ...]
+    returned: tuple[Attribute, ...]
+    limit: int
+    offset: int
+    is_fuzzy: bool
+
+
+def search_from_url(level: Level, pairs: Iterable[tuple[str, str]], *, study_in_path: bool = False) -> Search:
+    """Read the query of a URL.
+
+    Parameters
+    ----------
+    pairs : iterable of (str, str)
+        Names and values, decoded, in their order.
+    study_in_path : bool
+        The study is part of the path: attributes of the study are not returned unless they are asked for.
+
+    Raises
+    ------
+    BadRequest
+        With all problems at once.
+    """
+    problems: list[str] = []
+    conditions: list[Condition] = []
+    included: list[str] = []
+    others = {"limit": str(MOST_RESULTS), "offset": "0", "fuzzymatching": "false"}
+    for name, value in pairs:
+        if name == "includefield":
+            included += value.split(",")
+        elif name in _OTHERS:
+            others[name] = value
+        elif (attribute := _attribute(name)) is None or attribute.level > level:
+            problems.append(f"{name} cannot be searched for here: {', '.join(sorted(_searched(level)))}")
+        else:
+            try:
+                if condition := _condition(attribute, value, number=len(conditions)):
+                    conditions.append(condition)
+            except ValueError as exc:
+                problems.append(f"{name}: {exc}")
+    counts = {}
+    for name in ("limit", "offset"):
+        if others[name].isdecimal() and len(others[name]) < 10:
+            counts[name] = int(others[name])
+        else:
+            problems.append(f"{name}: give a number from 0")
+    if others["fuzzymatching"] not in ("true", "false"):
+        problems.append("fuzzymatching: give true or false")
+    returned = {a.keyword: a for a in ATTRIBUTES.values() if _is_returned(a, level, study_in_path=study_in_path)}
+    for name in included:
+        if name == "all":
+            returned |= {a.keyword: a for a in ATTRIBUTES.values() if a.level <= level}
+        elif not _is_known(name):
+            problems.append(f"includefield: {name} is no attribute of the DICOM dictionary")
+        elif (attribute := _attribute(name)) and attribute.level <= level:
+            returned[attribute.keyword] = attribute
+    if problems:
+        raise BadRequest("; ".join(problems))
+    return Search(
+        level=level,
+        conditions=tuple(conditions),
+        returned=tuple(sorted(returned.values(), key=lambda one: one.tag)),
+        limit=min(counts["limit"], MOST_RESULTS),
+        offset=counts["offset"],
+        is_fuzzy=others["fuzzymatching"] == "true",
+    )
+
+
+def _is_returned(attribute: Attribute, level: Level, *, study_in_path: bool) -> bool:
+    if attribute.level > level or (attribute.level < level and study_in_path):
+        return attribute.keyword == level.uid or (attribute.keyword.endswith("InstanceUID") and attribute.level < level)
+    return attribute.is_default
+
+
+def _searched(level: Level) -> list[str]:
+    return [one.keyword for one in ATTRIBUTES.values() if one.level <= level]
+
+
+def _attribute(name: str) -> Attribute | None:
+    return ATTRIBUTES.get(keyword_for_tag(name) if _HEX.fullmatch(name) else name)
+
+
+def _is_known(name: str) -> bool:
+    """Private attributes are, by tag; sequences are named by their items' attributes too."""
+    parts = name.split(".")
+    return all(_HEX.fullmatch(part) is not None or tag_for_keyword(part) is not None for part in parts)
+
+
+def _condition(attribute: Attribute, value: str, *, number: int) -> Condition | None:
+    """None when every value matches."""
+    if value in ("", "*") or (value == "-" and attribute.kind in (Kind.DATE, Kind.TIME)):
+        return None
+    name, sql = f"p{number}", attribute.sql
+    if not sql:
+        return Condition("false", {})
+    match attribute.kind:
+        case Kind.UID:
+            uids = re.split(r"[,\\]", value)
+            if not all(map(is_uid, uids)):
+                raise ValueError("give UIDs, separated by commas")
+            return Condition(f"{sql} IN (SELECT unnest(${name}))", {name: uids})
+        case Kind.DATE:
+            return _dates(sql, value, name=name)
+        case Kind.TIME:
+            return _times(sql, value, name=name)
+        case Kind.NUMBER:
+            if not re.fullmatch(r"-?\d{1,18}", value):
+                raise ValueError("give a whole number")
+            return Condition(f"{sql} = ${name}", {name: int(value)})
+        case Kind.PERSON_KEY:
+            if _PERSON.fullmatch(value):
+                return Condition(f"{sql} = {int(value, 16)}", {})  # a literal: files tell which keys they hold
+            return _text(f"printf('%016x', {sql})", value, name=name)
+        case Kind.TEXTS:
+            values = re.split(r"[,\\]", value)
+            return Condition(rf"list_has_any(string_split({sql}, '\'), ${name})", {name: values})
+        case Kind.TEXT:
+            return _text(sql, value, name=name)
+
+
+def _text(sql: str, value: str, *, name: str) -> Condition:
+    """`*` stands for any characters, `?` for one (PS3.4 C.2.2.2.4)."""
+    if not set("*?") & set(value):
+        return Condition(f"{sql} = ${name}", {name: value})
+    pattern = re.sub(r"([\\%_])", r"\\\1", value).replace("*", "%").replace("?", "_")
+    return Condition(rf"{sql} LIKE ${name} ESCAPE '\'", {name: pattern})
+
+
+def _dates(sql: str, value: str, *, name: str) -> Condition:
+    first, last = _ends(value)
+    if not all(_DATE.fullmatch(end) for end in (first, last) if end):
+        raise ValueError("give a date as YYYYMMDD, or a range of two with -")
+    terms, parameters = [], {}
+    if first:
+        day = _day(first)
+        terms.append(f"{sql} >= ${name}a")
+        parameters[f"{name}a"] = day
+        terms += [f"study.study_month >= {day:%Y%m}"] if sql == "study.study_at" else []
+    if last:
+        day = _day(last)
+        terms.append(f"{sql} < ${name}b")
+        parameters[f"{name}b"] = day + timedelta(days=1)
+        terms += [f"study.study_month <= {day:%Y%m}"] if sql == "study.study_at" else []
+    return Condition(" AND ".join(terms), parameters)
+
+
+def _times(sql: str, value: str, *, name: str) -> Condition:
+    first, last = _ends(value)
+    if not all(_TIME.fullmatch(end) for end in (first, last) if end):
+        raise ValueError("give a time as HHMMSS, or a range of two with -")
+    terms, parameters = [], {}
+    text = f"strftime({sql}, '%H%M%S.%f')"
+    if first:
+        terms.append(f"{text} >= ${name}a")
+        parameters[f"{name}a"] = first
+    if last:
+        terms.append(f"{text} <= ${name}b")
+        parameters[f"{name}b"] = f"{last}~"  # all times that begin with it
+    return Condition(" AND ".join(terms), parameters)
+
+
+def _ends(value: str) -> tuple[str, str]:
+    first, dash, last = value.partition("-")
+    return first, last if dash else first
+
+
+def _day(text: str) -> date:
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        raise ValueError(f"there is no day {text}") from None
