@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import zipfile
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
+from pydicom.encaps import generate_frames
+from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
 from radlake.config import Settings
 from radlake.contracts import load_table
 from radlake.lake import Lake, duck
 from radlake.web.access import Role
-from radlake.web.server import audit_of
+from radlake.web.dicomweb import retrieve
+from radlake.web.dicomweb.app import create_dicomweb
+from radlake.web.dicomweb.pixels import Pixels
+from radlake.web.server import access_of, audit_of
 from support.dicom import compressed, ct_study, image_study, sr_document, write
 from support.dicomweb import PASSWORD, client_of, serving
-from support.residency import harvested
+from support.pacs import orthanc
+from support.residency import harvested, kept_objects, write_archive
 
 MAY = {Role.RESEARCHER, Role.ENGINEER}
 
@@ -81,9 +93,14 @@ def mr(stored: dict[str, Dataset]) -> Dataset:
 
 
 @pytest.mark.parametrize("role", Role)
-def test_who_may_read_images(url: str, role: Role) -> None:
-    answer = httpx.get(f"{url}/studies", auth=(role.value, PASSWORD))
-    assert answer.status_code == (200 if role in MAY else 403)
+def test_who_may_read_images(settings: Settings, url: str, role: Role) -> None:
+    """Every route, with names that are none."""
+    routes = [getattr(route, "path", "") for route in create_dicomweb(settings, access_of(settings, "0.0.0.0")).routes]
+    assert len(routes) == 18
+    with httpx.Client(auth=(role.value, PASSWORD)) as client:
+        for route in routes:
+            answer = client.get(url + re.sub(r"{\w+}", "x", route))
+            assert (answer.status_code == 403) == (role not in MAY), route
 
 
 def test_nobody_without_a_password(url: str) -> None:
@@ -194,3 +211,178 @@ def test_metadata_are_the_headers(url: str, web: httpx.Client, stored: dict[str,
 def _without_nothing(element: dict[str, Any]) -> dict[str, Any]:
     """A sequence without items has no Value (PS3.18 F.2.5); pydicom gives it an empty one."""
     return {name: value for name, value in element.items() if value != []}
+
+
+def of_multipart(answer: httpx.Response) -> list[bytes]:
+    """Contents of the parts, read by the letter of RFC 2046."""
+    assert answer.status_code == 200, answer.text
+    boundary = answer.headers["content-type"].partition("boundary=")[2].encode()
+    before, *parts, after = answer.content.split(b"--" + boundary)
+    assert (before, after) == (b"", b"--\r\n")
+    return [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in parts]
+
+
+def frames_of(ds: Dataset) -> list[np.ndarray[Any, Any]]:
+    array = ds.pixel_array
+    return list(array) if ds.get("NumberOfFrames", 1) > 1 else [array]
+
+
+def test_instances_are_the_stored_bytes(web: httpx.Client, files: dict[str, bytes], stored: dict[str, Dataset]) -> None:
+    for ds in stored.values():
+        for path in (path_of(ds).split("/series")[0], path_of(ds).split("/instances")[0], path_of(ds)):
+            answer = web.get(path)
+            expected = {uid: content for uid, content in files.items() if path in path_of(stored[uid])}
+            assert int(answer.headers["content-length"]) == len(answer.content)
+            assert sorted(of_multipart(answer)) == sorted(expected.values())
+
+
+def test_compressed_instances_become_explicit(url: str, stored: dict[str, Dataset]) -> None:
+    """dicomweb-client asks for no transfer syntax, which means Explicit VR Little Endian."""
+    image = mr(stored)
+    for given in client_of(url).retrieve_series(image.StudyInstanceUID, image.SeriesInstanceUID):
+        expected = stored[given.SOPInstanceUID]
+        assert given.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+        assert np.array_equal(given.pixel_array, expected.pixel_array)
+        assert {e.tag for e in given} == {e.tag for e in expected}
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_frames(url: str, web: httpx.Client, stored: dict[str, Dataset], modality: str) -> None:
+    ds = ct(stored) if modality == "CT" else mr(stored)
+    expected = [frame.tobytes() for frame in frames_of(ds)]
+    octets = {"accept": 'multipart/related; type="application/octet-stream"'}
+    assert of_multipart(web.get(f"{path_of(ds)}/frames/1", headers=octets)) == expected[:1]
+    numbers = list(range(len(expected), 0, -1))
+    given = client_of(url).retrieve_instance_frames(
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID, numbers,
+        media_types=("application/octet-stream",),
+    )  # fmt: skip
+    assert given == expected[::-1]
+
+
+def test_compressed_frames_as_they_are_stored(web: httpx.Client, stored: dict[str, Dataset]) -> None:
+    ds = mr(stored)
+    expected = list(generate_frames(ds.PixelData, number_of_frames=ds.NumberOfFrames))
+    for accept in ("*/*", 'multipart/related; type="image/dicom-rle"', "application/octet-stream;transfer-syntax=*"):
+        for number, frame in enumerate(expected, start=1):
+            answer = web.get(f"{path_of(ds)}/frames/{number}", headers={"accept": accept})
+            got = of_multipart(answer) if "multipart" in answer.headers["content-type"] else [answer.content]
+            assert got == [frame]
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "status"),
+    [
+        ("/frames/4", "*/*", 404),
+        ("/frames/0", "*/*", 400),
+        ("/frames/x", "*/*", 400),
+        ("/frames/1", "image/jls", 406),
+        ("", "image/jpeg", 406),
+        ("", "application/zip", 406),
+        ("", "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.80", 406),
+        ("/rendered", "image/gif", 406),
+        ("/rendered?window=1,0", "*/*", 400),
+        ("/rendered?viewport=0,9", "*/*", 400),
+        ("/rendered?quality=101", "*/*", 400),
+        ("/rendered?viewport=9,9,999,0,1,1", "*/*", 400),
+        ("/bulkdata/00100010", "*/*", 404),
+        ("/bulkdata/00082112.0.00091010", "*/*", 404),
+    ],
+)
+def test_refusals_of_pixels(web: httpx.Client, stored: dict[str, Dataset], path: str, accept: str, status: int) -> None:
+    answer = web.get(path_of(mr(stored)) + path, headers={"accept": accept})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/plain; charset=utf-8")
+
+
+def test_the_first_wish_that_can_be_met(web: httpx.Client, stored: dict[str, Dataset]) -> None:
+    accept = "image/jls, application/octet-stream;q=0.5, image/dicom-rle;q=0.9"
+    answer = web.get(f"{path_of(mr(stored))}/frames/1", headers={"accept": accept})
+    assert answer.headers["content-type"] == "image/dicom-rle;transfer-syntax=1.2.840.10008.1.2.5"
+
+
+def test_bulk_data_of_metadata(web: httpx.Client, stored: dict[str, Dataset]) -> None:
+    ds = ct(stored)
+    [given] = web.get(f"{path_of(ds)}/metadata").json()
+    links = {tag: element["BulkDataURI"] for tag, element in given.items() if "BulkDataURI" in element}
+    assert links.keys() == {"7FE00010", "00282000"} & {f"{element.tag:08X}" for element in ds}
+    for tag, link in links.items():
+        assert of_multipart(web.get(link)) == [ds[int(tag, 16)].value]
+
+
+def test_pictures_are_windowed(web: httpx.Client, stored: dict[str, Dataset]) -> None:
+    ds = ct(stored)
+    answer = web.get(f"{path_of(ds)}/rendered?window=40,400,linear", headers={"accept": "image/png"})
+    assert answer.headers["content-type"] == "image/png"
+    shown = np.asarray(Image.open(BytesIO(answer.content)))
+    ds.WindowCenter, ds.WindowWidth, ds.VOILUTFunction = 40, 400, "LINEAR"
+    windowed = apply_windowing(apply_modality_lut(ds.pixel_array, ds), ds)
+    low, high = (-1024.0, (1 << ds.BitsStored) - 1 - 1024.0)
+    assert np.array_equal(shown, np.rint((windowed - low) / (high - low) * 255).astype(np.uint8))
+    small = web.get(f"{path_of(ds)}/frames/1/rendered?viewport=8,99&quality=50")
+    picture = Image.open(BytesIO(small.content))
+    assert (picture.format, picture.size) == ("JPEG", (8, 8))
+    assert len(of_multipart(web.get(path_of(mr(stored)).split("/instances")[0] + "/rendered"))) == 6
+
+
+def test_zip_of_a_study(web: httpx.Client, files: dict[str, bytes], stored: dict[str, Dataset]) -> None:
+    study = path_of(ct(stored)).split("/series")[0]
+    answer = web.get(study, headers={"accept": "application/zip"})
+    assert answer.content == web.get(study, params={"accept": "application/zip"}).content
+    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        got = {name: archive.read(name) for name in archive.namelist()}
+    assert got == {
+        f"{ds.SeriesInstanceUID}/{uid}.dcm": files[uid] for uid, ds in stored.items() if study in path_of(ds)
+    }
+
+
+def test_a_large_instance_leaves_in_pieces(settings: Settings, files: dict[str, bytes], monkeypatch) -> None:
+    monkeypatch.setattr(retrieve, "_PIECE", 1000)
+    asked: list[int] = []
+    read = Pixels.read
+    monkeypatch.setattr(Pixels, "read", lambda self, *place: asked.append(place[2]) or read(self, *place))
+    with serving(settings) as url:
+        [study] = {ds["0020000D"]["Value"][0] for ds in client_of(url).search_for_instances(
+            search_filters={"Modality": "MR"})}  # fmt: skip
+        answer = httpx.get(f"{url}/studies/{study}", auth=("researcher", PASSWORD))
+        zipped = httpx.get(f"{url}/studies/{study}?accept=application/zip", auth=("researcher", PASSWORD))
+    assert sorted(of_multipart(answer)) == sorted(f for f in files.values() if study.encode() in f)
+    with zipfile.ZipFile(BytesIO(zipped.content)) as archive:
+        assert archive.testzip() is None
+    assert max(asked) == 1000
+
+
+@pytest.mark.orthanc
+def test_orthanc_retrieves_from_us(
+    url: str, files: dict[str, bytes], stored: dict[str, Dataset], tmp_path: Path
+) -> None:
+    server = {"Servers": {"radlake": [url, "researcher", PASSWORD]}}
+    web = {"Enable": True, "Root": "/dicom-web/", **server}
+    with orthanc(tmp_path, settings={"DicomWeb": web}) as pacs:
+        study = ct(stored).StudyInstanceUID
+        with httpx.Client(base_url=f"http://127.0.0.1:{pacs.http_port}", timeout=60) as client:
+            found = client.post("/dicom-web/servers/radlake/qido", json={"Uri": "/studies",
+                                "Arguments": {"StudyInstanceUID": study}})  # fmt: skip
+            assert found.status_code == 200, found.text
+            answer = client.post("/dicom-web/servers/radlake/retrieve", json={"Resources": [{"Study": study}]})
+            assert answer.status_code == 200, answer.text
+            got = [client.get(f"/instances/{one}/file").content for one in client.get("/instances").json()]
+    assert sorted(got) == sorted(files[uid] for uid, ds in stored.items() if ds.StudyInstanceUID == study)
+
+
+def test_pixels_that_a_hospital_keeps(tmp_path: Path) -> None:
+    """The first reading brings them; when the hospital lost them, they are gone."""
+    kept = harvested(tmp_path / "lake", write_archive(tmp_path / "archive"), cache_bytes=1 << 30)
+    for item in kept_objects(kept):
+        Lake.from_settings(kept).cache.drop(item.path)
+    with serving(kept) as url, httpx.Client(base_url=url, auth=("engineer", PASSWORD), timeout=120) as client:
+        first, second = client.get("/studies").json()
+        study = f"/studies/{first['0020000D']['Value'][0]}"
+        assert client.get(f"{study}/series").json()[0]["00080056"]["Value"] == ["NEARLINE"]
+        answer = client.get(study)
+        assert len(of_multipart(answer)) == first["00201208"]["Value"][0]
+        shutil.rmtree(tmp_path / "archive")
+        assert client.get(study).content.count(b"DICM") == answer.content.count(b"DICM")
+        gone = client.get(f"/studies/{second['0020000D']['Value'][0]}")
+        assert gone.status_code in (410, 503)
+        assert b"DICM" not in gone.content

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from radlake.config import Settings
+from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from radlake.errors import RadlakeError
 from radlake.lake import Lake
 from radlake.log import get_logger
@@ -18,18 +20,25 @@ from radlake.web.access import Access, Right
 from radlake.web.access.gate import Forbidden, NotSignedIn, TooMany
 from radlake.web.dicomweb import ROOT
 from radlake.web.dicomweb.attributes import Level
+from radlake.web.dicomweb.bulkdata import bulk_type, bulk_values
 from radlake.web.dicomweb.catalogue import Catalogue, Instance, Resource
-from radlake.web.dicomweb.media import JSON, require_json
+from radlake.web.dicomweb.frames import OCTETS, frame_type, frames_of, numbers_of, sent_frames
+from radlake.web.dicomweb.media import JSON, require_json, wishes
 from radlake.web.dicomweb.metadata import json_of_instance
+from radlake.web.dicomweb.multipart import Multipart
 from radlake.web.dicomweb.pixels import Pixels
 from radlake.web.dicomweb.query import search_from_url
-from radlake.web.dicomweb.refusals import Refused
+from radlake.web.dicomweb.refusals import NotAcceptable, Refused
+from radlake.web.dicomweb.rendered import PICTURES, look_from_query, picture
+from radlake.web.dicomweb.retrieve import DICOM, ZIP, can_be_sent, multipart_length, multipart_of, part10, zip_of
 
 __all__ = ["create_dicomweb"]
 
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
+_FRAMES = _INSTANCE + "/frames/{frames}"
+_NAMES = ("study", "series", "instance")
 _SEARCHES = {
     "/studies": Level.STUDY,
     "/series": Level.SERIES,
@@ -55,22 +64,50 @@ def create_dicomweb(settings: Settings, access: Access) -> FastAPI:
     for path, level in _SEARCHES.items():
         add_search(path, level)
 
+    def wanted(request: Request) -> list[Instance]:
+        """Instances of the path, whose objects can be read, for who may."""
+        access.require_program(request, Right.IMAGES)
+        instances = catalogue.instances(_resource(request))
+        pixels.require(instances)
+        return instances
+
     @app.get(_STUDY + "/metadata")
     @app.get(_SERIES + "/metadata")
     @app.get(_INSTANCE + "/metadata")
     def metadata(request: Request) -> Response:
-        access.require_program(request, Right.IMAGES)
+        instances = wanted(request)
         require_json(request)
-        instances = catalogue.instances(_resource(request))
-        pixels.require(instances)
         return StreamingResponse(_metadata(request, pixels, instances), media_type=JSON)
+
+    @app.get(_STUDY)
+    @app.get(_SERIES)
+    @app.get(_INSTANCE)
+    def retrieve(request: Request) -> Response:
+        return _retrieved(request, pixels, wanted(request))
+
+    @app.get(_FRAMES)
+    def frames(request: Request) -> Response:
+        [instance] = wanted(request)
+        return _frames(request, pixels, instance, numbers_of(request.path_params["frames"], instance))
+
+    @app.get(_INSTANCE + "/bulkdata/{path}")
+    def bulkdata(request: Request) -> Response:
+        [instance] = wanted(request)
+        return _bulkdata(request, pixels, instance, request.path_params["path"])
+
+    @app.get(_STUDY + "/rendered")
+    @app.get(_SERIES + "/rendered")
+    @app.get(_INSTANCE + "/rendered")
+    @app.get(_FRAMES + "/rendered")
+    def rendered(request: Request) -> Response:
+        return _rendered(request, pixels, wanted(request))
 
     _add_errors(app)
     return app
 
 
 def _resource(request: Request) -> Resource:
-    return Resource(**request.path_params)
+    return Resource(**{name: uid for name, uid in request.path_params.items() if name in _NAMES})
 
 
 def _base(request: Request) -> str:
@@ -109,6 +146,84 @@ def _metadata(request: Request, pixels: Pixels, instances: list[Instance]) -> It
         url = _url(base, one.study_uid, one.series_uid, one.uid)
         yield before + json.dumps(json_of_instance(pixels, one, url=url), ensure_ascii=False)
     yield "]"
+
+
+def _retrieved(request: Request, pixels: Pixels, instances: list[Instance]) -> Response:
+    """Part-10 files, or all of them in a ZIP; the first wish that can be met."""
+    is_one = "instance" in request.path_params
+    for wish in wishes(request):
+        if wish.type == ZIP and not is_one:
+            name = request.path_params.get("series") or request.path_params["study"]
+            headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
+            return StreamingResponse(zip_of(pixels, instances), media_type=ZIP, headers=headers)
+        if not (wish.is_any or wish.type == DICOM) or not can_be_sent(instances, wish):
+            continue
+        if wish.is_multipart or wish.type == "*/*":
+            form = Multipart(DICOM)
+            length = multipart_length(instances, wish, form)
+            headers = {} if length is None else {"content-length": str(length)}
+            body = multipart_of(pixels, instances, wish, form)
+            return StreamingResponse(body, media_type=form.content_type, headers=headers)
+        if is_one:
+            return StreamingResponse(part10(pixels, instances[0], wish), media_type=DICOM)
+    raise NotAcceptable(
+        f'Ask for multipart/related; type="{DICOM}"; transfer-syntax=* (as stored) or {EXPLICIT_VR_LITTLE_ENDIAN}, '
+        f"or for {ZIP} of a study or series."
+    )
+
+
+def _frames(request: Request, pixels: Pixels, instance: Instance, numbers: list[int]) -> Response:
+    for wish in wishes(request):
+        sent_as = frame_type(instance, wish)
+        if sent_as is None or not (wish.is_multipart or wish.is_any or len(numbers) == 1):
+            continue
+        frames = sent_frames(pixels, instance, numbers, sent_as)
+        if not wish.is_multipart and not wish.is_any:
+            return Response(next(frames), media_type=sent_as)
+        return _parts(sent_as, frames)
+    raise NotAcceptable(
+        f"Ask for multipart/related with the type of the stored frames ({instance.syntax}), or with type="
+        '"application/octet-stream" for values without compression.'
+    )
+
+
+def _bulkdata(request: Request, pixels: Pixels, instance: Instance, path: str) -> Response:
+    sent_as = bulk_type(instance, path)
+    kind = sent_as.partition(";")[0]
+    if not any(wish.type in (kind, OCTETS, "*/*") for wish in wishes(request)):
+        raise NotAcceptable(f'Ask for multipart/related; type="{kind}".')
+    return _parts(sent_as, bulk_values(pixels, instance, path))
+
+
+def _rendered(request: Request, pixels: Pixels, instances: list[Instance]) -> Response:
+    """One picture of a frame or an instance (of several frames the first); of a series or study one of each frame."""
+    look, path = look_from_query(request.query_params), request.path_params
+    for wish in wishes(request):
+        media_type = "image/jpeg" if wish.type in ("image/*", "*/*") else wish.type
+        if media_type not in PICTURES:
+            continue
+        show = partial(picture, pixels, look=look, media_type=media_type)
+        if "instance" in path:
+            numbers = numbers_of(path.get("frames", "1"), instances[0])
+            if len(numbers) == 1 and not (wish.is_multipart and not wish.is_any):
+                return Response(show(instances[0], numbers[0]), media_type=media_type)
+            return _parts(media_type, (show(instances[0], number) for number in numbers))
+        frames = ((one, number) for one in instances for number in frames_of(one))
+        return _parts(media_type, (show(one, number) for one, number in frames))
+    raise NotAcceptable(f"Pictures are {' or '.join(PICTURES)}.")
+
+
+def _parts(sent_as: str, contents: Iterator[bytes]) -> Response:
+    """A message of contents of one type. The first is made before it begins, so that it can still be refused."""
+    form = Multipart(sent_as.partition(";")[0])
+    first = list(itertools.islice(contents, 1))
+
+    def body() -> Iterator[bytes]:
+        for content in itertools.chain(first, contents):
+            yield form.head(sent_as) + content + form.tail
+        yield form.end
+
+    return StreamingResponse(body(), media_type=form.content_type)
 
 
 def _add_errors(app: FastAPI) -> None:
