@@ -98,6 +98,8 @@ class Settings(StoreSettings):
         the restricted zone when the lake is not local.
     cache_bytes : int
         What that folder may hold; what was used longest ago goes first.
+    oidc : Path
+        YAML file of an OpenID provider where people sign in to the pages; docs/how-to/accounts.md. Default: none.
     workers : int
         Processes for de-identification; 0 = in this process.
     dask : str
@@ -120,6 +122,7 @@ class Settings(StoreSettings):
     dask: str = Field(default="", pattern=r"^$|^local$|^\w+://.+$")
     worker_memory: str = Field(default="", pattern=r"^(\d+(\.\d+)?\s*[kMGT]i?B)?$")
     cache: Path | None = None
+    oidc: Path | None = None
     cache_bytes: int = Field(default=CACHE_BYTES, ge=0)
     workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=0)
 

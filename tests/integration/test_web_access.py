@@ -33,7 +33,14 @@ PAGES_OF = {
     Role.ADMIN: {page.name for page in PAGES},
 }
 EXPORTS = {Role.ANALYST, Role.RESEARCHER, Role.ENGINEER, Role.ADMIN}
-OPEN = {"/healthz", "/readyz", "/sign-in", "/sign-out"}  # and files of the pages themselves
+OPEN = {
+    "/healthz",
+    "/readyz",
+    "/sign-in",
+    "/sign-in/openid",
+    "/sign-in/callback",
+    "/sign-out",
+}  # and files of the pages themselves
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +91,7 @@ def test_every_route_is_in_the_matrix(settings: Settings) -> None:
             "/trace/{number:path}",
             "/dicom-web",
             "/exams/{number:path}",
+            "/audit",
         }
     )
     assert {path for path in paths if not path.startswith("/static/")} == known
@@ -139,10 +147,44 @@ def test_exams_are_for_researchers_and_engineers_and_every_look_is_entered(
     assert ("/exams/" in page.text) == may
 
 
+@pytest.mark.parametrize("role", Role)
+def test_audit_is_for_administrators(clients: dict[Role, httpx.Client], role: Role) -> None:
+    answer = clients[role].get("/audit", params={"lang": "en"})
+    assert answer.status_code == (200 if role is Role.ADMIN else 403)
+    about = clients[role].get("/about").text
+    assert ('href="/audit"' in about) == (role is Role.ADMIN)
+
+
+def test_audit_shows_who_saw_what_and_whether_the_chain_is_whole(settings: Settings, tmp_path: Path) -> None:
+    other = Settings(lake=settings.lake, restricted=tmp_path / "restricted")
+    for role in (Role.ADMIN, Role.VIEWER):
+        accounts_of(other).put(role.value, role, PASSWORD)
+    access = access_of(other, "0.0.0.0")
+    with running(app_of(other, access)) as url, httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=60) as viewer:
+            sign_in(viewer, "viewer")
+            viewer.get("/film?from=2026-02")
+            viewer.get("/quality")
+        sign_in(client, "admin")
+        page = client.get("/audit?lang=en")
+        assert "the chain is whole" in page.text
+        assert "/film?from=2026-02" in page.text
+        assert "the role may not: operations" in page.text
+        of_viewer = client.get("/audit?who=viewer&route=/quality&lang=en").text
+        assert "/film?from=2026-02" not in of_viewer
+        assert "1 events, newest first." in of_viewer
+        assert client.get("/audit?on=never").status_code == 400
+        path = audit_of(other).path
+        path.write_text(path.read_text(encoding="utf-8").replace("/quality", "/storage"), encoding="utf-8")
+        assert "the chain does not hold" in client.get("/audit?lang=en").text
+
+
 def test_nobody_sees_anything_without_signing_in(url: str) -> None:
     with httpx.Client(base_url=url, timeout=60) as client:
         for path in (
-            [page.path for page in PAGES] + [f"/export/{name}.csv" for name in FIGURES] + ["/trace/x", "/exams/x"]
+            [page.path for page in PAGES]
+            + [f"/export/{name}.csv" for name in FIGURES]
+            + ["/trace/x", "/exams/x", "/audit"]
         ):
             answer = client.get(path)
             assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in"), path

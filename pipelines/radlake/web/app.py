@@ -20,7 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from radlake.log import get_logger
 from radlake.web.access import Access, Right
-from radlake.web.access.gate import SIGN_IN, SIGN_OUT, Forbidden, NotSignedIn, TooMany
+from radlake.web.access.gate import CALLBACK, ELSEWHERE, SIGN_IN, SIGN_OUT, Forbidden, NotSignedIn, TooMany
+from radlake.web.access.oidc import ProviderUnavailable, SignInRefused
+from radlake.web.audited import AuditView
 from radlake.web.dicomweb import ROOT
 from radlake.web.export import FORMATS
 from radlake.web.figures import FIGURES
@@ -116,6 +118,13 @@ def create_app(
         snapshot = reader.snapshot()
         return show.exams(request, snapshot, person, tracer.exams(number, limit=EXAMS_LISTED, snapshot=snapshot.id))
 
+    @app.get("/audit")
+    def audit(request: Request) -> Response:
+        person = gate.require(request, Right.AUDIT)
+        if gate.audit is None:
+            raise HTTPException(404)
+        return show.audit(request, reader.snapshot(), person, AuditView.from_query(request.query_params), gate.audit)
+
     @app.exception_handler(TraceFailed)
     def trace_failed(request: Request, exc: TraceFailed) -> Response:
         return show.error(request, 404, "trace", person=gate.person(request), reason=str(exc))
@@ -149,6 +158,27 @@ def create_app(
     async def signed_out(request: Request) -> Response:
         given = await _form(request)
         return gate.sign_out(request, form_token=given.get("token", ""))
+
+    @app.get(ELSEWHERE)
+    def elsewhere(request: Request) -> Response:
+        if gate.provider is None:
+            raise HTTPException(404)
+        return gate.send_elsewhere(request, gate.provider, wanted=request.query_params.get("to", ""))
+
+    @app.get(CALLBACK)
+    def callback(request: Request) -> Response:
+        if gate.provider is None:
+            raise HTTPException(404)
+        return gate.come_back(request, gate.provider)
+
+    @app.exception_handler(SignInRefused)
+    def refused(request: Request, _: SignInRefused) -> Response:
+        return show.error(request, 403, "refused")
+
+    @app.exception_handler(ProviderUnavailable)
+    def unavailable(request: Request, exc: ProviderUnavailable) -> Response:
+        get_logger().error("provider_failed", reason=str(exc))
+        return show.error(request, 503, "provider")
 
     @app.exception_handler(NotSignedIn)
     def not_signed_in(request: Request, _: NotSignedIn) -> Response:

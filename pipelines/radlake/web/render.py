@@ -15,8 +15,10 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from radlake.web import exams
+from radlake.web.access.audit import AuditLog
 from radlake.web.access.gate import BEFORE, SESSION, SIGN_IN, Access, Person, local_path
 from radlake.web.access.roles import Right
+from radlake.web.audited import AuditView, seen
 from radlake.web.cells import MASKED, Kind, Writer, is_alarming
 from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
@@ -43,6 +45,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["urlencode_all"] = lambda text: quote(text, safe="")
     environment.filters["instant"] = datetime.fromisoformat
     environment.tests["withheld"] = lambda cell: cell is MASKED
     environment.tests["alarming"] = is_alarming
@@ -141,6 +144,25 @@ class Renderer:
             grid=exams.listing(found["exams"]),
         )
 
+    def audit(self, request: Request, snapshot: Snapshot, person: Person, view: AuditView, log: AuditLog) -> Response:
+        """Who saw what, and whether nobody changed it."""
+        words, root = _words(request), request.scope.get("root_path", "").rstrip("/")
+        problems = log.problems()
+        found = seen(log.events(), view, root=root)
+        return self._html(
+            "audit.html",
+            request,
+            words,
+            view=view,
+            person=person,
+            found=found,
+            problems=problems,
+            people=[(name, name) for name in _offered(found.people, view.who)],
+            routes=[(route, route) for route in _offered(found.routes, view.route)],
+            days=[(day, day) for day in _offered(found.days, view.on)],
+            writer=_writer(words, snapshot),
+        )
+
     def error(
         self, request: Request, status: int, kind: str, *, person: Person | None = None, **facts: str
     ) -> Response:
@@ -159,6 +181,8 @@ class Renderer:
             is_wrong=is_wrong,
             token=access.form_token(before),
             wanted=local_path(wanted or request.query_params.get("to", "")),
+            has_accounts=bool(access.accounts and access.accounts.all()),
+            has_provider=access.provider is not None,
         )
         secure = request.url.scheme == "https"
         response.set_cookie(BEFORE, before, httponly=True, samesite="strict", secure=secure, max_age=3600)
@@ -180,7 +204,7 @@ class Renderer:
         request: Request,
         words: Words,
         *,
-        view: View,
+        view: View | AuditView,
         person: Person | None = None,
         status: int = 200,
         **context: Any,
@@ -206,6 +230,7 @@ class Renderer:
                 asked_language=asked,
                 languages=LANGUAGES,
                 pages=[page for page in PAGES if person and person.may(page.right)],
+                may_audit=person is not None and person.may(Right.AUDIT) and self.access.audit is not None,
                 person=person,
                 sign_out_token=self.access.form_token(request.cookies.get(SESSION, "")) if person else "",
                 view=view,
@@ -280,6 +305,11 @@ def _drill(code: str, kind: Kind, page: Page) -> dict[str, str]:
     if kind == "month" and len(code) == len("2026-01") and code[:1].isdigit() and "first" in page.filters:
         return {"first": code, "last": code}
     return {kind: code} if kind in page.filters else {}
+
+
+def _offered(known: Sequence[str], chosen: str) -> Sequence[str]:
+    """What a filter offers, with what the link asks for: nothing is shown under another filter than it says."""
+    return known if not chosen or chosen in known else [*known, chosen]
 
 
 def _leads_to_exams(name: str) -> bool:

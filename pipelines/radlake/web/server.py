@@ -14,6 +14,7 @@ from radlake.config import Settings
 from radlake.errors import ConfigInvalid, PortBusy
 from radlake.lake import Lake, duck
 from radlake.web.access import Access, Accounts, AuditLog, Role
+from radlake.web.access.oidc import OpenId, provider_from
 from radlake.web.app import create_app
 from radlake.web.dicomweb import DicomWeb
 from radlake.web.snapshot import TABLES
@@ -35,7 +36,7 @@ def audit_of(settings: Settings) -> AuditLog:
 
 
 def access_of(settings: Settings, host: str, *, everyone: Role | None = None) -> Access:
-    """Who may see what: accounts if there are any; on this machine alone everybody is an analyst without them.
+    """Who may see what: accounts or a provider if there are any; without them everybody on this machine is an analyst.
 
     Parameters
     ----------
@@ -50,8 +51,9 @@ def access_of(settings: Settings, host: str, *, everyone: Role | None = None) ->
     accounts = accounts_of(settings)
     if everyone is not None:
         return Access(everyone=everyone)
-    if accounts.all():
-        return Access(accounts=accounts, audit=audit_of(settings), everyone=None)
+    provider = None if settings.oidc is None else OpenId(provider_from(settings.oidc))
+    if provider or accounts.all():
+        return Access(accounts=accounts, audit=audit_of(settings), everyone=None, provider=provider)
     if host in LOOPBACK:
         return Access(everyone=Role.ANALYST)
     problem = (

@@ -51,7 +51,17 @@ class AuditLog:
         self._last = self._end()
 
     def enter(
-        self, *, kind: str, action: str, agent: str, role: str, address: str, outcome: str, what: str, told: str = ""
+        self,
+        *,
+        kind: str,
+        action: str,
+        agent: str,
+        role: str,
+        address: str,
+        outcome: str,
+        what: str,
+        told: str = "",
+        issuer: str = "",
     ) -> None:
         """Append an event.
 
@@ -67,6 +77,8 @@ class AuditLog:
             Path and filters of the request: no page has an identifier of a patient in its address.
         told : str
             Why it was refused.
+        issuer : str
+            Who says that this is the agent, if we do not.
         """
         event: dict[str, Any] = {
             "resourceType": "AuditEvent",
@@ -76,7 +88,7 @@ class AuditLog:
             "outcome": outcome,
             "agent": [
                 {
-                    "who": {"identifier": {"value": agent}},
+                    "who": {"identifier": {**({"system": issuer} if issuer else {}), "value": agent}},
                     "role": [{"text": role}],
                     "requestor": True,
                     "network": {"address": address, "type": "2"},

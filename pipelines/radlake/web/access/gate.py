@@ -18,21 +18,24 @@ from fastapi.responses import RedirectResponse, Response
 from radlake.web.access.accounts import Account, Accounts
 from radlake.web.access.audit import AuditLog
 from radlake.web.access.limits import Limit
+from radlake.web.access.oidc import OpenId, SignInRefused
 from radlake.web.access.roles import MAY, Right, Role
 
 __all__ = ["SIGN_IN", "Access", "Forbidden", "NotSignedIn", "Person", "TooMany"]
 
 SIGN_IN, SIGN_OUT = "/sign-in", "/sign-out"
-SESSION, BEFORE = "radlake_session", "radlake_before"
+ELSEWHERE, CALLBACK = "/sign-in/openid", "/sign-in/callback"
+SESSION, BEFORE, UNDER_WAY = "radlake_session", "radlake_before", "radlake_under_way"
 IDLE_SECONDS, LONGEST_SECONDS = 2 * 3600.0, 12 * 3600.0
 
 
 @dataclass(frozen=True)
 class Person:
-    """Who asks; `name` is empty where nobody signs in."""
+    """Who asks; `name` is empty where nobody signs in, `issuer` where the account is ours."""
 
     name: str
     role: Role
+    issuer: str = ""
 
     def may(self, right: Right) -> bool:
         return right in MAY[self.role]
@@ -69,6 +72,8 @@ class Access:
     ----------
     everyone : Role or None
         What everybody who reaches the pages is, without signing in; None where people sign in.
+    provider : OpenId or None
+        Where people may sign in beside the local accounts.
     """
 
     def __init__(
@@ -77,9 +82,10 @@ class Access:
         accounts: Accounts | None = None,
         audit: AuditLog | None = None,
         everyone: Role | None = Role.ANALYST,
+        provider: OpenId | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.accounts, self.audit, self.everyone = accounts, audit, everyone
+        self.accounts, self.audit, self.everyone, self.provider = accounts, audit, everyone, provider
         self._clock = clock
         self._sessions: dict[str, _Session] = {}
         self._lock = threading.Lock()
@@ -165,12 +171,51 @@ class Access:
             return None
         return self.let_in(request, Person(account.name, account.role), is_local=True, wanted=wanted)
 
+    def send_elsewhere(self, request: Request, provider: OpenId, *, wanted: str) -> Response:
+        """To the provider, with a cookie that must come back with its answer.
+
+        Raises
+        ------
+        TooMany, ProviderUnavailable
+        """
+        if wait := self._requests.wait_seconds(_address(request)):
+            raise TooMany(wait)
+        started = provider.begin(redirect_uri=str(request.base_url).rstrip("/") + CALLBACK, wanted=local_path(wanted))
+        response = RedirectResponse(started.url, 303)
+        response.set_cookie(
+            UNDER_WAY, started.cookie, httponly=True, samesite="lax", secure=_is_secure(request), max_age=600,
+            path=_root(request) + SIGN_IN,
+        )  # fmt: skip
+        return response
+
+    def come_back(self, request: Request, provider: OpenId) -> Response:
+        """From the provider.
+
+        Raises
+        ------
+        TooMany, SignInRefused, ProviderUnavailable
+        """
+        if wait := self._of_address.wait_seconds(_address(request), take=False):
+            self._enter_sign_in(request, "", outcome="4", told="too many attempts")
+            raise TooMany(wait)
+        try:
+            answer = dict(request.query_params)
+            name, role, wanted = provider.finish(answer, cookie=request.cookies.get(UNDER_WAY, ""))
+        except SignInRefused as exc:
+            self._of_address.wait_seconds(_address(request))
+            self._enter_sign_in(request, "", outcome="4", told=exc.reason)
+            raise
+        person = Person(name, role, issuer=provider.provider.issuer)
+        response = self.let_in(request, person, is_local=False, wanted=wanted)
+        response.delete_cookie(UNDER_WAY, path=_root(request) + SIGN_IN)
+        return response
+
     def let_in(self, request: Request, person: Person, *, is_local: bool, wanted: str) -> Response:
         """Begin a session and go where the person wanted to."""
         token = secrets.token_urlsafe(32)
         self._begin(token, person, is_local=is_local)
-        self._enter_sign_in(request, person.name, role=person.role, outcome="0")
-        root = request.scope.get("root_path", "").rstrip("/")
+        self._enter_sign_in(request, person.name, role=person.role, outcome="0", issuer=person.issuer)
+        root = _root(request)
         response = RedirectResponse(root + local_path(wanted), 303)
         response.set_cookie(SESSION, token, httponly=True, samesite="lax", secure=_is_secure(request), path=root or "/")
         response.delete_cookie(BEFORE, path=root or "/")
@@ -188,7 +233,7 @@ class Access:
             raise Forbidden
         with self._lock:
             self._sessions.pop(_digest(token), None)
-        root = request.scope.get("root_path", "").rstrip("/")
+        root = _root(request)
         response = RedirectResponse(root + SIGN_IN, 303)
         response.delete_cookie(SESSION, path=root or "/")
         return response
@@ -221,13 +266,16 @@ class Access:
             self.audit.enter(
                 kind="rest", action="R", agent=person.name, role=person.role.value, address=_address(request),
                 outcome=outcome, what=request.url.path + (f"?{query}" if query else ""), told=told,
+                issuer=person.issuer,
             )  # fmt: skip
 
-    def _enter_sign_in(self, request: Request, name: str, *, outcome: str, role: str = "", told: str = "") -> None:
+    def _enter_sign_in(
+        self, request: Request, name: str, *, outcome: str, role: str = "", told: str = "", issuer: str = ""
+    ) -> None:
         if self.audit is not None:
             self.audit.enter(
                 kind="110114", action="E", agent=name[:64], role=role, address=_address(request), outcome=outcome,
-                what=request.url.path, told=told,
+                what=request.url.path, told=told, issuer=issuer,
             )  # fmt: skip
 
 
@@ -253,6 +301,10 @@ def _name_and_password(request: Request) -> tuple[str, str] | None:
     except ValueError:
         return None
     return (name, password) if colon else None
+
+
+def _root(request: Request) -> str:
+    return request.scope.get("root_path", "").rstrip("/")
 
 
 def _address(request: Request) -> str:
