@@ -10,6 +10,7 @@ from support.kills.cohorts import COHORTS
 from support.kills.matrix import Matrix, kill_matrix
 from support.kills.residency import RESIDENCY
 from support.kills.upkeep import UPKEEP
+from support.kills.withdrawals import WITHDRAWALS
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
         yield matrix
 
 
-@pytest.mark.parametrize("scenario", {**RESIDENCY, **UPKEEP, **COHORTS})
+@pytest.mark.parametrize("scenario", {**RESIDENCY, **UPKEEP, **COHORTS, **WITHDRAWALS})
 def test_killed_anywhere_and_run_again(scenario: str, matrix: Matrix, capsys: pytest.CaptureFixture[str]):
     with capsys.disabled():
         told = matrix.kill_everywhere(scenario)

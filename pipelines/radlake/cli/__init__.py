@@ -52,6 +52,7 @@ VERBS = {
     "fetch": "Bring pixels that a hospital keeps, before somebody waits for them",
     "residency": "See who keeps the pixels, and bring them into our store",
     "retention": "How long studies are kept, what that costs, and removing what has expired",
+    "withdraw": "Remove everything of a person or a study, with a report that proves it",
     "recompress": "Encode stored native pixels anew without loss",
     "tidy": "Make few large files of many small ones, delete what nobody needs",
     "synth": "Write a synthetic province of any size, with known truth",

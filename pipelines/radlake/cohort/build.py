@@ -33,7 +33,8 @@ from radlake.machine import fsync
 from radlake.sqlrun.date_offsets import register_date_offsets
 from radlake.stats.policy import Policy
 
-__all__ = ["READS", "Built", "build_cohort", "built_cohorts", "count_cohort", "open_built", "snapshot_of"]
+__all__ = ["READS", "Built", "build_cohort", "built_cohorts", "count_cohort", "open_built", "rebuild_cohort",
+           "snapshot_of"]  # fmt: skip
 
 READS = ("core.exam", "core.finding", "core.person_link", "dicom.study", "dicom.series", "dicom.instance")
 _DOCUMENT = "cohort.json"
@@ -146,6 +147,23 @@ def build_cohort(
     lake.tables.pin(_pin(cohort_id), seen)
     reached("cohort.built")
     return open_built(lake, cohort_id)
+
+
+def rebuild_cohort(lake: Lake, cohort_id: str, *, date_offsets: DateOffsets) -> Built | None:
+    """Build a cohort again from its own versions, out of which somebody was withdrawn; None when there is none.
+
+    The folder of before waits beside it until the new one is there, so that a kill loses nothing.
+    """
+    folder, before = _root(lake) / cohort_id, _root(lake) / f".{cohort_id}.before"
+    if not before.exists():
+        if not folder.exists():
+            return None
+        folder.rename(before)
+    found = json.loads((before / _DOCUMENT).read_text(encoding="utf-8"))
+    cohort = cohort_from_yaml(json.dumps(found["definition"]), path=cohort_id)
+    built = build_cohort(lake, cohort, date_offsets=date_offsets, snapshot=found["snapshot"])
+    shutil.rmtree(before)
+    return built
 
 
 def open_built(lake: Lake, cohort_id: str) -> Built:

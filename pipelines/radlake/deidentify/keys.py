@@ -96,6 +96,14 @@ class KeyRing:
         """Keyed digest of an event or a certificate of the ledger."""
         return self._digest("ledger", text).hex()
 
+    def withdrawal_mac(self, text: str) -> str:
+        """Keyed digest of a report of a withdrawal, and of whom it was about."""
+        return self._digest("withdrawal", text).hex()
+
+    def withdrawal_cipher(self) -> AESGCM:
+        """AES-256-GCM under which it is kept whom a withdrawal is about, until nothing is left of them."""
+        return AESGCM(self._key("withdrawal/sealed"))
+
     def patient_key(self, text: str) -> int:
         """Pseudonym of a person: 63 bits, so that it is a positive BIGINT."""
         return int.from_bytes(self._digest("patient", text)[:8], "big") >> 1

@@ -10,13 +10,15 @@ from functools import partial
 
 from radlake import telemetry
 from radlake.config import Settings
+from radlake.errors import TransientError
 from radlake.ingest.offsets import date_offsets
 from radlake.ingest.reminders import publish_reminders
 from radlake.ingest.stored import publish_storage
 from radlake.ingest.uploads import publish_retrievals, publish_uploads
 from radlake.lake import Lake
-from radlake.lake.ledger import Ledger
+from radlake.lake.ledger import Claim, Ledger
 from radlake.lake.person_links import publish_links
+from radlake.lake.withdrawals import LAKE
 from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
 from radlake.stats.policy import load_policy
@@ -24,7 +26,11 @@ from radlake.stats.release import mask
 from radlake.vault.lake_key import lake_keys
 from radlake.vocab.again import decide_again
 
-__all__ = ["build_lake"]
+__all__ = ["LakeBusy", "build_alone", "build_lake"]
+
+
+class LakeBusy(TransientError):
+    sentence = "Somebody's data are being withdrawn from this lake, or it is being built. Try again in a few minutes."
 
 
 def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | None = None) -> list[BuiltTable]:
@@ -34,8 +40,18 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
 
     Raises
     ------
+    LakeBusy
+        If somebody's data are being withdrawn: what was read before must not be written after.
     KeyMissing, KeyMismatch, ContractBroken
     """
+    with closing(Ledger(settings.ledger)) as ledger, ledger.claim(LAKE, Claim.BUILD, shared=True) as is_held:
+        if not is_held:
+            raise LakeBusy
+        return build_alone(settings, now=now, layers=layers)
+
+
+def build_alone(settings: Settings, *, now: datetime, layers: Collection[str] | None = None) -> list[BuiltTable]:
+    """`build_lake` for who holds the claim."""
     policy = load_policy(settings.disclosure)
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     lake = Lake.from_settings(settings)

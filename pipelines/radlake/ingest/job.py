@@ -49,6 +49,8 @@ class IngestJob:
         Whether the series objects stay in our store, or the hospital keeps the pixels.
     retention_rules : tuple of Rule
         What headers say of the retention class.
+    withdrawn : frozenset of str
+        Keyed digests of persons who withdrew: nothing new of them is stored.
     """
 
     settings: Settings
@@ -62,6 +64,7 @@ class IngestJob:
     key_check: str = ""
     residency: str = "central"
     retention_rules: tuple[Rule, ...] = ()
+    withdrawn: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class StudyOutcome:
     retention: str = ""  # class that the headers tell
     ways: Mapping[str, int] = field(default_factory=dict)
     unread: tuple[UnreadPiece, ...] = ()
+    is_withdrawn: bool = False  # it is of a person who withdrew, and nothing of it was stored
     work: Work | None = field(default=None, compare=False)
 
 

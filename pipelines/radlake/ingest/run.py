@@ -246,7 +246,8 @@ def ingest_received(
             )
             found = study.expected | {sop_uid for _, sop_uid in study.files}
             entry = run.ledger.begin(hospital_id, study.study_uid, found=found, now=utc_now())
-            records.doubt(hospital_id, study.study_uid, unverified=study.unverified, now=utc_now())
+            if not entry.withdrawn:
+                records.doubt(hospital_id, study.study_uid, unverified=study.unverified, now=utc_now())
             run.touch(study.study_uid)
             run.feed(entry, tuple(SourceFile(path, "push", sop_uid=sop_uid) for path, sop_uid in study.files))
         run.flush()

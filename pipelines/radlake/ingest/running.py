@@ -7,6 +7,7 @@ in ops.harvest_run. Retrieval goes on while the workers de-identify; the number 
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -25,6 +26,7 @@ from radlake.errors import (
     TransientError,
     WorkerKilled,
 )
+from radlake.harvest import spool_folder
 from radlake.ingest.batch import roll_forward
 from radlake.ingest.gate_process import warm_up
 from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome
@@ -40,6 +42,7 @@ from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.turns import Turn, live_turn
 from radlake.lake.vault import VaultRows
+from radlake.lake.withdrawals import TURNED_AWAY, WithdrawalRows
 from radlake.machine import utc_now
 from radlake.net import Hospital
 from radlake.referee import Policy
@@ -79,6 +82,7 @@ class Run:
     troubles: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     span: Span = field(default_factory=Span)
+    withdrawn: frozenset[str] = frozenset()  # keyed digests of persons
     is_shared: bool = False  # what comes last is published with other runs
 
     def touch(self, study_uid: str) -> None:
@@ -125,6 +129,7 @@ class Run:
             key_check=self.key_check,
             residency=self.hospital.storage_policy,
             retention_rules=rules_of(self.hospital),
+            withdrawn=self.withdrawn,
         )
         self.running[self.executor.submit(ingest_study, job)] = _UnderWay(entry, files, span)
         telemetry.add("radlake.studies.under_way", 1, hospital=entry.hospital_id)
@@ -172,12 +177,21 @@ class Run:
                     span.end(type(exc).__name__)
                     raise
                 _tell_work(outcome, span)
+                if outcome.is_withdrawn:
+                    self._turn_away(outcome)
+                    continue
                 self.outcomes.append(outcome)
                 self.n_instances += len(outcome.instances)
                 if len(outcome.files) < len(files):
                     self.gone += sorted(set(files) - set(outcome.files), key=lambda file: file.origin)
             if room:
                 return
+
+    def _turn_away(self, outcome: StudyOutcome) -> None:
+        """A study of a person who withdrew: the ledger knows it by a keyed name, and what was received goes."""
+        self.ledger.erase(outcome.hospital_id, outcome.study_uid, why=TURNED_AWAY, now=utc_now())
+        spooled = spool_folder(self.lake.spool, hospital_id=outcome.hospital_id, study_uid=outcome.study_uid)
+        shutil.rmtree(spooled, ignore_errors=True)
 
     def _forget(self, future: Future[StudyOutcome]) -> _UnderWay:
         was = self.running.pop(future)
@@ -281,6 +295,7 @@ def running(
             key_check = claim_key(lake_keys(settings), settings, ledger=ledger)
             version = VaultRows(ledger).version
             run = Run(settings, hospital, lake, ledger, quarantine, pool, summary, key_check, version)
+            run.withdrawn = WithdrawalRows(ledger).persons()
             run.is_shared = shared is not None
             run.span = telemetry.start("harvest", hospital=hospital.hospital_id, run_id=run_id, verb=kind)
             roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=utc_now())

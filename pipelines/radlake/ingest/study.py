@@ -28,6 +28,7 @@ from radlake.ingest.reading import Readable, Reading, read_files
 from radlake.lake import Lake, ObjectStore
 from radlake.lake.evidence import SealedRecord, StoredInstance
 from radlake.lake.unread import UnreadPiece
+from radlake.lake.withdrawals import withdrawn_digest
 from radlake.retention.classes import class_of_headers
 from radlake.telemetry import Work
 from radlake.vault.record import identity_of, seal
@@ -115,6 +116,8 @@ class _Study:
         person = identify_person(self._headers, hospital_id=job.hospital_id, keys=shop.keys)
         if job.patient_key is not None:
             person = Person(patient_key=job.patient_key, is_known=person.is_known)
+        if job.withdrawn and withdrawn_digest(shop.keys.withdrawal_mac, person.patient_key) in job.withdrawn:
+            return StudyOutcome(job.hospital_id, job.study_uid, files=job.files, is_withdrawn=True)
         study_at = self._study_at(person)
         place = {
             "hospital_id": job.hospital_id,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -19,12 +19,26 @@ import sqlalchemy as sa
 from radlake.lake.chain import Head, Link, canonical
 from radlake.lake.ledger_tables import STUDY, STUDY_EVENT
 
-__all__ = ["ALTERED", "Event", "EventLog", "Mac", "evidence_digest", "head_of", "last_evidence", "lock_chains", "walk"]
+__all__ = [
+    "ALTERED",
+    "Event",
+    "EventLog",
+    "Mac",
+    "erased_name",
+    "evidence_digest",
+    "has_erased",
+    "head_of",
+    "last_evidence",
+    "lock_chains",
+    "redact",
+    "walk",
+]
 
 Mac = Callable[[str], str]  # keyed digest of a text, 64 hexadecimal digits
 
 ALTERED = "altered"  # what an event tells of a row that somebody else changed
 
+_ERASED = "withdrawn:"  # how the keyed name begins that a study bears when nothing may tell whose it was
 _PACKED = ("expected", "stored", "set_aside")
 _PLAIN = tuple(column.name for column in STUDY.c if column.name not in (*_PACKED, "updated_at"))
 _HEAD = (
@@ -50,6 +64,9 @@ class Event:
         that was not as the event before had left it.
     evidence : str
         `evidence_digest` of the row since then.
+    redaction : str
+        Keyed digest of the event since its study bears a keyed name; it then answers for everything else in it, as
+        `mac` was made of the original UID.
     """
 
     hospital_id: str
@@ -62,14 +79,27 @@ class Event:
     evidence: str
     previous_mac: str
     mac: str
+    redaction: str = ""
 
     def sealed(self, mac: Mac) -> str:
         """The keyed digest that it should have."""
-        fields = {name: value for name, value in vars(self).items() if name != "mac"}
+        fields = {name: value for name, value in vars(self).items() if name not in ("mac", "redaction")}
         return mac("event" + canonical(fields | {"at": self.at.isoformat()}))
 
+    def redacted(self, name: str, mac: Mac) -> Event:
+        """The event of a study that bears a keyed name from now on; its place in the chain stays."""
+        after = replace(self, study_uid=name)
+        return replace(after, redaction=after._redaction(mac))
+
     def link(self, mac: Mac) -> Link:
+        if self.redaction:
+            computed = self.mac if self.redaction == self._redaction(mac) else ""
+            return Link(self.seq, self.previous_mac, self.mac, computed)
         return Link(self.seq, self.previous_mac, self.mac, self.sealed(mac))
+
+    def _redaction(self, mac: Mac) -> str:
+        fields = {name: value for name, value in vars(self).items() if name != "redaction"}
+        return mac("redaction" + canonical(fields | {"at": self.at.isoformat()}))
 
 
 def evidence_digest(row: Mapping[str, Any]) -> str:
@@ -124,7 +154,8 @@ class EventLog:
         mac = event.sealed(self._mac)
         self.has_begun |= seq == 0
         digests = {"evidence": event.evidence, "previous_mac": previous, "mac": mac}
-        self._rows.append(vars(event) | {name: bytes.fromhex(value) for name, value in digests.items()})
+        packed = {name: bytes.fromhex(value) for name, value in digests.items()}
+        self._rows.append(vars(event) | packed | {"redaction": None})
         self.heads[hospital_id] = event.seq, mac
 
     @property
@@ -166,5 +197,29 @@ def walk(
         query = query.where(STUDY_EVENT.c.seq <= upto)
     query = query.order_by(STUDY_EVENT.c.seq).execution_options(yield_per=2000)
     for row in connection.execute(query).mappings():
-        digests = {name: bytes(row[name]).hex() for name in ("evidence", "previous_mac", "mac")}
+        digests = {name: bytes(row[name] or b"").hex() for name in ("evidence", "previous_mac", "mac", "redaction")}
         yield Event(**{**row, **digests})
+
+
+def erased_name(mac: Mac, hospital_id: str, study_uid: str) -> str:
+    """What a withdrawn study is called where nothing may tell whose it was: keyed, so that it is known again."""
+    return _ERASED + mac("withdrawn" + canonical({"hospital": hospital_id, "study": study_uid.strip(" \0")}))[:32]
+
+
+def has_erased(connection: sa.Connection, hospital_id: str) -> bool:
+    """Whether a study of this hospital bears a keyed name."""
+    after = _ERASED[:-1] + chr(ord(_ERASED[-1]) + 1)
+    where = STUDY.c.hospital_id == hospital_id, STUDY.c.study_uid >= _ERASED, STUDY.c.study_uid < after
+    return connection.execute(sa.select(STUDY.c.study_uid).where(*where).limit(1)).first() is not None
+
+
+def redact(connection: sa.Connection, hospital_id: str, study_uid: str, *, name: str, mac: Mac) -> None:
+    """Let the history of a study bear a keyed name instead of its UID; the chain stays whole, and is checked as before.
+
+    Only who has the key can do it: each event is sealed anew in its place.
+    """
+    for event in list(walk(connection, hospital_id, study_uid=study_uid)):
+        after = event.redacted(name, mac)
+        where = STUDY_EVENT.c.hospital_id == hospital_id, STUDY_EVENT.c.seq == event.seq
+        values = {"study_uid": name, "redaction": bytes.fromhex(after.redaction)}
+        connection.execute(STUDY_EVENT.update().where(*where).values(**values))

@@ -25,7 +25,7 @@ from radlake.commit_points import reached
 from radlake.config import resolve_secret
 from radlake.errors import ConfigInvalid, LedgerBusy, PermanentError, StoreFull, StoreUnavailable
 from radlake.lake.chain import Head, HeadFile
-from radlake.lake.events import EventLog, Mac, lock_chains
+from radlake.lake.events import Mac, erased_name, has_erased, lock_chains
 from radlake.lake.evidence import Settlement, StudyEntry, StudyState
 from radlake.lake.ledger_tables import CERTIFICATE, QUARANTINE, STUDY, STUDY_EVENT
 from radlake.lake.migration import adopt_old_rows, create_missing
@@ -50,6 +50,7 @@ class Claim(Enum):
     BACKFILL = "backfill"  # the harvest of this moment is a backfill's
     RUNNER = "runner"  # the one process that works on the plan of a backfill
     VISIT = "visit"  # a study is fetched from its node beside the harvest of this moment
+    BUILD = "build"  # of the whole lake: builds share it, a withdrawal has it alone
 
 
 class LedgerLocked(PermanentError):
@@ -188,8 +189,12 @@ class Ledger:
                     connection.commit()
 
     def entry(self, hospital_id: str, study_uid: str) -> StudyEntry | None:
+        """What is known of a study; of an erased one, when the ledger was opened with its key, that it is withdrawn."""
         with self.reading() as connection:
             row = connection.execute(sa.select(STUDY).where(*_is(hospital_id, study_uid))).mappings().first()
+            if row is None and self._mac is not None and has_erased(connection, hospital_id):
+                name = erased_name(self._mac, hospital_id, study_uid)
+                row = connection.execute(sa.select(STUDY).where(*_is(hospital_id, name))).mappings().first()
         return entry_from_row(row) if row else None
 
     def entries(self, hospital_id: str, study_uids: Iterable[str] | None = None) -> list[StudyEntry]:
@@ -280,6 +285,9 @@ class Ledger:
             for item in settlements:
                 rows = known[item.hospital_id]
                 row = rows[item.study_uid]
+                if row["withdrawn"]:
+                    done.append(entry_from_row(row))
+                    continue
                 doubt = {"unverified": unverified_of(changes.connection, item.hospital_id, item.study_uid)}
                 rows[item.study_uid] = changes.put(row, settled(row, item) | doubt, what="settle", now=now)
                 enter_sealed(changes.connection, item, now=now)
@@ -301,6 +309,29 @@ class Ledger:
             row = changes.put(row, {"withdrawn": why, "is_open": False}, what="withdraw", now=now)
         return entry_from_row(row)
 
+    def erase(self, hospital_id: str, study_uid: str, *, why: str, now: datetime) -> StudyEntry:
+        """Withdraw a study so that the ledger does not tell which it was: row and history bear a keyed name.
+
+        It is known again by that name when the hospital sends it once more, also when it never came before.
+
+        Parameters
+        ----------
+        why : str
+            A reason without an identifier.
+        """
+        with self._changing([hospital_id]) as changes:
+            return entry_from_row(changes.erase(hospital_id, study_uid, why=why, now=now))
+
+    def erased(self, hospital_id: str, study_uids: Iterable[str]) -> set[str]:
+        """Those of the studies that bear a keyed name."""
+        if self._mac is None:
+            return set()
+        with self.reading() as connection:
+            if not has_erased(connection, hospital_id):
+                return set()
+        names = {erased_name(self._mac, hospital_id, uid): uid for uid in study_uids}
+        return {names[entry.study_uid] for entry in self.entries(hospital_id, names)}
+
     def study_of(self, hospital_id: str, lake_study_uid: str) -> str | None:
         """Original UID of a stored study."""
         query = sa.select(STUDY.c.study_uid).where(
@@ -316,7 +347,7 @@ class Ledger:
             raise LedgerLocked
         with self.writing() as connection:
             lock_chains(connection, hospital_ids)
-            changes = Changes(connection, EventLog(connection, mac=self._mac))
+            changes = Changes(connection, mac=self._mac)
             yield changes
             changes.events.flush()
         with self._keeping:

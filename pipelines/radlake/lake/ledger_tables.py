@@ -38,6 +38,8 @@ __all__ = [
     "VAULT",
     "VAULT_ALIAS",
     "VAULT_AUDIT",
+    "WITHDRAWAL",
+    "WITHDRAWN_PERSON",
 ]
 
 METADATA = sa.MetaData()
@@ -88,6 +90,7 @@ STUDY_EVENT = sa.Table(  # every change of a row of `study`, in one chain per ho
     sa.Column("evidence", sa.LargeBinary, nullable=False),
     sa.Column("previous_mac", sa.LargeBinary, nullable=False),
     sa.Column("mac", sa.LargeBinary, nullable=False),
+    sa.Column("redaction", sa.LargeBinary),
     sa.Index("ix_study_event_study", "hospital_id", "study_uid", "seq"),
 )
 STUDY_TIME = sa.Table(  # when a study was made, in UTC; beside `study`, as it is no evidence of completeness
@@ -346,4 +349,22 @@ COHORT_RELEASE = sa.Table(  # what was decided about releases of cohorts; rows a
     sa.Column("why", sa.String, nullable=False),
     sa.Column("at", sa.DateTime, nullable=False),
     sa.Column("expires_on", sa.Date),
+)
+WITHDRAWAL = (
+    sa.Table(  # what was withdrawn, and the report of it; whose it is lies sealed in it until all of it is gone
+        "withdrawal",
+        METADATA,
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("subject", sa.String, nullable=False, index=True),  # keyed digest
+        sa.Column("begun_at", sa.DateTime, nullable=False),
+        sa.Column("finished_at", sa.DateTime),
+        sa.Column("sealed", sa.LargeBinary),
+        sa.Column("document", sa.String, nullable=False, default=""),
+    )
+)
+WITHDRAWN_PERSON = sa.Table(  # who may not come back, by keyed digest of patient_key
+    "withdrawn_person",
+    METADATA,
+    *_key("digest"),
+    sa.Column("number", sa.Integer, nullable=False),
 )

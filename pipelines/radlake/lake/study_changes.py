@@ -9,11 +9,27 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from radlake.lake.events import ALTERED, EventLog, evidence_digest, last_evidence
+from radlake.lake.events import (
+    ALTERED,
+    EventLog,
+    Mac,
+    erased_name,
+    evidence_digest,
+    has_erased,
+    last_evidence,
+    redact,
+)
 from radlake.lake.evidence import Settlement
 from radlake.lake.ledger_tables import STUDY
 from radlake.lake.statements import in_parts
-from radlake.lake.study_rows import decided, entry_from_row, expected_column, set_aside_columns, stored_columns
+from radlake.lake.study_rows import (
+    decided,
+    entry_from_row,
+    expected_column,
+    new_row,
+    set_aside_columns,
+    stored_columns,
+)
 
 __all__ = ["Changes", "Listed", "begun", "discovered", "settled"]
 
@@ -37,6 +53,8 @@ class Listed(NamedTuple):
 
 def discovered(row: Mapping[str, Any], study: Listed) -> dict[str, Any]:
     """What a node's answer changes: a count that it did not tell before overrules its list, and opens the study."""
+    if row["withdrawn"]:
+        return {}
     values: dict[str, Any] = {"study_date": study.study_date or row["study_date"]}
     if study.n_expected and study.n_expected != row["n_told"]:
         n_listed = len(entry_from_row(row).expected or ())
@@ -83,21 +101,43 @@ def settled(row: Mapping[str, Any], item: Settlement) -> dict[str, Any]:
 class Changes:
     """One transaction that changes rows of `study`, each change with its event."""
 
-    def __init__(self, connection: sa.Connection, events: EventLog) -> None:
+    def __init__(self, connection: sa.Connection, *, mac: Mac) -> None:
         self.connection = connection
-        self.events = events
+        self.events = EventLog(connection, mac=mac)
+        self._mac = mac
         self._evidence: dict[tuple[str, str], str] = {}  # of the last event of each study that was read
 
     def rows(self, hospital_id: str, study_uids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Rows of the studies that are known, by UID."""
-        wanted, found = sorted(set(study_uids)), {}
-        for part in in_parts(wanted):
+        """Rows of the studies that are known, by UID, also of those that bear a keyed name since they were erased."""
+        wanted = set(study_uids)
+        found = self._rows(hospital_id, wanted)
+        if (missing := wanted - found.keys()) and has_erased(self.connection, hospital_id):
+            names = {erased_name(self._mac, hospital_id, uid): uid for uid in missing}
+            found |= {names[name]: row for name, row in self._rows(hospital_id, names).items()}
+        return found
+
+    def _rows(self, hospital_id: str, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        found = {}
+        for part in in_parts(sorted(names)):
             which = {"hospital": hospital_id, "uids": part}
             for row in map(dict, self.connection.execute(_ROWS, which).mappings()):
                 evidence = row.pop("evidence")
                 self._evidence[hospital_id, row["study_uid"]] = evidence.hex() if evidence else ""
                 found[row["study_uid"]] = row
         return found
+
+    def erase(self, hospital_id: str, study_uid: str, *, why: str, now: datetime) -> dict[str, Any]:
+        """Withdraw a study, known or not, and let its row and its history bear a keyed name and nothing else of it."""
+        name = erased_name(self._mac, hospital_id, study_uid)
+        before = self.rows(hospital_id, [study_uid]).get(study_uid)
+        if before and before["study_uid"] == name:
+            return before
+        blank = new_row(hospital_id, name, now=now)
+        kept = {"discovered_at": before["discovered_at"]} if before else {}
+        after = self.put(before or blank, blank | kept | {"withdrawn": why}, what="withdraw", now=now)
+        self.events.flush()
+        redact(self.connection, hospital_id, study_uid, name=name, mac=self._mac)
+        return after
 
     def put(self, row: dict[str, Any], values: Mapping[str, Any], *, what: str, now: datetime) -> dict[str, Any]:
         """The row with other values and the state that follows, entered with its event; nothing when it is the same.

@@ -53,8 +53,8 @@ class Waiting:
 
 
 def enter_study_times(ledger: Ledger, hospital_id: str, times: Mapping[str, datetime]) -> None:
-    """Enter when studies were made, by study UID; what is known already stays."""
-    uids = sorted(times)
+    """Enter when studies were made, by study UID; what is known already stays, of a withdrawn study nothing."""
+    uids = sorted(set(times) - ledger.erased(hospital_id, times))
     with ledger.writing() as connection:
         for part in in_parts(uids):
             where = STUDY_TIME.c.hospital_id == hospital_id, STUDY_TIME.c.study_uid.in_(part)

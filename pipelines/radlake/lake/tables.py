@@ -236,7 +236,7 @@ class TableStore:
             pinned[load_table(table).full_name] = version
         if self.pins().get(name, pinned) != pinned:
             raise CommitRefused(table="pins", reason=f"{name} exists with other versions")
-        with self._staging() as folder:
+        with self.staging() as folder:
             file = folder / "pin.json"
             file.write_text(json.dumps(pinned, sort_keys=True), encoding="utf-8")
             self.store.put({f"{_PINS}/{name}.json": file})
@@ -276,8 +276,7 @@ class TableStore:
     def vacuum(self, table: Table | str, *, retention: timedelta = LONGEST_BATCH, spared: Collection[str] = ()) -> int:
         """Delete the files that are `unneeded`, but for `spared` ones; returns how many.
 
-        To erase a person physically: `commit_batch` with `replace`, let go of the pins that hold the rows, vacuum with
-        no retention.
+        To take a person out of every version there is `purge`.
         """
         table = _contract(table)
         there = set(self.unneeded(table, retention=retention)) - set(spared)
@@ -368,7 +367,7 @@ class TableStore:
     def _write(
         self, table: Table, write: Callable[[Path, list[str]], Sequence[DataFile]], sources: list[str]
     ) -> list[DataFile]:
-        with self._staging() as folder:
+        with self.staging() as folder:
             files = list(write(folder, sources))
             try:
                 self.store.put({f"{_folder(table)}/{file.path}": folder / file.path for file in files})
@@ -385,7 +384,7 @@ class TableStore:
         return self.scratch or Path(tempfile.gettempdir())
 
     @contextmanager
-    def _staging(self) -> Iterator[Path]:
+    def staging(self) -> Iterator[Path]:
         """A private folder for files that are being written; on the same file system as a local table."""
         folder = self._staging_root / f"tables-{uuid.uuid4().hex}"
         with storage_errors(str(self._staging_root)):

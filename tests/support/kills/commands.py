@@ -21,11 +21,12 @@ from support.kills.pushes import PUSHES
 from support.kills.residency import RESIDENCY
 from support.kills.scenario import NOW, Scenario, speed_up
 from support.kills.upkeep import UPKEEP
+from support.kills.withdrawals import WITHDRAWALS
 from support.lakes import settings_of
 
 __all__ = ["SCENARIOS", "counted", "killed", "look", "run_again", "starved", "warm_up"]
 
-SCENARIOS: Mapping[str, Scenario] = {**HARVESTS, **PUSHES, **BACKFILLS, **RESIDENCY, **UPKEEP, **COHORTS}
+SCENARIOS: Mapping[str, Scenario] = {**HARVESTS, **PUSHES, **BACKFILLS, **RESIDENCY, **UPKEEP, **COHORTS, **WITHDRAWALS}
 
 
 def warm_up() -> None:
@@ -48,7 +49,8 @@ def warm_up() -> None:
     import radlake.recompress
     import radlake.residency
     import radlake.synth.virtual
-    import radlake.vault.lookup  # noqa: F401
+    import radlake.vault.lookup
+    import radlake.withdrawal  # noqa: F401
     from radlake.deidentify import load_profile
     from radlake.ingest.job import IngestJob, SourceFile
     from radlake.ingest.spot_check import check_sample

@@ -81,6 +81,13 @@ class LocalStore:
                 if path.startswith(prefix) and not name.startswith("."):
                     yield path
 
+    def lock_of(self, name: str) -> str:  # noqa: ARG002
+        """Why the store refuses to delete a record: a folder never does."""
+        return ""
+
+    def forget_older(self, name: str) -> None:
+        """Delete what bore the name before: a folder keeps none of it."""
+
     def delete(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from isal import isal_zlib
 
@@ -118,6 +119,28 @@ class S3Store:
         with storage_errors(self.root):
             found = sorted(self.fs.find(folder, prefix=start, refresh=True))
         return (name.removeprefix(f"{bucket_and_prefix}/") for name in found)
+
+    def lock_of(self, name: str) -> str:
+        """Why the store refuses to delete an object now: the kind of lock and its end; empty when it does not."""
+        with storage_errors(self.uri(name)):
+            found = self.client.ask("HEAD", self.key(name), expect=(200, 404))
+        try:
+            _refuse_locked(self.uri(name), found)
+        except ObjectLocked as exc:
+            return f"{exc.facts['mode']} until {exc.facts['until']}"
+        return ""
+
+    def forget_older(self, name: str) -> None:
+        """Delete what bore the name before, and what deletions left behind a marker, in a bucket with versions."""
+        key = self.key(name)
+        with storage_errors(self.uri(name)):
+            asked = {"versions": "", "prefix": key, "encoding-type": "url"}
+            listed = self.client.ask("GET", "", query=asked).body.decode()
+            for entry in re.findall(r"<(?:Version|DeleteMarker)>.*?</(?:Version|DeleteMarker)>", listed, re.DOTALL):
+                told = dict(re.findall(r"<(Key|VersionId|IsLatest)>(.*?)</", entry))
+                if unquote(told["Key"]) == key and told["IsLatest"] == "false" and told["VersionId"] != "null":
+                    query = {"versionId": told["VersionId"]}
+                    self.client.ask("DELETE", key, query=query, expect=(200, 204, 404))
 
     def delete(self, name: str) -> None:
         """Remove an object with all its versions; harmless when it is not there.

@@ -1,0 +1,98 @@
+"""What was withdrawn, in the ledger's database: reports in a chain, and by keyed digest who may not come back.
+
+Whom an open withdrawal is about lies sealed in its row, and is erased when nothing is left of them. What is removed,
+how it is searched for and what a report says is `radlake.withdrawal`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from radlake.lake.chain import canonical
+from radlake.lake.events import Mac
+from radlake.lake.ledger_tables import WITHDRAWAL, WITHDRAWN_PERSON
+
+if TYPE_CHECKING:
+    from radlake.lake.ledger import Ledger
+
+__all__ = ["LAKE", "TURNED_AWAY", "Withdrawal", "WithdrawalRows", "withdrawn_digest"]
+
+LAKE = "_lake"  # what builds and withdrawals claim, instead of a hospital
+TURNED_AWAY = "the person withdrew before it came"
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """One withdrawal.
+
+    Attributes
+    ----------
+    subject : str
+        Keyed digest of whom or what it is about.
+    sealed : bytes or None
+        Whom it is about, encrypted; None when it is finished.
+    document : str
+        Its report; empty while it is open.
+    """
+
+    number: int
+    subject: str
+    begun_at: datetime
+    finished_at: datetime | None
+    sealed: bytes | None
+    document: str
+
+
+def withdrawn_digest(mac: Mac, patient_key: int) -> str:
+    """By what a person who withdrew is known again; `mac` is `KeyRing.withdrawal_mac`."""
+    return mac("person" + canonical({"patient_key": patient_key}))
+
+
+class WithdrawalRows:
+    """The tables `withdrawal` and `withdrawn_person`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def persons(self) -> frozenset[str]:
+        """Digests of everybody who withdrew."""
+        with self._ledger.reading() as connection:
+            return frozenset(connection.scalars(sa.select(WITHDRAWN_PERSON.c.digest)))
+
+    def all(self) -> list[Withdrawal]:
+        """Every withdrawal, the oldest first."""
+        with self._ledger.reading() as connection:
+            rows = connection.execute(sa.select(WITHDRAWAL).order_by(WITHDRAWAL.c.number)).mappings()
+            return [Withdrawal(**row) for row in rows]
+
+    def next_number(self) -> int:
+        with self._ledger.reading() as connection:
+            return (connection.execute(sa.select(sa.func.max(WITHDRAWAL.c.number))).scalar() or 0) + 1
+
+    def begin(self, number: int, *, subject: str, sealed: bytes, persons: Iterable[str], now: datetime) -> Withdrawal:
+        """Enter a withdrawal: from here on it is carried out whatever happens, and nobody of it comes back."""
+        row = Withdrawal(number, subject, now, None, sealed, "")
+        with self._ledger.writing() as connection:
+            connection.execute(WITHDRAWAL.insert().values(**vars(row)))
+            known = set(connection.scalars(sa.select(WITHDRAWN_PERSON.c.digest)))
+            for digest in sorted(set(persons) - known):
+                connection.execute(WITHDRAWN_PERSON.insert().values(digest=digest, number=number))
+        return row
+
+    def keep(self, number: int, *, sealed: bytes) -> None:
+        """Whom an open withdrawal is about, when more of them was found."""
+        with self._ledger.writing() as connection:
+            connection.execute(WITHDRAWAL.update().where(WITHDRAWAL.c.number == number).values(sealed=sealed))
+
+    def finish(self, number: int, *, document: str, now: datetime) -> None:
+        """Enter the report, and erase whom it was about."""
+        where = WITHDRAWAL.c.number == number
+        with self._ledger.writing() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA secure_delete = ON")
+            connection.execute(WITHDRAWAL.update().where(where).values(document=document, sealed=None, finished_at=now))

@@ -1,0 +1,196 @@
+"""What a withdrawal will remove, whom it has to be told to, and what forbids it; nothing is changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from radlake.cohort.approval import decisions
+from radlake.cohort.build import built_cohorts
+from radlake.cohort.candidate import candidates, open_candidate
+from radlake.cohort.rekey import new_identity
+from radlake.contracts import Table, load_tables
+from radlake.contracts.check import compute
+from radlake.deidentify import KeyRing
+from radlake.lake import Lake
+from radlake.lake.ledger import Ledger
+from radlake.lake.person_links import PersonLinks, person_of
+from radlake.lake.purge import holders
+from radlake.lake.retention import RetentionRows
+from radlake.lake.tables import TableStore
+from radlake.withdrawal.subject import Subject
+
+__all__ = ["Plan", "cohort_files", "person_tables", "plan_withdrawal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What there is of a subject.
+
+    Attributes
+    ----------
+    rows, old_rows : mapping of str to int
+        Rows by table: in its latest version, and in older ones.
+    files, file_bytes : int
+        Parquet files that are written again.
+    objects, object_bytes, cached : int
+        Series objects in the store, and copies in the cache.
+    held, held_bytes : int
+        Instances in quarantine.
+    pins, cohorts : tuple of str
+        That are issued again.
+    releases : tuple of mapping
+        Releases that have the subject: whom to tell (`holder`), for what it was approved, until when.
+    release_names : tuple of str
+        What they call the subject.
+    linked : int
+        Other pseudonyms that are linked with the person's: they stay unless they are withdrawn too.
+    blocked : tuple of str
+        Why it is refused; nothing when it is not.
+    """
+
+    n_studies: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    old_rows: dict[str, int] = field(default_factory=dict)
+    files: int = 0
+    file_bytes: int = 0
+    objects: int = 0
+    object_bytes: int = 0
+    cached: int = 0
+    held: int = 0
+    held_bytes: int = 0
+    pins: tuple[str, ...] = ()
+    cohorts: tuple[str, ...] = ()
+    releases: tuple[dict[str, Any], ...] = ()
+    release_names: tuple[str, ...] = ()
+    linked: int = 0
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def removed(self) -> dict[str, Any]:
+        """The counts, for a report: without names of anybody."""
+        told = asdict(self)
+        return {name: value for name, value in told.items() if name not in ("release_names", "blocked")}
+
+
+def person_tables(lake: Lake, subject: Subject) -> Iterator[tuple[TableStore, Table]]:
+    """Tables of both zones that can have rows of the subject, with their stores."""
+    for table in load_tables().values():
+        for store in (lake.tables, lake.restricted_tables):
+            if subject.gone(table.column_names) and store.version(table) is not None:
+                yield store, table
+
+
+def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> Plan:
+    """Count what there is of a subject, and find what forbids its removal: legal holds, and locks of the store."""
+    rows: dict[str, int] = {}
+    old: dict[str, int] = {}
+    files = file_bytes = 0
+    pins: set[str] = set()
+    for store, table in person_tables(lake, subject):
+        found, _ = holders(store, table, subject.gone(table.column_names))
+        if found.n_files:
+            name = table.view_name if store.root == lake.tables.root else f"restricted {table.view_name}"
+            rows[name], old[name] = found.n_rows, found.n_old_rows
+            files, file_bytes = files + found.n_files, file_bytes + found.n_bytes
+            pins |= set(found.pins)
+    objects = object_bytes = cached = 0
+    blocked = []
+    for study in subject.studies:
+        if not study.lake_study_uid:
+            continue
+        if study.hospital_id in RetentionRows(ledger).held_in(study.lake_study_uid):
+            told = f"study {study.lake_study_uid} of {study.hospital_id} is under a legal hold: release it first"
+            blocked.append(f"{told} (`radlake retention release`), or have it withdrawn when the hold ends")
+        prefix = f"{study.hospital_id}/{study.lake_study_uid}/"
+        for path in lake.objects.list(prefix):
+            objects, object_bytes = objects + 1, object_bytes + (lake.objects.store.size(path) or 0)
+            if lock := lake.objects.store.lock_of(path):
+                blocked.append(f"the store has locked {path}: {lock}")
+        cached += len(lake.cache.paths(prefix))
+    quarantined = [lake.quarantine / one[:2] / f"{one}.dcm" for one in subject.quarantine_ids]
+    sizes = [path.stat().st_size for path in quarantined if path.exists()]
+    releases, names = _releases(lake, ledger, keys, subject)
+    return Plan(
+        n_studies=len(subject.studies),
+        rows=rows,
+        old_rows=old,
+        files=files,
+        file_bytes=file_bytes,
+        objects=objects,
+        object_bytes=object_bytes,
+        cached=cached,
+        held=len(sizes),
+        held_bytes=sum(sizes),
+        pins=tuple(sorted(pins)),
+        cohorts=tuple(one for one in built_cohorts(lake) if _has(lake, one, subject)),
+        releases=tuple(releases),
+        release_names=tuple(sorted(names)),
+        linked=len(_linked(ledger, subject)),
+        blocked=tuple(blocked),
+    )
+
+
+def cohort_files(lake: Lake, cohort_id: str) -> list[Any]:
+    return sorted((lake.restricted / "cohorts" / cohort_id).glob("*.parquet"))
+
+
+def _has(lake: Lake, cohort_id: str, subject: Subject) -> bool:
+    """Whether somebody of the subject is in a cohort."""
+    wanted: set[Any] = {*subject.patient_keys, *subject.lake_studies, *subject.exams}
+    for path in cohort_files(lake, cohort_id):
+        for column in pq.read_table(path).columns:
+            is_number = pa.types.is_int64(column.type)
+            values = [value for value in wanted if isinstance(value, int if is_number else str)]
+            is_asked = values and (is_number or pa.types.is_string(column.type))
+            if is_asked and compute.any(compute.is_in(column, value_set=pa.array(values, column.type))).as_py():
+                return True
+    return False
+
+
+def _linked(ledger: Ledger, subject: Subject) -> set[int]:
+    """Pseudonyms that are of the same persons by the links of now, but none of the subject's."""
+    person = person_of(PersonLinks(ledger).linked().live)
+    persons = {person.get(key, key) for key in subject.patient_keys}
+    return {key for key, other in person.items() if other in persons} - set(subject.patient_keys)
+
+
+def _releases(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> tuple[list[dict[str, Any]], set[str]]:
+    """Releases that have the subject, and what they call it."""
+    person = person_of(PersonLinks(ledger).linked().live)
+    found, names = [], set()
+    for release_id in candidates(lake):
+        candidate = open_candidate(lake, release_id)
+        project = keys.for_project(candidate.document["project"])
+        called = {project.uid(uid) for uid in subject.lake_studies}
+        for key in subject.patient_keys:
+            identity = new_identity(project, person_key=person.get(key, key), lake_offset_seconds=0)
+            called.add(identity.person_pseudo_id)
+        told = {
+            value
+            for name in ("person", "series")
+            if name in candidate.tables
+            for column in ("person_pseudo_id", "study_instance_uid")
+            if column in (table := pq.read_table(candidate.tables[name])).column_names
+            for value in table[column].to_pylist()
+        }
+        if not called & told:
+            continue
+        names |= called & told
+        names |= {project.uid(uid) for uid in subject.uids}
+        approvals = [one for one in decisions(ledger, release_id) if one.decision == "approved"]
+        told_to = [
+            {
+                "holder": one.holder,
+                "purpose": one.purpose,
+                "approved_at": str(one.at),
+                "expires_on": str(one.expires_on),
+            }
+            for one in approvals
+        ]
+        found.append({"release_id": release_id, "holders": told_to})
+    return found, names

@@ -1,0 +1,320 @@
+"""Withdrawal: everything of one person goes, from every version and place, and nothing of anybody else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+from typer.testing import CliRunner
+
+from radlake.cli import withdraw as verb
+from radlake.cohort.build import built_cohorts, open_built
+from radlake.cohort.pull import open_release
+from radlake.cohort.pull.released import ReleaseClosed
+from radlake.config import Settings
+from radlake.expiry import hold
+from radlake.expiry import release as release_hold
+from radlake.ingest import harvest_folder
+from radlake.ingest.build import LakeBusy, build_lake
+from radlake.ingest.certify import certify, verify
+from radlake.lake import Lake, duck
+from radlake.lake.ledger import Claim
+from radlake.lake.purge import reissued
+from radlake.lake.withdrawals import LAKE
+from radlake.machine import shanghai_day
+from radlake.vault.lake_key import lake_keys, open_ledger
+from radlake.vault.lookup import LookupRefused
+from radlake.vault.trail import AuditTrail, Reason
+from radlake.withdrawal import RemnantsFound, Subject, SubjectUnknown, report_problems, reports, resume, withdraw
+from radlake.withdrawal.run import WithdrawalForbidden
+from support.cohorts import CONTACT, write_cts
+from support.dicom import ct_study, write
+from support.lakes import picture, states
+from support.residency import the_hospital
+from support.withdrawal import NOW, PATIENT, REASON, WHY, lake_with_release, of_person, of_study, withdrawn_person
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cts(tmp_path_factory.mktemp("withdrawal") / "in", exams=2, slices=2)
+
+
+@pytest.fixture(scope="module")
+def whole(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of eight persons of two exams each, with a cohort and a release of all of them."""
+    folder = tmp_path_factory.mktemp("whole")
+    settings, _ = lake_with_release(folder, archive)
+    return Path(settings.lake)
+
+
+@pytest.fixture
+def settings(whole: Path, tmp_path: Path) -> Settings:
+    return Settings(lake=str(shutil.copytree(whole, tmp_path / "lake")), workers=0)
+
+
+def names_of(settings: Settings) -> set[str]:
+    """UIDs and pseudonyms of the person, before anything is removed; taken from the lake, not from the withdrawal."""
+    keys = lake_keys(settings)
+    subject = of_person(settings)
+    (key,) = subject.patient_keys
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        rows = connection.execute(
+            "SELECT study_instance_uid, series_instance_uid, sop_instance_uid FROM dicom.instance"
+            " WHERE patient_key = ?",
+            [key],
+        ).fetchall()
+        exams = connection.execute("SELECT exam_pseudo_id FROM core.exam WHERE patient_key = ?", [key]).fetchall()
+    assert len(rows) == 4
+    assert len(exams) == 2
+    original = [study.study_uid for study in subject.studies]
+    assert {keys.uid(uid) for uid in original} <= {row[0] for row in rows}
+    return {uid for row in rows for uid in row} | {exam for (exam,) in exams} | {f"{key:016x}", str(key), *original}
+
+
+def left_of(settings: Settings, names: set[str]) -> set[tuple[str, str]]:
+    """Files of the lake in whose name, bytes or columns one of the names stands: a search of its own."""
+    found = set()
+    for path in Path(settings.lake).rglob("*"):
+        place = str(path.relative_to(settings.lake))
+        found |= {(place, name) for name in names if name in place}
+        if not path.is_file():
+            continue
+        if path.suffix == ".parquet":
+            content = "\n".join(str(row) for row in pq.ParquetFile(path).read().to_pylist()).encode()
+        else:
+            content = path.read_bytes()
+        found |= {(place, name) for name in names if name.encode() in content}
+    return found
+
+
+def rows_of_others(settings: Settings, names: set[str]) -> dict[str, list[Any]]:
+    return {
+        name: [row for row in rows if not names & {str(value) for value in row}]
+        for name, rows in picture(settings).items()
+        if name != "objects"
+    }
+
+
+def test_nothing_of_the_person_is_left_and_everything_of_the_others(settings: Settings) -> None:
+    names = names_of(settings)
+    others, objects = rows_of_others(settings, names), picture(settings)["objects"]
+    assert len(left_of(settings, names)) > 20
+    done = withdrawn_person(settings)
+    assert left_of(settings, names) == set()
+    after = picture(settings)
+    assert {name: rows for name, rows in after.items() if name != "objects"} == others
+    assert after["objects"] == {
+        path: digest for path, digest in objects.items() if not any(name in path for name in names)
+    }
+    removed = done.report.content["removed"]
+    assert removed["objects"] == 2
+    assert removed["object_bytes"] > 1000
+    assert removed["rows"]["dicom.instance"] == 4
+    assert removed["rows"]["core.exam"] == 2
+    assert done.report.content["remnants"] == 0
+    assert WHY in done.report.document
+    assert names.isdisjoint(done.report.document.replace('"', " ").split())
+    assert PATIENT not in done.report.document
+
+
+def test_no_version_of_any_table_leads_back_and_pins_tell_it(settings: Settings) -> None:
+    names = names_of(settings)
+    tables = Lake.from_settings(settings).tables
+    ((pin, versions),) = tables.pins().items()
+    uri, version = f"{tables.root}/dicom/instance_v1", versions["dicom.instance_v1"]
+    n_before = DeltaTable(uri, version=version).to_pyarrow_table().num_rows
+    withdrawn_person(settings)
+    assert tables.pins() == {pin: versions}
+    assert {item["table"] for item in reissued(tables, pin)} >= {"dicom.instance_v1", "core.exam_v1"}
+    for folder in sorted(Path(tables.root).glob("*/*_v1")):
+        for number in range(DeltaTable(folder).version() + 1):
+            sizes = DeltaTable(folder, version=number).get_add_actions(flatten=True)
+            rows = pa.table(sizes).to_pylist()
+            told = {row["path"]: (row["size_bytes"], row["num_records"]) for row in rows}
+            for path, (size, n_rows) in told.items():
+                assert (folder / path).stat().st_size == size
+                assert n_rows in (None, pq.read_metadata(folder / path).num_rows)
+            for path in told:
+                content = duckdb.sql(f"FROM read_parquet('{folder / path}')").fetchall()
+                assert names.isdisjoint(str(value) for row in content for value in row)
+    assert n_before - DeltaTable(uri, version=version).to_pyarrow_table().num_rows == 4
+
+
+def test_the_cohort_is_built_again_and_its_release_ended_and_the_holder_told(settings: Settings) -> None:
+    lake = Lake.from_settings(settings)
+    (cohort_id,) = built_cohorts(lake)
+    before = open_built(lake, cohort_id)
+    n_exams = pq.read_table(before.table("exam")).num_rows
+    done = withdrawn_person(settings)
+    after = open_built(lake, cohort_id)
+    assert after.snapshot == before.snapshot
+    assert pq.read_table(after.table("exam")).num_rows == n_exams - 2
+    (told,) = done.report.content["removed"]["releases"]
+    assert told["release_id"].startswith(cohort_id)
+    assert [(one["holder"], one["purpose"], one["expires_on"]) for one in told["holders"]] == [
+        ("institute", "lung nodules", "2027-01-01")
+    ]
+    assert [path.name for path in (Path(settings.lake) / "releases").rglob("*") if path.is_file()] == ["state.json"]
+    with pytest.raises(ReleaseClosed, match=f"was revoked. Ask {CONTACT}"):
+        open_release(settings, told["release_id"], today=NOW.date())
+
+
+def test_a_harvest_brings_nothing_back_and_later_studies_are_turned_away(
+    settings: Settings, archive: Path, tmp_path: Path
+) -> None:
+    names = names_of(settings)
+    withdrawn_person(settings)
+    before = picture(settings)
+    again = shutil.copytree(archive, tmp_path / "again")
+    for number, ds in enumerate(
+        ct_study(n=2, patient_id=PATIENT, patient="Wang^Number0003", study=7, accession="A00037", seed=9)
+    ):
+        write(ds, again / f"new-{number}.dcm")
+        names |= {str(ds.StudyInstanceUID), str(ds.SOPInstanceUID)}
+    summary = harvest_folder(settings, again, hospital=the_hospital(settings))
+    assert summary.instances_stored == 0
+    assert picture(settings) == before
+    assert left_of(settings, names) == set()
+    found = sorted(reason for _, reason in states(settings).values() if reason)
+    assert found == ["the person withdrew before it came", "withdrawn: withdrawal 1", "withdrawn: withdrawal 1"]
+
+
+def test_a_study_goes_alone_and_does_not_come_back(settings: Settings, archive: Path) -> None:
+    first, second = of_person(settings).studies
+    with closing(open_ledger(settings)) as ledger:
+        done = withdraw(settings, ledger, of_study(settings, first.study_uid), reason=REASON, now=NOW)
+    assert done.report.content["kind"] == "study"
+    assert left_of(settings, {first.study_uid, first.lake_study_uid}) == set()
+    assert [study.lake_study_uid for study in of_person(settings).studies] == [second.lake_study_uid]
+    before = picture(settings)
+    assert len(before["dicom.study"]) == 15
+    harvest_folder(settings, archive, hospital=the_hospital(settings))
+    assert picture(settings) == before
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        assert connection.execute("SELECT count(*) FROM core.exam").fetchall() == [(15,)]
+
+
+def test_the_history_stays_whole_and_certificates_hold(settings: Settings) -> None:
+    certify(settings, [], shanghai_day(NOW), NOW)
+    withdrawn_person(settings)
+    assert list(verify(settings)) == []
+    path = settings.restricted / "ledger.db"
+    with closing(sqlite3.connect(path)) as connection:  # what was made unreadable is under a seal
+        connection.execute("UPDATE study_event SET state = 'partial' WHERE redaction IS NOT NULL AND what = 'settle'")
+        connection.commit()
+    assert any("was changed, or written with another key" in problem.told for problem in verify(settings))
+
+
+def test_twice_is_harmless(settings: Settings) -> None:
+    done = withdrawn_person(settings)
+    before = picture(settings)
+    again = withdrawn_person(settings)
+    assert again.verification is None
+    assert again.report == done.report
+    assert picture(settings) == before
+    with pytest.raises(SubjectUnknown):
+        of_person(settings, "P9999")
+
+
+def test_a_legal_hold_forbids_all_of_it(settings: Settings) -> None:
+    before, subject = picture(settings), of_person(settings)
+    uid = subject.lake_studies[0]
+    with closing(open_ledger(settings)) as ledger:
+        hold(settings, ledger, uid, reason=REASON)
+        with pytest.raises(WithdrawalForbidden, match="legal hold"):
+            withdraw(settings, ledger, subject, reason=REASON, now=NOW)
+    assert picture(settings) == before
+    with closing(open_ledger(settings)) as ledger:
+        release_hold(settings, ledger, uid, reason=REASON)
+    assert withdrawn_person(settings).report.content["remnants"] == 0
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "restricted/copy.json", "restricted/other.parquet"])
+def test_a_remnant_is_an_error_with_its_place_until_it_is_gone(settings: Settings, place: str) -> None:
+    subject = of_person(settings)
+    path = Path(settings.lake) / place
+    if path.suffix == ".parquet":
+        duckdb.sql(f"COPY (SELECT {subject.patient_keys[0]}::BIGINT AS who) TO '{path}' (FORMAT parquet)")
+    else:
+        path.write_text(f"see {subject.lake_studies[0]}, please", encoding="utf-8")
+    with pytest.raises(RemnantsFound, match=path.name) as caught:
+        withdrawn_person(settings)
+    assert subject.lake_studies[0] not in str(caught.value)
+    with closing(open_ledger(settings)) as ledger:
+        assert reports(ledger) == []
+        path.unlink()
+        (done,) = resume(settings, ledger)
+        assert done.report.content["remnants"] == 0
+        assert resume(settings, ledger) == []
+
+
+def test_reports_are_a_chain_that_shows_what_was_changed(settings: Settings) -> None:
+    withdrawn_person(settings)
+    withdrawn_person(settings, "P0004")
+    mac = lake_keys(settings).withdrawal_mac
+    with closing(open_ledger(settings)) as ledger:
+        first, second = reports(ledger)
+        assert second.content["previous"] == first.digest
+        assert list(report_problems(ledger, settings.restricted, mac)) == []
+        trail = AuditTrail(ledger, lake_keys(settings), restricted=settings.restricted)
+        assert trail.problems() == []
+        told = [entry.outcome for entry in trail.entries() if entry.action == "withdrawn"]
+        assert told == [f"withdrawal {n}: 0 remnants, report {one.digest}" for n, one in ((1, first), (2, second))]
+    with closing(sqlite3.connect(settings.restricted / "ledger.db")) as connection:
+        changed = first.document.replace('"remnants":0', '"remnants":1')
+        connection.execute("UPDATE withdrawal SET document = ? WHERE number = 1", [changed])
+        connection.commit()
+    with closing(open_ledger(settings)) as ledger:
+        problems = list(report_problems(ledger, settings.restricted, mac))
+    assert problems[0] == "report 1 was changed, or issued with another key"
+    assert len(problems) == 3
+
+
+def test_no_build_goes_on_meanwhile(settings: Settings) -> None:
+    with closing(open_ledger(settings)) as ledger, ledger.claim(LAKE, Claim.BUILD) as is_held:
+        assert is_held
+        with pytest.raises(LakeBusy):
+            build_lake(settings, now=NOW, layers=["core"])
+
+
+def test_who_and_why_may_not_name_the_patient(settings: Settings) -> None:
+    subject = of_person(settings)
+    with closing(open_ledger(settings)) as ledger, pytest.raises(LookupRefused):
+        withdraw(settings, ledger, subject, reason=Reason("officer", f"request of {PATIENT}"), now=NOW)
+
+
+def test_whom_it_is_about_is_kept_sealed_only_while_it_is_open(settings: Settings) -> None:
+    subject, keys = of_person(settings), lake_keys(settings)
+    sealed = subject.sealed(keys)
+    assert Subject.from_sealed(keys, sealed) == subject
+    assert not any(uid.encode() in sealed for uid in subject.uids)
+
+
+def test_the_command_shows_removes_and_lists(settings: Settings) -> None:
+    def run(*arguments: str, **given: Any) -> str:
+        result = CliRunner().invoke(verb.app, list(arguments), obj=settings, **given)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    given = ["person", "h1:-", "--by", REASON.by, "--why", REASON.why]
+    before = picture(settings)
+    shown = run(*given, "--dry-run", input=f"{PATIENT}\n")
+    assert "would go: 2 studies, 2 objects" in shown
+    assert "tell its holders: institute" in shown
+    assert picture(settings) == before
+    done = run(*given, input=f"{PATIENT}\n")
+    assert "remnants: 0; report 1" in done
+    assert "gone before" in run(*given, input=f"{PATIENT}\n")
+    assert "institute" in run("list")
+    assert json.loads(run("list", "--json"))["number"] == 1
+    assert "1 reports" in run("verify")
+    assert "no withdrawal is open" in run("resume")
