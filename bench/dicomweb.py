@@ -213,7 +213,7 @@ def _make_lake(folder: Path, archive: Path, n_studies: int) -> list[dict[str, st
     from radlake.web.access import Role
     from radlake.web.server import accounts_of
 
-    settings = Settings(lake=str(folder))
+    settings = Settings(lake=str(folder), workers=0)
     (settings.prepare_restricted() / "root.key").write_text("5f" * 32)
     names = "hospital_id: h1, name_zh: 样例, name_en: Sample"
     settings.hospitals.write_text(f"hospitals:\n  - {{{names}, node: {{kind: folder, path: '{archive}'}}}}\n")

@@ -6,6 +6,8 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,15 @@ def test_nobody_without_a_password(url: str) -> None:
     for auth in (None, ("researcher", "a wrong password")):
         answer = httpx.get(f"{url}/studies", auth=auth)
         assert (answer.status_code, answer.headers["www-authenticate"].split()[0]) == (401, "Basic")
+
+
+def test_a_program_that_asks_at_once_signs_in_once(settings: Settings) -> None:
+    with serving(settings) as url, ThreadPoolExecutor(8) as pool:
+        before = len(list(audit_of(settings).events()))
+        ask = partial(httpx.get, auth=("engineer", PASSWORD), timeout=60)
+        assert {answer.status_code for answer in pool.map(ask, [f"{url}/studies"] * 8)} == {200}
+    kinds = [event["type"]["code"] for event in list(audit_of(settings).events())[before:]]
+    assert (kinds.count("110114"), kinds.count("rest")) == (1, 8)
 
 
 def test_every_request_is_audited(settings: Settings, web: httpx.Client, stored: dict[str, Dataset]) -> None:

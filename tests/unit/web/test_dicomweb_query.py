@@ -50,11 +50,22 @@ def test_all_problems_at_once() -> None:
 
 
 def test_included_fields_come_in_the_order_of_their_tags() -> None:
-    search = search_from_url(Level.SERIES, [("includefield", "00180015,PatientSex,00091001")], study_in_path=True)
+    search = search_from_url(Level.SERIES, [("includefield", "00180015,PatientSex,00091001")], in_path=1)
     tags = [one.tag for one in search.returned]
     assert tags == sorted(tags)
     assert {"BodyPartExamined", "PatientSex", "StudyInstanceUID"} <= {one.keyword for one in search.returned}
     assert "PatientID" not in {one.keyword for one in search.returned}
+
+
+def test_what_the_path_names_is_not_told_again() -> None:
+    def returned(in_path: int) -> set[str]:
+        return {one.keyword for one in search_from_url(Level.INSTANCE, [], in_path=in_path).returned}
+
+    assert {"PatientID", "Modality", "InstanceNumber"} <= returned(0)
+    assert {"StudyInstanceUID", "Modality", "InstanceNumber"} <= returned(1)
+    assert "PatientID" not in returned(1)
+    assert "Modality" not in returned(2)
+    assert {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"} <= returned(2)
 
 
 @given(st.sampled_from(sorted(ATTRIBUTES)), st.text(max_size=40))

@@ -123,7 +123,7 @@ def _url(base: str, study: str, series: str = "", instance: str = "") -> str:
 def _found(request: Request, catalogue: Catalogue, level: Level) -> Response:
     require_json(request)
     within = _resource(request) if request.path_params else None
-    search = search_from_url(level, request.query_params.multi_items(), study_in_path=within is not None)
+    search = search_from_url(level, request.query_params.multi_items(), in_path=len(request.path_params))
     found = catalogue.search(search, within)
     base, warnings = _base(request), []
     for one in found.results:

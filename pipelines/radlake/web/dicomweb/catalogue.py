@@ -119,20 +119,21 @@ class Catalogue:
             terms.append(self._place(within, alias=("study", "series", "instance")[level]))
         chosen = [one for one in search.returned if one.sql]
         columns = [f"{_value(one, level)} AS {one.keyword}" for one in chosen]
-        uid = ATTRIBUTES[level.uid].sql
-        [(n,)] = self._rows(
-            f"SELECT count(DISTINCT {uid}) FROM {_FROM[level]} WHERE {' AND '.join(terms) or 'true'}", parameters
-        )
+        uid, where = ATTRIBUTES[level.uid].sql, " AND ".join(terms) or "true"
         rows = self._rows(
-            f"SELECT {', '.join(columns)} FROM {_FROM[level]} WHERE {' AND '.join(terms) or 'true'} "
+            f"SELECT {', '.join(columns)} FROM {_FROM[level]} WHERE {where} "
             f"GROUP BY {uid} ORDER BY {_ORDER[level]}, {uid} LIMIT {search.limit} OFFSET {search.offset}",
             parameters,
         )
+        n_remaining = 0
+        if len(rows) == search.limit:  # else they were the last
+            [(n,)] = self._rows(f"SELECT count(DISTINCT {uid}) FROM {_FROM[level]} WHERE {where}", parameters)
+            n_remaining = max(0, n - search.offset - len(rows))
         results = []
         for row in rows:
             values = dict(zip((one.keyword for one in chosen), row, strict=True))
             results.append({f"{one.tag:08X}": _json(one, values.get(one.keyword)) for one in search.returned})
-        return Found(results, max(0, n - search.offset - len(rows)))
+        return Found(results, n_remaining)
 
     def instances(self, of: Resource) -> list[Instance]:
         """Every instance once, by series and place in their objects.

@@ -53,15 +53,15 @@ class Search:
     is_fuzzy: bool
 
 
-def search_from_url(level: Level, pairs: Iterable[tuple[str, str]], *, study_in_path: bool = False) -> Search:
+def search_from_url(level: Level, pairs: Iterable[tuple[str, str]], *, in_path: int = 0) -> Search:
     """Read the query of a URL.
 
     Parameters
     ----------
     pairs : iterable of (str, str)
         Names and values, decoded, in their order.
-    study_in_path : bool
-        The study is part of the path: attributes of the study are not returned unless they are asked for.
+    in_path : int
+        How many levels the path names: of those only the UIDs are returned, unless more is asked for.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def search_from_url(level: Level, pairs: Iterable[tuple[str, str]], *, study_in_
             problems.append(f"{name}: give a number from 0")
     if others["fuzzymatching"] not in ("true", "false"):
         problems.append("fuzzymatching: give true or false")
-    returned = {a.keyword: a for a in ATTRIBUTES.values() if _is_returned(a, level, study_in_path=study_in_path)}
+    returned = {a.keyword: a for a in ATTRIBUTES.values() if _is_returned(a, level, in_path=in_path)}
     for name in included:
         if name == "all":
             returned |= {a.keyword: a for a in ATTRIBUTES.values() if a.level <= level}
@@ -113,10 +113,10 @@ def search_from_url(level: Level, pairs: Iterable[tuple[str, str]], *, study_in_
     )
 
 
-def _is_returned(attribute: Attribute, level: Level, *, study_in_path: bool) -> bool:
-    if attribute.level > level or (attribute.level < level and study_in_path):
-        return attribute.keyword == level.uid or (attribute.keyword.endswith("InstanceUID") and attribute.level < level)
-    return attribute.is_default
+def _is_returned(attribute: Attribute, level: Level, *, in_path: int) -> bool:
+    if attribute.level < in_path:
+        return attribute.keyword == attribute.level.uid
+    return attribute.level <= level and attribute.is_default
 
 
 def _searched(level: Level) -> list[str]:
