@@ -29,6 +29,7 @@ from radlake.ingest.certify import certify, verify
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Claim
 from radlake.lake.purge import reissued
+from radlake.lake.store import LocalStore
 from radlake.lake.withdrawals import LAKE
 from radlake.machine import shanghai_day
 from radlake.vault.lake_key import lake_keys, open_ledger
@@ -223,6 +224,20 @@ def test_twice_is_harmless(settings: Settings) -> None:
     assert picture(settings) == before
     with pytest.raises(SubjectUnknown):
         of_person(settings, "P9999")
+
+
+def test_a_lock_of_the_store_forbids_all_of_it_and_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder locks nothing; that S3 tells its locks is in tests/integration."""
+    before, subject = picture(settings), of_person(settings)
+    monkeypatch.setattr(LocalStore, "lock_of", lambda *_: "COMPLIANCE until 2040-01-01")
+    with closing(open_ledger(settings)) as ledger, pytest.raises(WithdrawalForbidden, match=r"locked .*COMPLIANCE"):
+        withdraw(settings, ledger, subject, reason=REASON, now=NOW)
+    assert picture(settings) == before
+
+
+def test_what_a_simulated_hospital_keeps_is_no_remnant(settings: Settings, archive: Path) -> None:
+    shutil.copytree(archive, settings.restricted / "demo" / "h1")
+    assert withdrawn_person(settings).report.content["remnants"] == 0
 
 
 def test_a_legal_hold_forbids_all_of_it(settings: Settings) -> None:
