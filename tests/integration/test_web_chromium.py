@@ -15,16 +15,20 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from radlake.config import Settings
-from radlake.lake import Lake
+from radlake.lake import Lake, duck
+from radlake.web.access import Role
+from radlake.web.app import create_app
 from radlake.web.pages import PAGES
-from radlake.web.server import app_of
+from radlake.web.server import access_of, accounts_of, app_of
+from radlake.web.snapshot import TABLES
+from radlake.web.tracing import Tracer
 from support import need, weblake
 from support.webserver import running
 
 pytestmark = pytest.mark.chromium
 
 CHARTS = {
-    "/": 5, "/harvest": 2, "/service": 7, "/duplicates": 3, "/reminders": 3, "/film": 3, "/dose": 2, "/epidemiology": 5,
+    "/": 5, "/harvest": 2, "/service": 7, "/duplicates": 4, "/reminders": 3, "/film": 3, "/dose": 2, "/epidemiology": 5,
     "/quality": 2, "/storage": 5, "/about": 0,
 }  # fmt: skip
 
@@ -139,6 +143,51 @@ def test_every_page_is_accessible(browser: Browser, site: str, language: str, sc
         tab.open(f"{site}{page.path}?lang={language}")
         tab.page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
         found[page.path] = violations(tab.page)
+    tab.page.context.close()
+    assert {path: told for path, told in found.items() if told} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_of_who_signed_in_and_of_a_region_are_accessible(browser: Browser, tmp_path: Path, scheme: str) -> None:
+    """The sign-in, the audit, a region with its trail, and a list of exams; on a phone without sideways scroll."""
+    settings = Settings(lake=str(tmp_path))
+    weblake.fill(Lake.from_settings(settings), scale=40)
+    settings.prepare_restricted()
+    for role in (Role.ADMIN, Role.ENGINEER):
+        accounts_of(settings).put(role.value, role, "a password for tests")
+    listed = {
+        "hospital_id": "h06", "exam_pseudo_id": "003e255923c4c5cf", "study_at": "2026-03-01T10:00:00",
+        "modality_group": "CT", "body_part_code": "CHEST", "laterality_code": "U", "patient_sex": "F",
+        "patient_age_years": 61, "n_studies": 1, "n_instances": 204, "exam_bytes": 31_000_000,
+    }  # fmt: skip
+    number = "stats.duplicate_exam/hospital_id=h06/window_days=30/n_duplicates"
+    lake = Lake.from_settings(settings)
+    app = create_app(
+        lambda: duck.connect(lake, tables=TABLES),
+        access=access_of(settings, "0.0.0.0"),
+        tracer=Tracer(lambda *_: {"number": number, "value": 12, "n_exams": 12, "exams": [listed] * 12}),
+    )
+    tab, found = open_tab(browser, color_scheme=scheme, viewport={"width": 390, "height": 844}, locale="zh-CN"), {}
+
+    def look(path: str) -> None:
+        tab.open(f"{url}{path}")
+        found[path] = violations(tab.page)
+        assert tab.page.evaluate("document.documentElement.scrollWidth") == 390, path
+
+    with running(app) as url:
+        look("/sign-in")
+        for role, paths in {
+            Role.ENGINEER: ("/duplicates?region=320400&hospital=h06", "/harvest?region=320481", f"/exams/{number}"),
+            Role.ADMIN: ("/audit", "/audit?who=engineer&route=/exams"),
+        }.items():
+            tab.page.context.clear_cookies()
+            page = tab.open(f"{url}/sign-in?to=/about")
+            page.fill("#name", role.value)
+            page.fill("#password", "a password for tests")
+            with page.expect_navigation():
+                page.locator("main form button").click()
+            for path in paths:
+                look(path)
     tab.page.context.close()
     assert {path: told for path, told in found.items() if told} == {}
 

@@ -336,8 +336,8 @@ PAGES = (
         figures=(
             "silent_hospitals",
             "harvest_board",
-            "harvest_states",
             "certificates",
+            "harvest_states",
             "quarantine_by_reason",
             "harvest_runs",
         ),

@@ -87,6 +87,8 @@ def tracer_of(settings: Settings) -> Tracer:
             )
         except subprocess.TimeoutExpired as exc:
             raise TraceFailed(f"It took more than {_SECONDS} seconds; run `radlake trace {number}`.") from exc
+        except (OSError, ValueError) as exc:  # no process takes a NUL or an argument of many kB
+            raise TraceFailed("No number has such a name. Go back, and choose one from a table.") from exc
         try:
             return json.loads(done.stdout)
         except ValueError as exc:
