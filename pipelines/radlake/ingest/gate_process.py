@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import datetime
 from functools import cache
+from multiprocessing.util import Finalize
 from threading import Lock
 
 import pyarrow as pa
@@ -28,6 +29,8 @@ _STARTING = Lock()  # hospitals are harvested in threads
 def _started() -> Executor:
     process = worker_processes(1)
     process.submit(load_suites)
+    # A process of `multiprocessing` waits for its children; what they are told by is closed at 10.
+    Finalize(None, process.shutdown, exitpriority=20)
     return process
 
 

@@ -51,3 +51,17 @@ def test_a_process_that_was_killed_is_replaced() -> None:
     assert says(begin(BATCH)()) == here
     assert says(begin(BATCH)()) == here
     assert multiprocessing.active_children()
+
+
+def use_it() -> None:
+    gate_process._process().submit(int).result()
+
+
+def test_a_process_that_used_it_ends() -> None:
+    """Who harvests in a process of `multiprocessing`, as Python's own pools do, would wait for ever otherwise."""
+    process = multiprocessing.get_context("spawn").Process(target=use_it)
+    process.start()
+    process.join(120)
+    has_ended = process.exitcode == 0
+    process.kill()
+    assert has_ended
