@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from radlake.errors import RetrieveFailed, StoreFull
@@ -47,8 +47,10 @@ class Delivery:
         SOP Instance UIDs that shall come; None when nobody knows.
     twins : mapping
         How often a SOP Instance UID shall come that the node lists more than once.
+    arrived : set of str
+        SOP Instance UIDs that came, also those that the folder had before.
     arrivals : Counter of str
-        How often each SOP Instance UID came, also those that the folder had before.
+        How often each of them came.
     n_new : int
         How many of them it had not.
     n_said, n_said_failed : int
@@ -72,6 +74,7 @@ class Delivery:
         self.folder = folder
         self.due = due
         self.twins = twins
+        self.arrived: set[str] = set()
         self.arrivals: Counter[str] = Counter()
         self.n_new = self.n_said = self.n_said_failed = 0
         self.statuses: set[int] = set()
@@ -151,6 +154,7 @@ class Delivery:
             self._n_under_way -= 1
             self._last = time.monotonic()
             if uid:
+                self.arrived.add(uid)
                 self.arrivals[uid] += 1
                 self.n_new += is_new
             self._changed.notify_all()
@@ -195,11 +199,6 @@ class Delivery:
         """Wait until no instance is under way: the silence of a sender ends it too."""
         with self._changed:
             self._changed.wait_for(lambda: self._n_under_way == 0)
-
-    @property
-    def arrived(self) -> Set[str]:
-        """SOP Instance UIDs that came."""
-        return self.arrivals.keys()
 
     def missing(self) -> set[str]:
         """SOP Instance UIDs that are due and not here, or not as often as listed; none when nobody knows what is due.
