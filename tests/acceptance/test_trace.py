@@ -305,7 +305,8 @@ def test_page_shows_the_way_of_a_number(original: Path, role: Role, sees_exams: 
         assert answer.status_code == 200
         assert "The same " in answer.text
         assert "core.exam_v1@" in answer.text
-        assert ("Study of 2 instances" in answer.text) == sees_exams
+        whole = client.get(f"/trace/{VOLUME}?lang=en").text
+        assert ("Study of 2 instances" in whole) == sees_exams
         assert "rows differ" not in answer.text
         wrong = client.get("/trace/stats.exam_volume/n_exam?lang=en")
         assert wrong.status_code == 404

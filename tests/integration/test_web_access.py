@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid
-from radlake.lake import Lake
+from radlake.lake import Lake, duck
 from radlake.web.access import MAY, Access, Right, Role
 from radlake.web.app import create_app
 from radlake.web.figures import FIGURES
 from radlake.web.pages import PAGES
 from radlake.web.server import access_of, accounts_of, app_of, audit_of
+from radlake.web.snapshot import TABLES
+from radlake.web.tracing import Tracer
 from support import weblake
 from support.webserver import running
 
@@ -319,3 +322,38 @@ def test_everybody_of_an_open_site_has_the_rights_of_its_role(settings: Settings
             assert client.get("/sign-in").status_code == 404
             expected = 200 if Right.EXPORT in MAY[role] else 403
             assert client.get("/export/film_by_month.csv").status_code == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "n_exams"),
+    [
+        ("stats.exam_volume/hospital_id=h06/n_exams", "3"),
+        ("stats.exam_volume/exam_month=all/n_exams", "3"),
+        ("stats.exam_volume/exam_month=2026-03/n_exams", "0"),
+        ("stats.exam_rate/exam_year=2026/n_exams", "0"),
+    ],
+)
+def test_no_exams_are_traced_of_a_month(tmp_path: Path, number: str, n_exams: str) -> None:
+    """The true month beside the shifted date of an exam would tell by how much it is shifted."""
+    asked: list[tuple[str, ...]] = []
+
+    def traced(_: str, options: Sequence[str]) -> dict[str, Any]:
+        asked.append(tuple(options))
+        return {
+            "number": number,
+            "column": "n_exams",
+            "value": 9,
+            "problems": [],
+            "steps": [],
+            "exams": [],
+            "counted": {"n_exams": 9},
+        }
+
+    lake = Lake.from_settings(Settings(lake=str(tmp_path)))
+    weblake.fill(lake, scale=40)
+    app = create_app(
+        lambda: duck.connect(lake, tables=TABLES), access=Access(everyone=Role.ENGINEER), tracer=Tracer(traced)
+    )
+    with running(app) as url:
+        assert httpx.get(f"{url}/trace/{number}?lang=en", timeout=60).status_code == 200
+    assert asked == [("--exams", n_exams)]

@@ -135,7 +135,9 @@ def test_no_request_finds_a_fault(settings: Settings, provider: OpenId, everyone
         assert statuses["GET /audit"] >= {200}
 
 
-@pytest.mark.parametrize("number", ["stats.exam_volume/\0", "--help", "\udcff", "x" * 200_000], ids=repr)
+@pytest.mark.parametrize(
+    "number", ["stats.exam_volume/\0", "--help", "\udcff", "x" * 200_000], ids=["NUL", "option", "lone", "long"]
+)
 def test_name_that_no_process_can_be_given_is_refused(settings: Settings, number: str) -> None:
     with pytest.raises(TraceFailed):
         tracer_of(settings).trace(number, n_exams=0, snapshot="x")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from radlake.config import Settings
 from radlake.contracts import load_table
+from radlake.contracts.periods import is_of_period
 from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake, duck
 from radlake.lineage.exams import ExamId, counted_exams
@@ -50,7 +51,7 @@ def listed_exams(settings: Settings, text: str, *, limit: int) -> ListedExams:
     CellMasked, SnapshotGone, KeyMissing, KeyMismatch
     """
     lake, number = Lake.from_settings(settings), Number.from_text(text)
-    if any(name.endswith(("_month", "_year")) and value != "all" for name, value in number.key.items()):
+    if is_of_period(str(number)):
         reason = "the true month beside shifted dates would tell by how much they are shifted; leave the period out"
         raise NumberInvalid(number=str(number), reason=reason)
     found = shown(lake, number)

@@ -16,7 +16,15 @@ from radlake.errors import PermanentError
 from radlake.lake import Lake, duck
 from radlake.lake.tables import TableStore
 
-__all__ = ["CellMasked", "Number", "NumberInvalid", "Shown", "SnapshotGone", "require_snapshot", "shown"]
+__all__ = [
+    "CellMasked",
+    "Number",
+    "NumberInvalid",
+    "Shown",
+    "SnapshotGone",
+    "require_snapshot",
+    "shown",
+]
 
 _TOTALS = ("all", "any", "none")  # labels that a key may leave out
 

@@ -18,6 +18,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from radlake.contracts.periods import is_of_period
 from radlake.log import get_logger
 from radlake.web.access import Access, Right
 from radlake.web.access.gate import CALLBACK, ELSEWHERE, SIGN_IN, SIGN_OUT, Forbidden, NotSignedIn, TooMany
@@ -107,7 +108,7 @@ def create_app(
             raise HTTPException(404)
         person = gate.require(request, Right.LINEAGE)
         snapshot = reader.snapshot()
-        n_exams = EXAMS_TRACED if person.may(Right.EXAMS) else 0
+        n_exams = EXAMS_TRACED if person.may(Right.EXAMS) and not is_of_period(number) else 0
         return show.trace(request, snapshot, person, tracer.trace(number, n_exams=n_exams, snapshot=snapshot.id))
 
     @app.get("/exams/{number:path}")

@@ -14,6 +14,7 @@ import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from radlake.contracts.periods import is_of_period
 from radlake.web import exams
 from radlake.web.access.audit import AuditLog
 from radlake.web.access.gate import BEFORE, SESSION, SIGN_IN, Access, Person, local_path
@@ -124,6 +125,7 @@ class Renderer:
             value=writer.screen(found["value"], _kind_of(found["column"], found["value"])),
             writer=writer,
             may_see_exams=person.may(Right.EXAMS),
+            is_of_period=is_of_period(found["number"]),
         )
 
     def exams(self, request: Request, snapshot: Snapshot, person: Person, found: dict[str, Any]) -> Response:
@@ -316,7 +318,7 @@ def _leads_to_exams(name: str) -> bool:
     """Whether a number counts exams of one hospital over all months: these can be listed (radlake.lineage.listed)."""
     *key, column = name.split("/")
     is_of_hospital = any(part.startswith("hospital_id=") for part in key)
-    return column in ("n_exams", "n_duplicates") and is_of_hospital and not any("_month=" in part for part in key)
+    return column in ("n_exams", "n_duplicates") and is_of_hospital and not is_of_period(name)
 
 
 def _trail(snapshot: Snapshot, view: View) -> list[tuple[str, Kind, dict[str, str]]]:
