@@ -101,7 +101,7 @@ def resume_(ctx: typer.Context, as_json: Json = False) -> None:
     """Finish withdrawals that were interrupted, or that found remnants."""
     existing_lake(ctx.obj)
     with closing(open_ledger(ctx.obj)) as ledger:
-        done = resume(ctx.obj, ledger)
+        done = resume(ctx.obj, ledger, now=utc_now())
     for one in done:
         _show(one, as_json=as_json)
     if not done:
@@ -198,6 +198,10 @@ def _show_removed(removed: dict[str, Any], *, verb: str) -> None:
                f"{removed['object_bytes']:,} bytes, {removed['held']:,} instances in quarantine")  # fmt: skip
     rows = [(name, removed["rows"][name], removed["old_rows"][name]) for name in sorted(removed["rows"])]
     show_table(rows, header=("table", "rows", "in older versions"), numbers=(False, True, True))
+    if n := removed.get("kept"):
+        typer.echo(
+            f"stays: {n:,} instances in quarantine have a number of the person, but are somebody else's or may be"
+        )
     for pin in removed["pins"]:
         typer.echo(f"issued again: pin {pin}")
     for release in removed["releases"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 
 from radlake.cohort.approval import decisions
 from radlake.cohort.build import built_cohorts
@@ -18,9 +19,11 @@ from radlake.contracts.check import compute
 from radlake.deidentify import KeyRing
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
+from radlake.lake.ledger_tables import STUDY
 from radlake.lake.person_links import PersonLinks, person_of
 from radlake.lake.purge import holders
 from radlake.lake.retention import RetentionRows
+from radlake.lake.statements import in_parts
 from radlake.lake.tables import TableStore
 from radlake.withdrawal.subject import Subject
 
@@ -41,6 +44,8 @@ class Plan:
         Series objects in the store, and copies in the cache.
     held, held_bytes : int
         Instances in quarantine.
+    kept : int
+        Instances in quarantine that stay: they have a number of the person, but are somebody else's, or may be.
     pins, cohorts : tuple of str
         That are issued again.
     releases : tuple of mapping
@@ -63,6 +68,7 @@ class Plan:
     cached: int = 0
     held: int = 0
     held_bytes: int = 0
+    kept: int = 0
     pins: tuple[str, ...] = ()
     cohorts: tuple[str, ...] = ()
     releases: tuple[dict[str, Any], ...] = ()
@@ -86,7 +92,9 @@ def person_tables(lake: Lake, subject: Subject) -> Iterator[tuple[TableStore, Ta
 
 
 def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> Plan:
-    """Count what there is of a subject, and find what forbids its removal: legal holds, and locks of the store."""
+    """Count what there is of a subject, and find what forbids its removal: legal holds, locks of the store, and rows
+    of another hospital that would go with it.
+    """
     rows: dict[str, int] = {}
     old: dict[str, int] = {}
     files = file_bytes = 0
@@ -99,7 +107,7 @@ def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject)
             files, file_bytes = files + found.n_files, file_bytes + found.n_bytes
             pins |= set(found.pins)
     objects = object_bytes = cached = 0
-    blocked = []
+    blocked = [*_elsewhere(ledger, subject)]
     for study in subject.studies:
         if not study.lake_study_uid:
             continue
@@ -126,6 +134,7 @@ def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject)
         cached=cached,
         held=len(sizes),
         held_bytes=sum(sizes),
+        kept=len(subject.kept),
         pins=tuple(sorted(pins)),
         cohorts=tuple(one for one in built_cohorts(lake) if _has(lake, one, subject)),
         releases=tuple(releases),
@@ -133,6 +142,19 @@ def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject)
         linked=len(_linked(ledger, subject)),
         blocked=tuple(blocked),
     )
+
+
+def _elsewhere(ledger: Ledger, subject: Subject) -> Iterator[str]:
+    """Studies that another hospital has too: rows of both bear one UID, and would go together."""
+    known = {(study.hospital_id, study.lake_study_uid) for study in subject.studies}
+    for part in in_parts(subject.lake_studies):
+        with ledger.reading() as connection:
+            query = sa.select(STUDY.c.hospital_id, STUDY.c.lake_study_uid).where(STUDY.c.lake_study_uid.in_(part))
+            for hospital_id, uid in sorted(set(map(tuple, connection.execute(query))) - known):
+                yield (
+                    f"study {uid} is in {hospital_id} too: have the study withdrawn from all its hospitals"
+                    f" (`radlake withdraw study {uid}`, without --hospital), then ask again"
+                )
 
 
 def cohort_files(lake: Lake, cohort_id: str) -> list[Any]:

@@ -78,7 +78,7 @@ def withdraw(settings: Settings, ledger: Ledger, subject: Subject, *, reason: Re
     _refuse_told(reason, subject)
     for row in rows.all():
         if row.subject == subject.digest and row.finished_at is None:
-            return _carry_out(settings, ledger, keys, row)
+            return _carry_out(settings, ledger, keys, row, now=now)
     subject = _with_reminders(settings, keys, subject)
     plan = plan_withdrawal(lake, ledger, keys, subject)
     if not (subject.studies or subject.quarantine_ids):
@@ -98,13 +98,17 @@ def withdraw(settings: Settings, ledger: Ledger, subject: Subject, *, reason: Re
     persons = [withdrawn_digest(keys.withdrawal_mac, key) for key in subject.patient_keys]
     row = rows.begin(number, subject=subject.digest, sealed=subject.sealed(keys), persons=persons, now=now)
     reached("withdrawal.begun")
-    return _carry_out(settings, ledger, keys, row)
+    return _carry_out(settings, ledger, keys, row, now=now)
 
 
-def resume(settings: Settings, ledger: Ledger) -> list[Withdrawn]:
+def resume(settings: Settings, ledger: Ledger, *, now: datetime) -> list[Withdrawn]:
     """Finish every withdrawal that is open."""
     keys = lake_keys(settings)
-    return [_carry_out(settings, ledger, keys, row) for row in WithdrawalRows(ledger).all() if row.finished_at is None]
+    return [
+        _carry_out(settings, ledger, keys, row, now=now)
+        for row in WithdrawalRows(ledger).all()
+        if row.finished_at is None
+    ]
 
 
 def dry_run(settings: Settings, ledger: Ledger, subject: Subject, *, reason: Reason, now: datetime) -> Plan:
@@ -128,7 +132,7 @@ def _with_reminders(settings: Settings, keys: KeyRing, subject: Subject) -> Subj
     return replace(subject, reminders=tuple({*subject.reminders, *(keys.pseudo_id("reminder", one) for one in ids)}))
 
 
-def _carry_out(settings: Settings, ledger: Ledger, keys: KeyRing, row: Withdrawal) -> Withdrawn:
+def _carry_out(settings: Settings, ledger: Ledger, keys: KeyRing, row: Withdrawal, *, now: datetime) -> Withdrawn:
     lake = Lake.from_settings(settings)
     assert row.sealed is not None
     subject = Subject.from_sealed(keys, row.sealed)
@@ -137,32 +141,34 @@ def _carry_out(settings: Settings, ledger: Ledger, keys: KeyRing, row: Withdrawa
     with _alone(ledger):
         for hospital_id in ledger.hospital_ids():  # a harvest that began before did not know it
             with _held(ledger, [hospital_id]):
-                roll_forward(lake, ledger, hospital_id=hospital_id, now=row.begun_at)
+                roll_forward(lake, ledger, hospital_id=hospital_id, now=now)
         subject = _with_reminders(settings, keys, filled(lake, ledger, keys, subject))
         WithdrawalRows(ledger).keep(row.number, sealed=subject.sealed(keys))
         with _held(ledger, subject.hospitals):
             forget_releases(settings, [one["release_id"] for one in more["removed"]["releases"]],
-                            by=more["by"], why=why, now=row.begun_at)  # fmt: skip
-            remove(settings, ledger, subject, name=name, why=why, now=row.begun_at)
-        _build_anew(settings, lake, now=row.begun_at)
+                            by=more["by"], why=why, now=now)  # fmt: skip
+            remove(settings, ledger, subject, name=name, why=why, now=now)
+        _build_anew(settings, lake, now=now)
         reached("withdrawal.built")
-        _certify_anew(settings, ledger, subject.hospitals, now=row.begun_at)
+        _certify_anew(settings, ledger, subject.hospitals, now=now)
         tidy_databases(settings, ledger)
         verification = verify(lake, ledger, subject)
     if verification.remnants:
         raise RemnantsFound(number=row.number, n=sum(one.n for one in verification.remnants),
                             places=_places(verification.remnants))  # fmt: skip
-    report = _report(ledger, keys, row, subject, verification)
+    report = _report(ledger, keys, row, subject, verification, now=now)
     trail = AuditTrail(ledger, keys, restricted=settings.restricted)
-    trail.record("withdrawn", reason=Reason(more["by"], more["why"]), now=row.begun_at, kind=subject.kind,
+    trail.record("withdrawn", reason=Reason(more["by"], more["why"]), now=now, kind=subject.kind,
                  outcome=f"withdrawal {row.number}: 0 remnants, report {report.digest}")  # fmt: skip
     write_report(settings.restricted, row.number, report)
-    WithdrawalRows(ledger).finish(row.number, document=report.document, now=row.begun_at)
+    WithdrawalRows(ledger).finish(row.number, document=report.document, now=now)
     reached("withdrawal.finished")
     return Withdrawn(report, verification)
 
 
-def _report(ledger: Ledger, keys: KeyRing, row: Withdrawal, subject: Subject, done: Verification) -> Report:
+def _report(
+    ledger: Ledger, keys: KeyRing, row: Withdrawal, subject: Subject, done: Verification, *, now: datetime
+) -> Report:
     before = reports(ledger)
     searched = {name: n for name, n in asdict(done).items() if name in ("n_names", "n_short", "n_audit")}
     content = {
@@ -170,6 +176,7 @@ def _report(ledger: Ledger, keys: KeyRing, row: Withdrawal, subject: Subject, do
         "kind": subject.kind,
         "subject": row.subject,
         "begun_at": row.begun_at.isoformat(),
+        "finished_at": now.isoformat(),
         "by": subject.more["by"],
         "why": subject.more["why"],
         "removed": subject.more["removed"],

@@ -78,6 +78,8 @@ class Subject:
         Original and replaced UIDs of studies, series and instances.
     identifiers : tuple of str
         Numbers, names and telephone numbers as headers tell them; of a person only.
+    kept : tuple of str
+        What lies in quarantine under one of these numbers, but is somebody else's, or cannot be told apart.
     """
 
     kind: str
@@ -89,6 +91,7 @@ class Subject:
     uids: tuple[str, ...] = ()
     identifiers: tuple[str, ...] = ()
     quarantine_ids: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     reminders: tuple[str, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)  # what the plan found, by the names of `plan.Plan`
 
@@ -217,9 +220,10 @@ def filled(
             identifiers |= {
                 part for name in _IDENTITY for text in record.identity.get(name, ()) for part in text.split("\\")
             }
-    held = set(subject.quarantine_ids)
+    held, kept = set(subject.quarantine_ids), set[str]()
     if subject.kind == "person":
-        found = _quarantined(lake, ledger, {*searched_in, *(s.hospital_id for s in studies)}, identifiers)
+        searched = {*searched_in, *(s.hospital_id for s in studies)}
+        found, kept = _quarantined(lake, ledger, keys, searched, persons={*subject.patient_keys}, numbers=identifiers)
         studies |= {StudyRef(hospital, uid, "") for hospital, uid, _ in found if uid} - {
             StudyRef(s.hospital_id, s.study_uid, "") for s in studies if s.lake_study_uid
         }
@@ -251,6 +255,7 @@ def filled(
         uids=tuple(sorted(uids - {""})),
         identifiers=tuple(sorted(text.strip() for text in identifiers if text.strip())),
         quarantine_ids=tuple(sorted(held)),
+        kept=tuple(sorted(kept - held)),
     )
 
 
@@ -268,22 +273,46 @@ def _held_of_study(ledger: Ledger, study: StudyRef) -> set[str]:
 
 
 def _quarantined(
-    lake: Lake, ledger: Ledger, hospitals: Iterable[str], identifiers: Collection[str]
-) -> list[tuple[str, str, str]]:
-    """Hospital, study and id of what lies in quarantine under one of these patient numbers."""
-    quarantine, found = Quarantine(ledger, lake.quarantine), []
+    lake: Lake,
+    ledger: Ledger,
+    keys: KeyRing,
+    hospitals: Iterable[str],
+    *,
+    persons: Collection[int],
+    numbers: Collection[str],
+) -> tuple[list[tuple[str, str, str]], set[str]]:
+    """Hospital, study and id of what lies in quarantine and is of these persons; and ids of what only has a number of
+    theirs, which may be somebody else's in another hospital, or was used for several.
+    """
+    quarantine, found, kept = Quarantine(ledger, lake.quarantine), [], set()
     for hospital_id in sorted(hospitals):
         for record in quarantine.held(hospital_id=hospital_id):
-            if _patient_id(quarantine.path(record["quarantine_id"])) in identifiers:
-                found.append((hospital_id, record["study_uid"], record["quarantine_id"]))
-    return found
+            quarantine_id, study_uid = record["quarantine_id"], record["study_uid"]
+            if (told := _told(quarantine.path(quarantine_id), keys, hospital_id=hospital_id)) is None:
+                continue
+            number, key, is_by_number = told
+            entry = ledger.entry(hospital_id, study_uid) if study_uid else None
+            owners = {key}
+            if entry is not None and entry.patient_key is not None:
+                owners = {entry.patient_key}
+            elif is_by_number:  # the vault may know the person by more than the number
+                alias = patient_alias(keys, hospital_id=hospital_id, patient_id=number)
+                owners = VaultRows(ledger).patient_keys(alias) or owners
+            if owners.issubset(persons):
+                found.append((hospital_id, study_uid, quarantine_id))
+            elif number in numbers or not owners.isdisjoint(persons):
+                kept.add(quarantine_id)
+    return found, kept
 
 
-def _patient_id(path: Path) -> str | None:
-    """Of the bytes that were set aside, if they can be read that far."""
+def _told(path: Path, keys: KeyRing, *, hospital_id: str) -> tuple[str, int, bool] | None:
+    """Patient ID, pseudonym, and whether that follows from the number alone; of bytes that can be read that far."""
     try:
-        ds = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["PatientID"])
-        return str(ds.get("PatientID", "")).strip() or None
+        ds = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        bare = Dataset()
+        bare.PatientID, bare.IssuerOfPatientID = ds.get("PatientID", ""), ds.get("IssuerOfPatientID", "")
+        of_all, of_number = (identify_person([one], hospital_id=hospital_id, keys=keys) for one in (ds, bare))
+        return str(bare.PatientID or "").strip(), of_all.patient_key, of_all == of_number and of_all.is_known
     except (OSError, InvalidDicomError, ValueError, AttributeError, NotImplementedError, EOFError, KeyError, TypeError):
         return None
 

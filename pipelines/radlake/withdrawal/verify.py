@@ -82,6 +82,8 @@ class _Names:
         kinds |= dict.fromkeys(subject.more.get("release_names", ()), "name in a release")
         kinds |= {f"{key:016x}": "pseudonym" for key in subject.patient_keys}
         self.numbers = frozenset(subject.patient_keys)
+        self.of_others = _automaton(kinds)  # of what stays though it has a number of the subject
+        self.kept = frozenset(subject.kept)
         self.texts = dict(kinds)  # told exactly: a column's value, whole
         long = [text for text in subject.identifiers if len(text) >= _MIN_TEXT and any(c.isdigit() for c in text)]
         kinds |= dict.fromkeys(long, "identifier")
@@ -239,7 +241,8 @@ def _in_folder(folder: Path, names: _Names, done: Verification) -> Iterator[tupl
                 yield place, kind, n
             continue
         with path.open("rb") as file:
-            for kind in _in_pieces(_pieces(file), names.own):
+            is_kept = path.stem in names.kept
+            for kind in _in_pieces(_pieces(file), names.of_others if is_kept else names.own):
                 yield place, kind, 1
 
 

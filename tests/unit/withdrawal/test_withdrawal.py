@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 from deltalake import DeltaTable
 from typer.testing import CliRunner
 
@@ -21,6 +23,7 @@ from radlake.cohort.build import built_cohorts, open_built
 from radlake.cohort.pull import open_release
 from radlake.cohort.pull.released import ReleaseClosed
 from radlake.config import Settings
+from radlake.errors import QuarantineError
 from radlake.expiry import hold
 from radlake.expiry import release as release_hold
 from radlake.ingest import harvest_folder
@@ -28,14 +31,26 @@ from radlake.ingest.build import LakeBusy, build_lake
 from radlake.ingest.certify import certify, verify
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Claim
+from radlake.lake.ledger_tables import STUDY, VAULT_ALIAS
 from radlake.lake.purge import reissued
+from radlake.lake.quarantine import Quarantine
 from radlake.lake.store import LocalStore
 from radlake.lake.withdrawals import LAKE
 from radlake.machine import shanghai_day
 from radlake.vault.lake_key import lake_keys, open_ledger
 from radlake.vault.lookup import LookupRefused
+from radlake.vault.record import patient_alias
 from radlake.vault.trail import AuditTrail, Reason
-from radlake.withdrawal import RemnantsFound, Subject, SubjectUnknown, report_problems, reports, resume, withdraw
+from radlake.withdrawal import (
+    RemnantsFound,
+    Subject,
+    SubjectUnknown,
+    report_problems,
+    reports,
+    resume,
+    subject_of_person,
+    withdraw,
+)
 from radlake.withdrawal.run import WithdrawalForbidden
 from support.cohorts import CONTACT, write_cts
 from support.dicom import ct_study, write
@@ -235,6 +250,72 @@ def test_a_lock_of_the_store_forbids_all_of_it_and_is_told(settings: Settings, m
     assert picture(settings) == before
 
 
+def held_in_quarantine(settings: Settings, folder: Path, **given: Any) -> str:
+    """Id of an instance that was set aside, of a study that the ledger does not know."""
+    (ds,) = ct_study(n=1, accession="A90001", seed=90, **given)
+    error = QuarantineError(reason="unreadable_file", detail="")
+    path = write(ds, folder / f"{ds.StudyInstanceUID}.dcm")
+    with closing(open_ledger(settings)) as ledger:
+        quarantine = Quarantine(ledger, settings.restricted / "quarantine")
+        told = quarantine.hold(path, hospital_id="h1", error=error, now=NOW, study_uid=str(ds.StudyInstanceUID))
+    return told.quarantine_id
+
+
+def test_of_quarantine_goes_what_is_the_persons_not_what_only_has_such_a_number(
+    settings: Settings, tmp_path: Path
+) -> None:
+    own = held_in_quarantine(settings, tmp_path, patient_id=PATIENT, study=90)
+    other = held_in_quarantine(settings, tmp_path, patient_id="Wang^Number0003", study=91)  # the person's name
+    removed = withdrawn_person(settings).report.content["removed"]
+    assert (removed["held"], removed["kept"]) == (1, 1)
+    with closing(open_ledger(settings)) as ledger:
+        quarantine = Quarantine(ledger, settings.restricted / "quarantine")
+        assert [quarantine.path(one).exists() for one in (own, other)] == [False, True]
+        assert [record["quarantine_id"] for record in quarantine.held()] == [other]
+
+
+def test_of_a_number_of_several_persons_what_lies_in_quarantine_stays(settings: Settings, tmp_path: Path) -> None:
+    held_in_quarantine(settings, tmp_path, patient_id=PATIENT, study=90)
+    (key,) = of_person(settings).patient_keys
+    alias = patient_alias(lake_keys(settings), hospital_id="h1", patient_id=PATIENT)
+    with closing(open_ledger(settings)) as ledger, ledger.writing() as connection:
+        connection.execute(VAULT_ALIAS.insert().values(alias=alias, patient_key=12))
+    with closing(open_ledger(settings)) as ledger:
+        lake, keys = Lake.from_settings(settings), lake_keys(settings)
+        subject = subject_of_person(lake, ledger, keys, hospital_id="h1", patient_id=PATIENT, patient_key=key)
+    assert (len(subject.studies), subject.quarantine_ids, len(subject.kept)) == (2, (), 1)
+
+
+def test_a_study_that_another_hospital_has_too_goes_from_all_or_not_at_all(settings: Settings) -> None:
+    study = of_person(settings).studies[0]
+    with closing(open_ledger(settings)) as ledger:
+        with ledger.writing() as connection:
+            row = dict(
+                connection.execute(sa.select(STUDY).where(STUDY.c.study_uid == study.study_uid)).mappings().one()
+            )
+            connection.execute(STUDY.insert().values({**row, "hospital_id": "h2", "patient_key": 12}))
+        before = picture(settings)
+        with pytest.raises(WithdrawalForbidden, match="is in h2 too"):
+            withdraw(settings, ledger, of_person(settings), reason=REASON, now=NOW)
+        assert picture(settings) == before
+    assert of_study(settings, study.study_uid).hospitals == ["h1", "h2"]
+
+
+def test_it_is_finished_on_a_later_day_after_a_certificate(settings: Settings) -> None:
+    note, later = Path(settings.lake) / "notes.txt", NOW + timedelta(days=2)
+    certify(settings, [], shanghai_day(NOW), NOW)
+    note.write_text(of_person(settings).lake_studies[0])
+    with pytest.raises(RemnantsFound):
+        withdrawn_person(settings)
+    note.unlink()
+    certify(settings, [], shanghai_day(later), later)
+    with closing(open_ledger(settings)) as ledger:
+        (done,) = resume(settings, ledger, now=later)
+    content = done.report.content
+    assert (content["begun_at"], content["finished_at"]) == (NOW.isoformat(), later.isoformat())
+    assert list(verify(settings)) == []
+
+
 def test_what_a_simulated_hospital_keeps_is_no_remnant(settings: Settings, archive: Path) -> None:
     shutil.copytree(archive, settings.restricted / "demo" / "h1")
     assert withdrawn_person(settings).report.content["remnants"] == 0
@@ -267,9 +348,9 @@ def test_a_remnant_is_an_error_with_its_place_until_it_is_gone(settings: Setting
     with closing(open_ledger(settings)) as ledger:
         assert reports(ledger) == []
         path.unlink()
-        (done,) = resume(settings, ledger)
+        (done,) = resume(settings, ledger, now=NOW)
         assert done.report.content["remnants"] == 0
-        assert resume(settings, ledger) == []
+        assert resume(settings, ledger, now=NOW) == []
 
 
 def test_reports_are_a_chain_that_shows_what_was_changed(settings: Settings) -> None:
