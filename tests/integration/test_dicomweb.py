@@ -26,6 +26,7 @@ from radlake.config import Settings
 from radlake.contracts import load_table
 from radlake.lake import Lake, duck
 from radlake.web.access import Role
+from radlake.web.access.gate import SESSION
 from radlake.web.dicomweb import retrieve
 from radlake.web.dicomweb.app import create_dicomweb
 from radlake.web.dicomweb.pixels import Pixels
@@ -109,6 +110,11 @@ def test_nobody_without_a_password(url: str) -> None:
     for auth in (None, ("researcher", "a wrong password")):
         answer = httpx.get(f"{url}/studies", auth=auth)
         assert (answer.status_code, answer.headers["www-authenticate"].split()[0]) == (401, "Basic")
+
+
+def test_a_session_that_is_over_does_not_stand_before_a_password(web: httpx.Client) -> None:
+    for _ in range(7):  # a name is locked after five wrong passwords
+        assert web.get("/studies", headers={"cookie": f"{SESSION}=over"}).status_code == 200
 
 
 def test_a_program_that_asks_at_once_signs_in_once(settings: Settings) -> None:
@@ -295,9 +301,11 @@ def test_compressed_frames_as_they_are_stored(web: httpx.Client, stored: dict[st
         ("/rendered?window=1,0", "*/*", 400),
         ("/rendered?viewport=0,9", "*/*", 400),
         ("/rendered?quality=101", "*/*", 400),
+        ("/rendered?quality=" + "9" * 5000, "*/*", 400),
         ("/rendered?viewport=9,9,999,0,1,1", "*/*", 400),
         ("/bulkdata/00100010", "*/*", 404),
         ("/bulkdata/00082112.0.00091010", "*/*", 404),
+        ("/bulkdata/00080008.0.00000000", "*/*", 404),
     ],
 )
 def test_refusals_of_pixels(web: httpx.Client, stored: dict[str, Dataset], path: str, accept: str, status: int) -> None:

@@ -13,13 +13,18 @@ from radlake.web.dicomweb.query import search_from_url
 from radlake.web.dicomweb.refusals import BadRequest
 
 
-def test_dates_become_a_half_open_range_and_months() -> None:
+def test_dates_become_a_range_and_months() -> None:
     [condition] = search_from_url(Level.STUDY, [("00080020", "20260105-20260210")]).conditions
     assert condition.sql == (
-        "study.study_at >= $p0a AND study.study_month >= 202601 AND study.study_at < $p0b "
-        "AND study.study_month <= 202602"
+        "study.study_at >= $p0a AND study.study_month >= 202601 AND "
+        "CAST(study.study_at AS DATE) <= $p0b AND study.study_month <= 202602"
     )
-    assert condition.parameters == {"p0a": date(2026, 1, 5), "p0b": date(2026, 2, 11)}
+    assert condition.parameters == {"p0a": date(2026, 1, 5), "p0b": date(2026, 2, 10)}
+
+
+def test_the_last_day_of_all_may_be_asked_for() -> None:
+    [condition] = search_from_url(Level.STUDY, [("StudyDate", "20200101-99991231")]).conditions
+    assert condition.parameters["p0b"] == date(9999, 12, 31)
 
 
 def test_wildcards_are_escaped_and_translated() -> None:

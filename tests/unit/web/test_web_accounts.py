@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 
-from radlake.errors import ConfigInvalid
+from radlake.errors import ConfigInvalid, StoreFull
 from radlake.web.access import Accounts, AuditLog, Right, Role
 from radlake.web.access.accounts import AccountInvalid
 from radlake.web.access.gate import local_path
@@ -95,6 +96,7 @@ def test_limit_lets_some_through_and_then_one_after_the_other() -> None:
         "/sign-in?to=/",
         "/a\r\nset-cookie: x",
         "/\\",
+        "//[",
     ],
 )
 def test_sign_in_never_leads_elsewhere(wanted: str) -> None:
@@ -115,6 +117,42 @@ def written(tmp_path: Path, n: int = 4) -> AuditLog:
         enter(one, f"/film?from=2026-0{number + 1}")
     one.close()
     return one
+
+
+def test_two_servers_share_one_chain(tmp_path: Path) -> None:
+    one, other = log(tmp_path), log(tmp_path)
+    for number in range(3):
+        enter(one, f"/film?from=2026-0{number + 1}")
+        enter(other, "/dose")
+    one.close()
+    other.close()
+    assert log(tmp_path).problems() == []
+    assert len(list(one.events())) == 6
+
+
+def test_half_an_event_was_never_answered(tmp_path: Path) -> None:
+    """A power cut left it; the chain goes on after the last whole event."""
+    one = written(tmp_path)
+    with one.path.open("a") as file:
+        file.write('{"resourceType": "Audit')
+    again = log(tmp_path)
+    enter(again, "/dose")
+    again.close()
+    assert again.problems() == []
+    assert len(list(again.events())) == 5
+
+
+def test_what_a_full_disk_takes_in_part_is_no_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = written(tmp_path)
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr("radlake.web.access.audit.os.write", lambda file, line: real(file, line[:20]))
+        with pytest.raises(StoreFull):
+            enter(one, "/dose")
+    enter(one, "/dose")
+    one.close()
+    assert log(tmp_path).problems() == []
+    assert len(list(one.events())) == 5
 
 
 def test_events_are_fhir_and_the_chain_goes_on_after_a_restart(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The key is of this log alone: the process of the pages never holds the root key.
 
 from __future__ import annotations
 
+import fcntl
 import hmac
 import json
 import os
@@ -13,10 +14,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from radlake.errors import StoreFull
 from radlake.lake.chain import HeadFile, Link, broken_links, canonical
 from radlake.lake.store import write_whole
 
@@ -24,6 +27,7 @@ __all__ = ["AuditLog"]
 
 CHAIN = "urn:radlake:audit-chain"
 _HEAD_SECONDS = 1.0
+_TAIL_BYTES = 64 * 1024
 _TYPES = {
     "rest": {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"},
     "110114": {
@@ -35,7 +39,10 @@ _TYPES = {
 
 
 class AuditLog:
-    """Events are appended before what they tell of is shown; the end of the chain is kept each second at most."""
+    """Events are appended before what they tell of is shown; the end of the chain is kept each second at most.
+
+    Several servers may share a folder: each goes on where the last event stands.
+    """
 
     def __init__(self, folder: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -48,7 +55,9 @@ class AuditLog:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept_at = float("-inf")
-        self._last = self._end()
+        self._last, self._size = (0, ""), 0
+        with self._open() as file:
+            self._catch_up(file)
 
     def enter(
         self,
@@ -99,17 +108,16 @@ class AuditLog:
         }
         if told:
             event["outcomeDesc"] = told
-        with self._lock:
+        with self._lock, self._open() as file:
+            self._catch_up(file)
             seq, previous = self._last[0] + 1, self._last[1]
             mac = self._mac(event, seq, previous)
             event["extension"] = [{"url": CHAIN, "extension": _chain(seq, previous, mac)}]
             line = (canonical(event) + "\n").encode()
-            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(file, line)
-            finally:
-                os.close(file)
-            self._last = (seq, mac)
+            if os.write(file, line) != len(line):
+                os.ftruncate(file, self._size)
+                raise StoreFull(path=self.path, reason="the disk took a part of an audit event only")
+            self._last, self._size = (seq, mac), self._size + len(line)
             if time.monotonic() - self._kept_at >= _HEAD_SECONDS:
                 self._keep()
 
@@ -144,12 +152,38 @@ class AuditLog:
             self._key, canonical({"event": event, "seq": seq, "previous": previous}).encode(), "sha256"
         ).hex()
 
-    def _end(self) -> tuple[int, str]:
-        last = (0, "")
-        for event in self.events():
-            seq, _, mac = _links_of(event)
-            last = (seq, mac)
-        return last
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        """The file, for this server alone."""
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+        finally:
+            os.close(file)
+
+    def _catch_up(self, file: int) -> None:
+        """Read the last event, if others came since the one that we left; events that are gone leave a gap.
+
+        Half an event at the end was never answered: a power cut came between. It goes.
+        """
+        size = os.fstat(file).st_size
+        if size <= self._size:
+            self._size = size
+            return
+        n_read, tail = 0, b""
+        while n_read < size and tail.count(b"\n") < 2:
+            n_read = min(size, n_read + _TAIL_BYTES)
+            tail = os.pread(file, n_read, size - n_read)
+        whole = tail[: tail.rfind(b"\n") + 1]
+        if len(whole) < len(tail):
+            size -= len(tail) - len(whole)
+            os.ftruncate(file, size)
+        lines = whole.splitlines()
+        if lines:
+            seq, _, mac = _links_of(json.loads(lines[-1]))
+            self._last = (seq, mac)
+        self._size = size
 
 
 def _chain(seq: int, previous: str, mac: str) -> list[dict[str, Any]]:

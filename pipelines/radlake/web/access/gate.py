@@ -139,16 +139,12 @@ class Access:
         """Who asks; a session lives for two hours after its last use and twelve in all, and dies with its account."""
         if self.everyone is not None:
             return Person("", self.everyone)
-        key = _digest(request.cookies.get(SESSION) or request.headers.get("authorization", ""))
-        now = self._clock()
-        with self._lock:
-            session = self._sessions.get(key)
-            if session is None:
-                return None
-            if now - session.used_at > IDLE_SECONDS or now - session.begun_at > LONGEST_SECONDS:
-                del self._sessions[key]
-                return None
-            session.used_at = now
+        given = (request.cookies.get(SESSION), request.headers.get("authorization"))
+        with self._lock:  # the cookie of a session that is over does not stand before a password
+            living = ((key, self._living(key)) for key in map(_digest, filter(None, given)))
+            key, session = next((one for one in living if one[1]), ("", None))
+        if session is None:
+            return None
         if session.is_local:
             account = self.accounts.all().get(session.person.name) if self.accounts else None
             if account is None or account.role != session.person.role:
@@ -156,6 +152,16 @@ class Access:
                     self._sessions.pop(key, None)
                 return None
         return session.person
+
+    def _living(self, key: str) -> _Session | None:
+        """A session that is not over yet, used now; the lock is held."""
+        session, now = self._sessions.get(key), self._clock()
+        if session and (now - session.used_at > IDLE_SECONDS or now - session.begun_at > LONGEST_SECONDS):
+            del self._sessions[key]
+            return None
+        if session:
+            session.used_at = now
+        return session
 
     def sign_in(self, request: Request, *, name: str, password: str, form_token: str, wanted: str) -> Response | None:
         """Sign in by a form of ours; None when name or password is wrong.
@@ -285,11 +291,11 @@ def local_path(wanted: str) -> str:
     >>> local_path("/film?from=2026-01"), local_path("//evil.example/"), local_path("https://evil.example/")
     ('/film?from=2026-01', '/', '/')
     """
+    is_ours = wanted.startswith("/") and not wanted.startswith("//") and "\\" not in wanted and wanted.isprintable()
+    if not is_ours:
+        return "/"
     parts = urlsplit(wanted)
-    is_ours = (
-        wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.netloc and "\\" not in wanted
-    )
-    return wanted if is_ours and wanted.isprintable() and parts.path != SIGN_IN else "/"
+    return wanted if not parts.netloc and parts.path != SIGN_IN else "/"
 
 
 def _name_and_password(request: Request) -> tuple[str, str] | None:

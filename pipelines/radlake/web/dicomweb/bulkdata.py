@@ -45,7 +45,7 @@ def _value(pixels: Pixels, instance: Instance, path: str) -> bytes:
             found = head_of(pixels, instance)[int(tag, 16)].value
             for number, name in zip(rest[::2], rest[1::2], strict=True):
                 found = found[int(number)][int(name, 16)].value
-        except (KeyError, IndexError, TypeError):
+        except (AttributeError, KeyError, IndexError, TypeError):
             found = None
     if not isinstance(found, bytes):
         raise NotFound("This instance has no bulk data of that name; its metadata say which it has.")

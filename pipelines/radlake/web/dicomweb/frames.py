@@ -60,7 +60,7 @@ def numbers_of(text: str, instance: Instance) -> list[int]:
     parts = text.split(",")
     if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
         raise BadRequest("Frames are numbers from 1, separated by commas.")
-    numbers = [int(part) for part in parts]
+    numbers = list(dict.fromkeys(map(int, parts)))
     if instance.pixel_offset is None or max(numbers) > instance.n_frames:
         raise NotFound(f"This instance has {instance.n_frames if instance.pixel_offset else 0} frames.")
     return numbers

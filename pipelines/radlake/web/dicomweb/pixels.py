@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from radlake.config import Settings
 from radlake.errors import SourceMissing
@@ -61,8 +60,8 @@ class Pixels:
             self._fetch(sorted(away))
 
     def _fetch(self, series_uids: list[str]) -> None:
-        lake = self._settings.lake if "://" in self._settings.lake else str(Path(self._settings.lake).resolve())
-        command = [sys.executable, "-c", _MAIN, "--lake", lake, "fetch", "--json", "--wait", str(_SECONDS)]
+        where = ["--lake", self._settings.lake, "--hospitals", str(self._settings.hospitals)]
+        command = [sys.executable, "-c", _MAIN, *where, "fetch", "--json", "--wait", str(_SECONDS)]
         try:
             done = subprocess.run(
                 [*command, *series_uids], capture_output=True, text=True, timeout=_SECONDS, check=False

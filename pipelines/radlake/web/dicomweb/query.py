@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
@@ -185,8 +185,8 @@ def _dates(sql: str, value: str, *, name: str) -> Condition:
         terms += [f"study.study_month >= {day:%Y%m}"] if sql == "study.study_at" else []
     if last:
         day = _day(last)
-        terms.append(f"{sql} < ${name}b")
-        parameters[f"{name}b"] = day + timedelta(days=1)
+        terms.append(f"CAST({sql} AS DATE) <= ${name}b")
+        parameters[f"{name}b"] = day
         terms += [f"study.study_month <= {day:%Y%m}"] if sql == "study.study_at" else []
     return Condition(" AND ".join(terms), parameters)
 

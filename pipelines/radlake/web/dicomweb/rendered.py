@@ -19,7 +19,7 @@ from radlake.web.dicomweb.frames import stored_frame
 from radlake.web.dicomweb.metadata import head_of
 from radlake.web.dicomweb.pixels import Pixels
 from radlake.web.dicomweb.refusals import BadRequest, NotAcceptable
-from radlake.web.dicomweb.transcode import decoded_frame
+from radlake.web.dicomweb.transcode import DECODING, decoded_frame, is_frame_decodable
 
 __all__ = ["PICTURES", "Look", "look_from_query", "picture"]
 
@@ -28,6 +28,7 @@ _NUMBER = r"-?\d{1,9}(?:\.\d{1,6})?"
 _WINDOW = re.compile(rf"({_NUMBER}),({_NUMBER})(?:,(linear|linear-exact|sigmoid))?")
 _VIEWPORT = re.compile(r"(\d{1,5}),(\d{1,5})(?:,(\d{0,5}),(\d{0,5}),(\d{0,5}),(\d{0,5}))?")
 _MOST_PIXELS = 8192
+_MOST_ENLARGED = 2048  # pixels a side; a viewer enlarges by itself
 _FUNCTIONS = {"LINEAR_EXACT": "linear-exact", "SIGMOID": "sigmoid"}
 
 
@@ -73,19 +74,26 @@ def look_from_query(given: Mapping[str, str]) -> Look:
             left, top, width, height = (int(found[n] or 0) for n in (3, 4, 5, 6))
             region = (left, top, width, height)
     quality = given.get("quality", "90")
-    if not quality.isdecimal() or not 1 <= int(quality) <= 100:
+    if not re.fullmatch(r"[0-9]{1,3}", quality) or not 1 <= int(quality) <= 100:
         raise BadRequest("quality: give a number from 1 to 100")
     return Look(window, viewport, region, int(quality))
 
 
 def picture(pixels: Pixels, instance: Instance, number: int, *, look: Look, media_type: str) -> bytes:
-    """One frame as a file of that media type.
+    """One frame as a file of that media type; few at once.
 
     Raises
     ------
     NotAcceptable
         If the pixels cannot be decoded.
     """
+    if not is_frame_decodable(instance):
+        raise NotAcceptable("This image is too large to be shown. Ask for it as it is stored: transfer-syntax=*.")
+    with DECODING:
+        return _picture(pixels, instance, number, look=look, media_type=media_type)
+
+
+def _picture(pixels: Pixels, instance: Instance, number: int, *, look: Look, media_type: str) -> bytes:
     from PIL import Image
 
     head = head_of(pixels, instance)
@@ -108,6 +116,7 @@ def picture(pixels: Pixels, instance: Instance, number: int, *, look: Look, medi
         shown = shown.crop((left, top, right, bottom))
     if look.viewport:
         scale = min(look.viewport[0] / shown.width, look.viewport[1] / shown.height)
+        scale = min(scale, max(1.0, _MOST_ENLARGED / max(shown.size)))
         size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
         shown = shown.resize(size, Image.Resampling.BILINEAR)
     out = io.BytesIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import BytesIO
+from threading import BoundedSemaphore
 
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
@@ -15,9 +16,10 @@ from radlake.pixels.frames import Array, Layout, NotDecodable, encode_frames, la
 from radlake.web.dicomweb.catalogue import Instance
 from radlake.web.dicomweb.refusals import NotAcceptable
 
-__all__ = ["decoded_frame", "explicit", "is_decodable"]
+__all__ = ["DECODING", "decoded_frame", "explicit", "is_decodable", "is_frame_decodable"]
 
 _MOST_BYTES = 256 << 20  # of one instance, decoded: it is held in memory
+DECODING = BoundedSemaphore(2)  # each holds pixels several times
 _UNDECODABLE = "These pixels cannot be decoded here. Ask for them as they are stored: transfer-syntax=*."
 
 
@@ -36,13 +38,23 @@ def is_decodable(instance: Instance) -> bool:
     return has_codec and decoded <= _MOST_BYTES
 
 
+def is_frame_decodable(instance: Instance) -> bool:
+    """Whether one frame of it is not too large to be held."""
+    return instance.rows * instance.columns * instance.samples * instance.bits_allocated // 8 <= _MOST_BYTES
+
+
 def explicit(content: bytes) -> bytes:
-    """A Part-10 file with the same data set in Explicit VR Little Endian, pixels decoded.
+    """A Part-10 file with the same data set in Explicit VR Little Endian, pixels decoded; few at once.
 
     Raises
     ------
     NotAcceptable
     """
+    with DECODING:
+        return _explicit(content)
+
+
+def _explicit(content: bytes) -> bytes:
     ds = dcmread(BytesIO(content))
     if "PixelData" in ds and ds.file_meta.TransferSyntaxUID.is_encapsulated:
         try:
