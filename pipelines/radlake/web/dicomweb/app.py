@@ -28,7 +28,7 @@ from radlake.web.dicomweb.metadata import json_of_instance
 from radlake.web.dicomweb.multipart import Multipart
 from radlake.web.dicomweb.pixels import Pixels
 from radlake.web.dicomweb.query import search_from_url
-from radlake.web.dicomweb.refusals import NotAcceptable, Refused
+from radlake.web.dicomweb.refusals import NotAcceptable, NotFound, Refused
 from radlake.web.dicomweb.rendered import PICTURES, look_from_query, picture
 from radlake.web.dicomweb.retrieve import DICOM, ZIP, can_be_sent, multipart_length, multipart_of, part10, zip_of
 
@@ -208,7 +208,9 @@ def _rendered(request: Request, pixels: Pixels, instances: list[Instance]) -> Re
             if len(numbers) == 1 and not (wish.is_multipart and not wish.is_any):
                 return Response(show(instances[0], numbers[0]), media_type=media_type)
             return _parts(media_type, (show(instances[0], number) for number in numbers))
-        frames = ((one, number) for one in instances for number in frames_of(one))
+        frames = [(one, number) for one in instances for number in frames_of(one)]
+        if not frames:
+            raise NotFound("There is no image in it.")
         return _parts(media_type, (show(one, number) for one, number in frames))
     raise NotAcceptable(f"Pictures are {' or '.join(PICTURES)}.")
 

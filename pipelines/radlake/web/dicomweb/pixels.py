@@ -6,9 +6,6 @@ What a hospital keeps is brought into the cache by `radlake fetch` in a process 
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterable
 
 from radlake.config import Settings
@@ -16,13 +13,10 @@ from radlake.errors import SourceMissing
 from radlake.lake import Lake
 from radlake.lake.reading import has_object, read_object
 from radlake.web.dicomweb.catalogue import Instance
+from radlake.web.dicomweb.fetches import LATER, Fetches
 from radlake.web.dicomweb.refusals import Gone, TryLater
 
 __all__ = ["Pixels"]
-
-_SECONDS = 120
-_MAIN = "from radlake.cli import main; main()"
-_LATER = "The hospital that keeps these pixels has not sent them yet. Ask again."
 
 
 class Pixels:
@@ -31,6 +25,7 @@ class Pixels:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lake = Lake.from_settings(settings)
+        self._fetches = Fetches(settings)
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """One range of an object.
@@ -43,7 +38,7 @@ class Pixels:
         try:
             return read_object(self._lake, path, offset, length)
         except SourceMissing as exc:
-            raise TryLater(_LATER) from exc
+            raise TryLater(LATER) from exc
 
     def require(self, instances: Iterable[Instance]) -> None:
         """See to it that the objects of instances can be read, before an answer is begun.
@@ -60,17 +55,9 @@ class Pixels:
             self._fetch(sorted(away))
 
     def _fetch(self, series_uids: list[str]) -> None:
-        where = ["--lake", self._settings.lake, "--hospitals", str(self._settings.hospitals)]
-        command = [sys.executable, "-c", _MAIN, *where, "fetch", "--json", "--wait", str(_SECONDS)]
-        try:
-            done = subprocess.run(
-                [*command, *series_uids], capture_output=True, text=True, timeout=_SECONDS, check=False
-            )
-            told = json.loads(done.stdout)["series"]
-        except (subprocess.TimeoutExpired, ValueError, KeyError) as exc:
-            raise TryLater(_LATER) from exc
+        told = self._fetches.outcomes(series_uids)
         outcomes = {one["outcome"] for one in told if not one["is_here"]}
         if outcomes & {"changed", "gone", "differs"}:
             raise Gone("The hospital that kept these pixels no longer has them as they were catalogued.")
         if outcomes or not told:
-            raise TryLater(_LATER)
+            raise TryLater(LATER)
