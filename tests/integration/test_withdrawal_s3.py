@@ -76,6 +76,22 @@ def test_nothing_in_the_bucket_leads_back(rgw: Rgw, tmp_path: Path) -> None:
     assert PATIENT not in json.dumps(done.report.content)
 
 
+def test_what_was_there_before_versions_were_switched_on_is_forgotten_too(rgw: Rgw, tmp_path: Path) -> None:
+    bucket = f"test-{uuid.uuid4().hex}"
+    store = S3Store(f"s3://{bucket}", rgw.options)
+    with closing(rgw.options.client(bucket)) as client:
+        client.ask("PUT", "")
+        for content in (b"with", b"without"):
+            (tmp_path / "part").write_bytes(content)
+            store.put({"log.json": tmp_path / "part"})
+            status = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+            client.ask("PUT", "", query={"versioning": ""}, body=status)
+        assert client.ask("GET", "", query={"versions": ""}).body.count(b"<Key>log.json</Key>") == 2
+        store.forget_older("log.json")
+        assert client.ask("GET", "", query={"versions": ""}).body.count(b"<Key>log.json</Key>") == 1
+    assert store.read("log.json", offset=0, length=7) == b"without"
+
+
 def test_a_bucket_with_versions_forgets_what_bore_the_name_and_tells_locks(rgw: Rgw, tmp_path: Path) -> None:
     bucket = f"test-{uuid.uuid4().hex}"
     with closing(rgw.options.client(bucket)) as client:

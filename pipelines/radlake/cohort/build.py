@@ -159,6 +159,9 @@ def rebuild_cohort(lake: Lake, cohort_id: str, *, date_offsets: DateOffsets) -> 
         if not folder.exists():
             return None
         folder.rename(before)
+    elif not (before / _DOCUMENT).exists():  # the new one is there: a kill hit the removal below
+        shutil.rmtree(before)
+        return open_built(lake, cohort_id)
     found = json.loads((before / _DOCUMENT).read_text(encoding="utf-8"))
     cohort = cohort_from_yaml(json.dumps(found["definition"]), path=cohort_id)
     built = build_cohort(lake, cohort, date_offsets=date_offsets, snapshot=found["snapshot"])

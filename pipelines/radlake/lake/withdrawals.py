@@ -70,14 +70,17 @@ class WithdrawalRows:
             rows = connection.execute(sa.select(WITHDRAWAL).order_by(WITHDRAWAL.c.number)).mappings()
             return [Withdrawal(**row) for row in rows]
 
-    def next_number(self) -> int:
-        with self._ledger.reading() as connection:
-            return (connection.execute(sa.select(sa.func.max(WITHDRAWAL.c.number))).scalar() or 0) + 1
+    def begin(self, *, subject: str, sealed: bytes, persons: Iterable[str], now: datetime) -> Withdrawal:
+        """Enter a withdrawal: from here on it is carried out whatever happens, and nobody of it comes back.
 
-    def begin(self, number: int, *, subject: str, sealed: bytes, persons: Iterable[str], now: datetime) -> Withdrawal:
-        """Enter a withdrawal: from here on it is carried out whatever happens, and nobody of it comes back."""
-        row = Withdrawal(number, subject, now, None, sealed, "")
+        The open one of the same subject, when another process entered it meanwhile.
+        """
         with self._ledger.writing() as connection:
+            is_same = WITHDRAWAL.c.subject == subject, WITHDRAWAL.c.finished_at.is_(None)
+            if (known := connection.execute(sa.select(WITHDRAWAL).where(*is_same)).mappings().first()) is not None:
+                return Withdrawal(**known)
+            number = (connection.execute(sa.select(sa.func.max(WITHDRAWAL.c.number))).scalar() or 0) + 1
+            row = Withdrawal(number, subject, now, None, sealed, "")
             connection.execute(WITHDRAWAL.insert().values(**vars(row)))
             known = set(connection.scalars(sa.select(WITHDRAWN_PERSON.c.digest)))
             for digest in sorted(set(persons) - known):

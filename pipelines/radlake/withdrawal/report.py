@@ -45,8 +45,9 @@ class Report:
 
 
 def reports(ledger: Ledger) -> list[Report]:
-    """Every report, the oldest first."""
-    return [Report(row.document) for row in WithdrawalRows(ledger).all() if row.document]
+    """Every report in the order of the chain: as the withdrawals were finished."""
+    rows = [row for row in WithdrawalRows(ledger).all() if row.finished_at is not None]
+    return [Report(row.document) for row in sorted(rows, key=lambda row: (row.finished_at or row.begun_at, row.number))]
 
 
 def report_file(restricted: Path, number: int) -> Path:
@@ -63,7 +64,7 @@ def report_problems(ledger: Ledger, restricted: Path, mac: Mac) -> Iterator[str]
     """What is wrong with the reports: one was changed, removed, or signed with another key."""
     known = {report.content["number"]: report for report in reports(ledger)}
     previous = ""
-    for number, report in sorted(known.items()):
+    for number, report in known.items():
         content = report.content
         signed = content.pop("mac", "")
         if mac("report" + canonical(content)) != signed:

@@ -87,16 +87,15 @@ def withdraw(settings: Settings, ledger: Ledger, subject: Subject, *, reason: Re
                 return Withdrawn(report, None)
     if plan.blocked:
         raise WithdrawalForbidden(reasons="\n".join(f"- {one}" for one in plan.blocked))
-    number = rows.next_number()
     told = {name: getattr(plan, name) for name in ("cohorts", "release_names")}
     more = {**told, "by": reason.by, "why": reason.why, "removed": plan.removed}
     subject = replace(subject, more=more)
     trail = AuditTrail(ledger, keys, restricted=settings.restricted)
     hospitals = ", ".join(subject.hospitals)
     trail.record("withdraw", reason=reason, now=now, kind=subject.kind, hospital_id=hospitals,
-                 outcome=f"withdrawal {number}: {len(subject.studies)} studies")  # fmt: skip
+                 outcome=f"begins: {len(subject.studies)} studies")  # fmt: skip
     persons = [withdrawn_digest(keys.withdrawal_mac, key) for key in subject.patient_keys]
-    row = rows.begin(number, subject=subject.digest, sealed=subject.sealed(keys), persons=persons, now=now)
+    row = rows.begin(subject=subject.digest, sealed=subject.sealed(keys), persons=persons, now=now)
     reached("withdrawal.begun")
     return _carry_out(settings, ledger, keys, row, now=now)
 
@@ -122,7 +121,7 @@ def dry_run(settings: Settings, ledger: Ledger, subject: Subject, *, reason: Rea
 
 
 def _refuse_told(reason: Reason, subject: Subject) -> None:
-    for secret in subject.identifiers or ("",):
+    for secret in (*subject.identifiers, *subject.uids) or ("",):
         if problem := problem_of(reason, secret=secret):
             raise LookupRefused(reason=problem)
 
@@ -134,11 +133,14 @@ def _with_reminders(settings: Settings, keys: KeyRing, subject: Subject) -> Subj
 
 def _carry_out(settings: Settings, ledger: Ledger, keys: KeyRing, row: Withdrawal, *, now: datetime) -> Withdrawn:
     lake = Lake.from_settings(settings)
-    assert row.sealed is not None
-    subject = Subject.from_sealed(keys, row.sealed)
-    more, name = subject.more, f"withdrawal-{row.number}"
+    name = f"withdrawal-{row.number}"
     why = f"withdrawn: withdrawal {row.number}"
     with _alone(ledger):
+        (row,) = (one for one in WithdrawalRows(ledger).all() if one.number == row.number)
+        if row.sealed is None:  # another process finished it meanwhile
+            return Withdrawn(Report(row.document), None)
+        subject = Subject.from_sealed(keys, row.sealed)
+        more = subject.more
         for hospital_id in ledger.hospital_ids():  # a harvest that began before did not know it
             with _held(ledger, [hospital_id]):
                 roll_forward(lake, ledger, hospital_id=hospital_id, now=now)
@@ -153,17 +155,17 @@ def _carry_out(settings: Settings, ledger: Ledger, keys: KeyRing, row: Withdrawa
         _certify_anew(settings, ledger, subject.hospitals, now=now)
         tidy_databases(settings, ledger)
         verification = verify(lake, ledger, subject)
-    if verification.remnants:
-        raise RemnantsFound(number=row.number, n=sum(one.n for one in verification.remnants),
-                            places=_places(verification.remnants))  # fmt: skip
-    report = _report(ledger, keys, row, subject, verification, now=now)
-    trail = AuditTrail(ledger, keys, restricted=settings.restricted)
-    trail.record("withdrawn", reason=Reason(more["by"], more["why"]), now=now, kind=subject.kind,
-                 outcome=f"withdrawal {row.number}: 0 remnants, report {report.digest}")  # fmt: skip
-    write_report(settings.restricted, row.number, report)
-    WithdrawalRows(ledger).finish(row.number, document=report.document, now=now)
-    reached("withdrawal.finished")
-    return Withdrawn(report, verification)
+        if verification.remnants:
+            raise RemnantsFound(number=row.number, n=sum(one.n for one in verification.remnants),
+                                places=_places(verification.remnants))  # fmt: skip
+        report = _report(ledger, keys, row, subject, verification, now=now)
+        trail = AuditTrail(ledger, keys, restricted=settings.restricted)
+        trail.record("withdrawn", reason=Reason(more["by"], more["why"]), now=now, kind=subject.kind,
+                     outcome=f"withdrawal {row.number}: 0 remnants, report {report.digest}")  # fmt: skip
+        write_report(settings.restricted, row.number, report)
+        WithdrawalRows(ledger).finish(row.number, document=report.document, now=now)
+        reached("withdrawal.finished")
+        return Withdrawn(report, verification)
 
 
 def _report(

@@ -80,7 +80,7 @@ class _Names:
         kinds |= dict.fromkeys(subject.exams, "pseudonym")
         kinds |= dict.fromkeys(subject.reminders, "pseudonym")
         kinds |= dict.fromkeys(subject.more.get("release_names", ()), "name in a release")
-        kinds |= {f"{key:016x}": "pseudonym" for key in subject.patient_keys}
+        kinds |= {text: "pseudonym" for key in subject.patient_keys for text in (f"{key:016x}", str(key))}
         self.numbers = frozenset(subject.patient_keys)
         self.of_others = _automaton(kinds)  # of what stays though it has a number of the subject
         self.kept = frozenset(subject.kept)
@@ -281,7 +281,7 @@ def _in_ledger(ledger: Ledger, names: _Names, done: Verification) -> Iterator[tu
                     ).all()
                     n = sum(count for _, count in found)
                     if table is VAULT_AUDIT:
-                        audited |= {value for value, _ in found}
+                        audited |= {str(value) for value, _ in found}
                         done.n_audit += n
                     elif n:
                         yield "ledger", f"value of {table.name}.{column.name}", n

@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from typer.testing import CliRunner
 
 from radlake.cli import withdraw as verb
-from radlake.cohort.build import built_cohorts, open_built
+from radlake.cohort.build import built_cohorts, open_built, rebuild_cohort
 from radlake.cohort.pull import open_release
 from radlake.cohort.pull.released import ReleaseClosed
 from radlake.config import Settings
@@ -29,13 +29,14 @@ from radlake.expiry import release as release_hold
 from radlake.ingest import harvest_folder
 from radlake.ingest.build import LakeBusy, build_lake
 from radlake.ingest.certify import certify, verify
+from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Claim
 from radlake.lake.ledger_tables import STUDY, VAULT_ALIAS
 from radlake.lake.purge import reissued
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.store import LocalStore
-from radlake.lake.withdrawals import LAKE
+from radlake.lake.withdrawals import LAKE, WithdrawalRows
 from radlake.machine import shanghai_day
 from radlake.vault.lake_key import lake_keys, open_ledger
 from radlake.vault.lookup import LookupRefused
@@ -51,7 +52,7 @@ from radlake.withdrawal import (
     subject_of_person,
     withdraw,
 )
-from radlake.withdrawal.run import WithdrawalForbidden
+from radlake.withdrawal.run import WithdrawalForbidden, _carry_out
 from support.cohorts import CONTACT, write_cts
 from support.dicom import ct_study, write
 from support.lakes import picture, states
@@ -341,7 +342,8 @@ def test_a_remnant_is_an_error_with_its_place_until_it_is_gone(settings: Setting
     if path.suffix == ".parquet":
         duckdb.sql(f"COPY (SELECT {subject.patient_keys[0]}::BIGINT AS who) TO '{path}' (FORMAT parquet)")
     else:
-        path.write_text(f"see {subject.lake_studies[0]}, please", encoding="utf-8")
+        names = {".txt": subject.lake_studies[0], ".json": subject.patient_keys[0]}
+        path.write_text(f"see {names[path.suffix]}, please", encoding="utf-8")
     with pytest.raises(RemnantsFound, match=path.name) as caught:
         withdrawn_person(settings)
     assert subject.lake_studies[0] not in str(caught.value)
@@ -375,6 +377,39 @@ def test_reports_are_a_chain_that_shows_what_was_changed(settings: Settings) -> 
     assert len(problems) == 3
 
 
+def test_reports_are_a_chain_in_the_order_of_their_ends(settings: Settings) -> None:
+    note, later = Path(settings.lake) / "notes.txt", NOW + timedelta(hours=1)
+    note.write_text(of_person(settings).lake_studies[0], encoding="utf-8")
+    with pytest.raises(RemnantsFound):
+        withdrawn_person(settings)
+    withdrawn_person(settings, "P0004")
+    note.unlink()
+    with closing(open_ledger(settings)) as ledger:
+        (first,) = WithdrawalRows(ledger).all()[:1]
+        resume(settings, ledger, now=later)
+        told = [(report.content["number"], report.content["previous"]) for report in reports(ledger)]
+        assert told == [(2, ""), (1, reports(ledger)[0].digest)]
+        assert list(report_problems(ledger, settings.restricted, lake_keys(settings).withdrawal_mac)) == []
+        again = _carry_out(settings, ledger, lake_keys(settings), first, now=later)  # a runner that saw it open
+        assert (again.report, again.verification) == (reports(ledger)[1], None)
+
+
+def test_one_subject_has_one_open_withdrawal(settings: Settings) -> None:
+    with closing(open_ledger(settings)) as ledger:
+        begun = [WithdrawalRows(ledger).begin(subject=one, sealed=b"", persons=[], now=NOW) for one in ("a", "a", "b")]
+    assert [row.number for row in begun] == [1, 1, 2]
+
+
+def test_a_kill_while_the_cohort_of_before_is_removed_loses_nothing(settings: Settings) -> None:
+    lake = Lake.from_settings(settings)
+    (cohort_id,) = built_cohorts(lake)
+    built = open_built(lake, cohort_id)
+    before = shutil.copytree(built.folder, built.folder.with_name(f".{cohort_id}.before"))
+    (before / "cohort.json").unlink()
+    assert rebuild_cohort(lake, cohort_id, date_offsets=date_offsets(settings)) == built
+    assert not before.exists()
+
+
 def test_no_build_goes_on_meanwhile(settings: Settings) -> None:
     with closing(open_ledger(settings)) as ledger, ledger.claim(LAKE, Claim.BUILD) as is_held:
         assert is_held
@@ -384,8 +419,10 @@ def test_no_build_goes_on_meanwhile(settings: Settings) -> None:
 
 def test_who_and_why_may_not_name_the_patient(settings: Settings) -> None:
     subject = of_person(settings)
-    with closing(open_ledger(settings)) as ledger, pytest.raises(LookupRefused):
-        withdraw(settings, ledger, subject, reason=Reason("officer", f"request of {PATIENT}"), now=NOW)
+    study = of_study(settings, subject.studies[0].study_uid)
+    for one, secret in ((subject, PATIENT), (study, study.studies[0].study_uid)):
+        with closing(open_ledger(settings)) as ledger, pytest.raises(LookupRefused):
+            withdraw(settings, ledger, one, reason=Reason("officer", f"request of {secret}"), now=NOW)
 
 
 def test_whom_it_is_about_is_kept_sealed_only_while_it_is_open(settings: Settings) -> None:

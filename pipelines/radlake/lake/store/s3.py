@@ -138,7 +138,7 @@ class S3Store:
             listed = self.client.ask("GET", "", query=asked).body.decode()
             for entry in re.findall(r"<(?:Version|DeleteMarker)>.*?</(?:Version|DeleteMarker)>", listed, re.DOTALL):
                 told = dict(re.findall(r"<(Key|VersionId|IsLatest)>(.*?)</", entry))
-                if unquote(told["Key"]) == key and told["IsLatest"] == "false" and told["VersionId"] != "null":
+                if unquote(told["Key"]) == key and told["IsLatest"] == "false":
                     query = {"versionId": told["VersionId"]}
                     self.client.ask("DELETE", key, query=query, expect=(200, 204, 404))
 
