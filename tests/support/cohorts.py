@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ from radlake.cohort.candidate import Candidate
 from radlake.cohort.definition import cohort_from_yaml
 from radlake.cohort.release import make_release
 from radlake.config import Settings
+from radlake.epidemiology.reports import code_delivery
+from radlake.findings import load_rules
 from radlake.ingest import harvest_folder
 from radlake.ingest.build import build_lake
 from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake
 from radlake.stats.policy import Policy
+from radlake.vault.lake_key import lake_keys
 from support.dicom import ct_study, write
 from support.lakes import settings_of
 from support.residency import the_hospital
 
-__all__ = ["CONTACT", "NOW", "POLICY", "approved", "built_everybody", "lake_of_cts", "released", "write_cts"]
+__all__ = ["CONTACT", "NOW", "POLICY", "approved", "built_everybody", "lake_of_cts", "released",
+           "with_findings", "write_cts"]  # fmt: skip
 
 NOW = datetime(2026, 11, 22, 8)
 POLICY = Policy(name="internal", threshold=5)
@@ -58,6 +63,14 @@ def lake_of_cts(folder: Path, archive: Path, **given: Any) -> Settings:
     harvest_folder(settings, archive, hospital=the_hospital(settings))
     build_lake(settings, now=NOW, layers=["core"])
     return settings
+
+
+def with_findings(settings: Settings, reports: Mapping[str, str]) -> None:
+    """Code reports, given by accession number, into core.finding."""
+    file = settings.restricted / "reports.csv"
+    file.write_text("accession_number,report_text\n" + "".join(f"{key},{text}\n" for key, text in reports.items()))
+    lake = Lake.from_settings(settings)
+    code_delivery(lake, file, hospital_id="h1", keys=lake_keys(settings), rules=load_rules())
 
 
 def built_everybody(settings: Settings, definition: str = _EVERYBODY) -> Built:

@@ -361,7 +361,11 @@ def _arrow(name: str, rows: Sequence[Mapping[str, Any]], *, also: Sequence[pa.Fi
 
 def _sorted(name: str, table: pa.Table) -> pa.Table:
     """In the order of the release's own pseudonyms."""
-    order = {"instance": ("object_path", "object_offset"), "series": ("person_pseudo_id", "object_path")}
+    order = {
+        "finding": ("exam_pseudo_id", "finding_code", "certainty_code"),
+        "instance": ("object_path", "object_offset"),
+        "series": ("person_pseudo_id", "object_path"),
+    }
     columns = order.get(name, tuple(column.name for column in RELEASED[name] if column.privacy == "pseudonym"))
     return table.sort_by([(column, "ascending") for column in columns])
 

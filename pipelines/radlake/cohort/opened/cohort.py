@@ -15,6 +15,7 @@ from radlake.cohort.opened.samples import Samples
 from radlake.cohort.opened.sources import FolderSource, Row, Source, StoreSource
 from radlake.cohort.opened.volumes import LazyVolume, NotAVolume, pixels_of, volume_of
 from radlake.cohort.pull import open_release
+from radlake.cohort.pull.released import runs_of
 from radlake.config import StoreSettings
 from radlake.errors import ConfigInvalid
 from radlake.machine import utc_now
@@ -180,11 +181,7 @@ class OpenCohort:
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
-        places, start = dict[str, tuple[int, int]](), 0
-        for run in self._instances["series_instance_uid"].value_counts().to_pylist():
-            places[run["values"]] = (start, run["counts"])
-            start += run["counts"]
-        return places
+        return runs_of(self._instances["series_instance_uid"])
 
     @cached_property
     def _by_key(self) -> dict[str, dict[str, dict[str, Any]]]:

@@ -90,7 +90,7 @@ class StoreSource:
         return self.release.document
 
     def table(self, name: str) -> pa.Table:
-        return pq.read_table(pa.BufferReader(self.release.table_bytes(name)))
+        return self.release.table(name)
 
     def head(self, row: Row) -> bytes:
         return self._read(row, row["pixel_offset"] or row["instance_bytes"])

@@ -23,7 +23,7 @@ from radlake.config import StoreSettings
 from radlake.errors import ConfigInvalid, PermanentError, SourceMissing
 from radlake.lake.store import S3Options, Store, open_store
 
-__all__ = ["Damaged", "Member", "Release", "ReleaseClosed", "SeriesObject", "open_release"]
+__all__ = ["Damaged", "Member", "Release", "ReleaseClosed", "SeriesObject", "open_release", "runs_of"]
 
 _CHUNK = 8 << 20
 _PLAIN = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")  # what may become the name of a file
@@ -104,6 +104,15 @@ class Release:
         """
         return self._verified(f"tables/{name}.parquet", self.document["tables"][name])
 
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A table, or some columns of it; verified.
+
+        Raises
+        ------
+        Damaged
+        """
+        return pq.read_table(pa.BufferReader(self.table_bytes(name)), columns=columns and list(columns))
+
     def metadata(self) -> Iterator[tuple[str, bytes]]:
         """Files for catalogues of research data (Croissant, RO-Crate, DataCite), verified.
 
@@ -130,7 +139,7 @@ class Release:
     @cached_property
     def series_rows(self) -> list[dict[str, Any]]:
         """The table `series`, in its order."""
-        return pq.read_table(pa.BufferReader(self.table_bytes("series"))).to_pylist()
+        return self.table("series").to_pylist()
 
     def series(self, wanted: Sequence[str] = ()) -> Iterator[SeriesObject]:
         """Series objects with their members, in the order of the table; all, or those wanted by Series Instance UID.
@@ -143,10 +152,7 @@ class Release:
         instances = pq.read_table(
             pa.BufferReader(self.table_bytes("instance")), columns=_MEMBERS, read_dictionary=["object_path"]
         )
-        starts, start = dict[str, tuple[int, int]](), 0
-        for run in instances["object_path"].value_counts().to_pylist():  # rows of an object follow each other
-            starts[run["values"]] = (start, run["counts"])
-            start += run["counts"]
+        starts = runs_of(instances["object_path"])
         asked = set(wanted)
         rows = [row for row in self.series_rows if not asked or row["series_instance_uid"] in asked]
         _refuse_unknown(self, asked)
@@ -176,6 +182,15 @@ def open_release(settings: StoreSettings, release_id: str, *, today: date) -> Re
     if date.fromisoformat(expires_on := document["approval"]["expires_on"]) < today:
         raise ReleaseClosed(release=release_id, reason=f"it expired on {expires_on}", contact=document["contact"])
     return Release(release_id, document, store)
+
+
+def runs_of(values: pa.ChunkedArray) -> dict[str, tuple[int, int]]:
+    """First row and number of rows of each value of a column whose equal values follow each other."""
+    runs, start = dict[str, tuple[int, int]](), 0
+    for run in values.value_counts().to_pylist():
+        runs[run["values"]] = (start, run["counts"])
+        start += run["counts"]
+    return runs
 
 
 def _json(store: Store, name: str) -> Any:
