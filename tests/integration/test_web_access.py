@@ -93,6 +93,7 @@ def test_every_route_is_in_the_matrix(settings: Settings) -> None:
             "/export/{name}.{suffix}",
             "/trace/{number:path}",
             "/dicom-web",
+            "/fhir",
             "/exams/{number:path}",
             "/audit",
         }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -57,7 +58,7 @@ def create_app(
     *,
     access: Access | None = None,
     tracer: Tracer | None = None,
-    dicomweb: ASGIApp | None = None,
+    services: Mapping[str, ASGIApp] = MappingProxyType({}),
     version: Callable[[], Hashable] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     check_seconds: float = 2.0,
@@ -72,8 +73,8 @@ def create_app(
         Who may see what; without it everybody is an analyst, and nothing is audited.
     tracer : Tracer, optional
         Traces numbers; without it cells have no links.
-    dicomweb : ASGI application, optional
-        Images and their headers, at `dicomweb.ROOT`.
+    services : mapping of str to ASGI application
+        For programs (DICOMweb, FHIR), by the path that each is mounted at.
     version : callable
         A cheap value that changes when the lake does.
     clock, check_seconds
@@ -232,8 +233,8 @@ def create_app(
         response.headers.update(HEADERS)  # this handler answers outside of every middleware
         return response
 
-    if dicomweb is not None:
-        app.mount(ROOT, dicomweb, name="dicomweb")
+    for path, service in services.items():
+        app.mount(path, service)
     app.mount(show.static, _Static(directory=STATIC), name="static")
     app.add_middleware(_Headers)
     app.add_middleware(_Compression, minimum_size=1024, compresslevel=6)

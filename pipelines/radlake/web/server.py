@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, PortBusy
@@ -16,7 +17,9 @@ from radlake.lake import Lake, duck
 from radlake.web.access import Access, Accounts, AuditLog, Role
 from radlake.web.access.oidc import OpenId, provider_from
 from radlake.web.app import create_app
-from radlake.web.dicomweb import DicomWeb
+from radlake.web.dicomweb import ROOT as DICOMWEB
+from radlake.web.fhir import ROOT as FHIR
+from radlake.web.later import Later
 from radlake.web.snapshot import TABLES
 from radlake.web.tracing import tracer_of
 
@@ -71,9 +74,25 @@ def app_of(settings: Settings, access: Access | None = None) -> FastAPI:
         lambda: duck.connect(lake, tables=TABLES),
         access=access,
         tracer=tracer_of(settings),
-        dicomweb=DicomWeb(settings, access) if access else None,
+        services=_services(settings, access) if access else {},
         version=lambda: tuple(tables.version(name) for name in TABLES),
     )
+
+
+def _services(settings: Settings, access: Access) -> dict[str, ASGIApp]:
+    """Applications for programs, by the path that they are mounted at."""
+
+    def dicomweb() -> ASGIApp:
+        from radlake.web.dicomweb.app import create_dicomweb
+
+        return create_dicomweb(settings, access)
+
+    def fhir() -> ASGIApp:
+        from radlake.web.fhir.app import create_fhir
+
+        return create_fhir(settings, access)
+
+    return {DICOMWEB: Later(dicomweb), FHIR: Later(fhir)}
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -78,8 +78,8 @@ class AuditLog:
         ----------
         kind : {"rest", "110114"}
             A request for what is shown, or a sign-in.
-        action : {"R", "E"}
-            FHIR AuditEvent.action: read, or execute.
+        action : {"R", "D", "E"}
+            FHIR AuditEvent.action: read, delete, or execute.
         outcome : {"0", "4", "8"}
             FHIR AuditEvent.outcome: success, refused, failed.
         what : str

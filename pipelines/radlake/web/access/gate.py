@@ -269,8 +269,9 @@ class Access:
     def _enter(self, request: Request, person: Person, *, outcome: str, told: str = "") -> None:
         if self.audit is not None:
             query = request.url.query
+            action = "D" if request.method == "DELETE" else "R"
             self.audit.enter(
-                kind="rest", action="R", agent=person.name, role=person.role.value, address=_address(request),
+                kind="rest", action=action, agent=person.name, role=person.role.value, address=_address(request),
                 outcome=outcome, what=request.url.path + (f"?{query}" if query else ""), told=told,
                 issuer=person.issuer,
             )  # fmt: skip

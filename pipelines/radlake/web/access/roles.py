@@ -23,7 +23,7 @@ class Right(StrEnum):
     `service`: how fast uploads, reports and images are, and reminders. `statistics`: the other published numbers.
     `operations`: the gate, builds and storage. `export`: files of tables. `lineage`: where a number comes from.
     `exams`: de-identified exams, one by one. `images`: de-identified images and their headers, by DICOMweb.
-    `audit`: who saw what.
+    `releases`: approved releases of cohorts, by FHIR. `audit`: who saw what.
     """
 
     SERVICE = "service"
@@ -33,6 +33,7 @@ class Right(StrEnum):
     LINEAGE = "lineage"
     EXAMS = "exams"
     IMAGES = "images"
+    RELEASES = "releases"
     AUDIT = "audit"
 
 
@@ -42,7 +43,7 @@ _ANALYSES = _SEES | {Right.OPERATIONS, Right.EXPORT, Right.LINEAGE}
 MAY: Mapping[Role, frozenset[Right]] = {
     Role.VIEWER: _SEES,
     Role.ANALYST: _ANALYSES,
-    Role.RESEARCHER: _ANALYSES | {Right.EXAMS, Right.IMAGES},
+    Role.RESEARCHER: _ANALYSES | {Right.EXAMS, Right.IMAGES, Right.RELEASES},
     Role.ENGINEER: _ANALYSES | {Right.EXAMS, Right.IMAGES},
     Role.DOCTOR: frozenset({Right.SERVICE}),
     Role.ADMIN: _ANALYSES | {Right.AUDIT},
