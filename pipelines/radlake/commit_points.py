@@ -116,6 +116,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "release.told": "Who wants to pull a release finds what the ledger says of it.",
         "pull.received": "A chunk of a pulled series is on disk and verified, under no name that anybody reads.",
         "pull.named": "A pulled series bears its name, and others do not yet.",
+        "export.written": "An export of a release is whole, under no name that anybody reads.",
         # keys and the vault
         "key.written": "A root key lies in a file of its own, under no name that anybody reads.",
         "key.named": "A root key bears its name.",

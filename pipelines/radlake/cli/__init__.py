@@ -38,7 +38,7 @@ VERBS = {
     "build": "Compute core and stats tables from the harvested metadata",
     "findings": "Code findings from the report texts that hospitals deliver",
     "measure": "Define rates of exams or persons as files, check, count and release them",
-    "cohort": "Define cohorts as files, build, release and pull them",
+    "cohort": "Define cohorts as files, build, release, pull and export them",
     "duplicates": "Build and show the statistics of repeated exams",
     "why": "See why an exam is counted as a repeat, or is not",
     "reminder": "Remind order entry of earlier exams, by CDS Hooks",
@@ -48,6 +48,7 @@ VERBS = {
     "sql": "Ask the lake a question in SQL",
     "key": "See, verify, wrap, back up and rotate keys",
     "vault": "Find out who is behind a pseudonym; every look-up is audited",
+    "nhsa": "Check image indexes of the national health insurance",
     "linkage": "Link pseudonyms of one person, undo it, and see how well it is known",
     "fetch": "Bring pixels that a hospital keeps, before somebody waits for them",
     "residency": "See who keeps the pixels, and bring them into our store",
@@ -62,7 +63,7 @@ VERBS = {
     "check": "Type-check every SQL query against empty tables of the contracts",
 }
 _OPTIONS_WITH_VALUE = ("--lake", "--hospitals")  # of _root
-_OF_HOLDERS = ("cohort", "pull")  # for who has no restricted zone
+_OF_HOLDERS = {("cohort", "pull"), ("cohort", "export")}  # for who has no restricted zone
 
 
 def _tell_version(is_asked: bool) -> None:
@@ -88,7 +89,7 @@ def _root(
     """radlake: hospital images harvested, de-identified, stored, counted."""
     _refuse_misspelt(os.environ)
     given = {"lake": lake, "hospitals": hospitals}
-    kind = StoreSettings if tuple(called_words(sys.argv[1:]))[:2] == _OF_HOLDERS else Settings
+    kind = StoreSettings if tuple(called_words(sys.argv[1:]))[:2] in _OF_HOLDERS else Settings
     if kind is StoreSettings:
         del given["hospitals"]
     ctx.obj = kind(**{key: value for key, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]

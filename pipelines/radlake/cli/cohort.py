@@ -272,37 +272,33 @@ def export(
     ctx: typer.Context,
     release: Release,
     folder: Annotated[Path, typer.Argument(help="Where the files shall lie.")],
-    form: Annotated[str, typer.Option("--as", help="fhir: NDJSON of FHIR R4 resources, a file for each type.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            help="fhir: NDJSON of FHIR R4 resources. omop: OMOP CDM 5.4 with MI-CDM as Parquet, and DDL.",
+        ),
+    ],
     types: Annotated[
-        list[str] | None, typer.Option("--type", help="Only this type of resource. May be repeated.")
+        list[str] | None, typer.Option("--type", help="Of fhir, only this type of resource. May be repeated.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write an approved release in the words of others; of its tables, without pixels."""
-    from rich.console import Console
+    """Write an approved release in the words of others; of its tables, without pixels.
 
-    from radlake.cli._answers import show_table
-    from radlake.cohort.fhir import TYPES, export_fhir
+    A folder of omop must not be there before; what has no concept and what is left out is told.
+    """
+    from radlake.cli._exports import FORMS
+    from radlake.cli._stop import stoppable
     from radlake.cohort.pull import open_release
     from radlake.errors import ConfigInvalid
     from radlake.machine import utc_now
 
-    if form != "fhir":
-        raise ConfigInvalid(path=f"--as {form}", problems=["there is fhir"])
-    if unknown := sorted(set(types or ()) - set(TYPES)):
-        raise ConfigInvalid(
-            path="--type", problems=[f"there is no {one}; there are {', '.join(TYPES)}" for one in unknown]
-        )
-    opened = open_release(ctx.obj, release, today=utc_now().date())
-    with Console(stderr=True).status(release) as status:
-        counts = export_fhir(
-            opened, folder, types=types or TYPES, progress=lambda name, n: status.update(f"{n:,} {name}")
-        )
-    if as_json:
-        typer.echo(json.dumps(counts))
-        return
-    rows = [(f"{name}.ndjson", count) for name, count in counts.items()]
-    show_table(rows, header=(str(folder), "resources"), numbers=(False, True))
+    if form not in FORMS:
+        raise ConfigInvalid(path=f"--as {form}", problems=[f"there are {', '.join(FORMS)}"])
+    with stoppable():
+        opened = open_release(ctx.obj, release, today=utc_now().date())
+        FORMS[form](opened, folder, types=types or (), as_json=as_json)
 
 
 def _versions(given: list[str] | None) -> dict[str, int]:

@@ -430,5 +430,8 @@ def test_who_pulls_needs_nothing_of_the_platform(settings: Settings, tmp_path: P
         under DUA 3; questions: {CONTACT}
         """.split()
     )
+    exported = run("--lake", str(tmp_path / "lake"), "cohort", "export", release_id(settings), "omop", "--as", "omop")
+    assert exported.returncode == 0, exported.stderr
+    assert pq.read_table(tmp_path / "omop" / "image_occurrence.parquet").num_rows == N_SERIES
     refused = run("--lake", str(tmp_path / "lake"), "sql", "SELECT 1")
     assert (refused.returncode, "pip install 'radlake[server]'" in refused.stderr) == (1, True), refused.stderr
