@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.cells import cell_len
@@ -19,6 +18,9 @@ from rich.console import Console
 from rich.text import Text
 
 from radlake.cli.tables import plain_table
+
+if TYPE_CHECKING:
+    import duckdb  # who exports a release has it not
 
 __all__ = ["show", "show_table", "write", "write_file"]
 
