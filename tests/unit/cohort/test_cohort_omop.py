@@ -153,9 +153,10 @@ def test_a_visit_is_what_a_person_had_at_one_site_on_one_day() -> None:
 
 
 def test_a_site_is_where_its_index_exams_were() -> None:
+    """The first exam of a person by one calendar need not be the first by another: most persons are right."""
     done = converted(
-        person=[person("p1"), person("p2", region="UNKNOWN"), person("p3")],
-        exam=[exam("e1", "p1"), exam("e2", "p2", site_pseudo_id="s2"), exam("e3", "p3")],
+        person=[person("p0", region="320200"), person("p1"), person("p2", region="UNKNOWN"), person("p3")],
+        exam=[exam(f"e{n}", f"p{n}", site_pseudo_id="s2" if n == 2 else "s1") for n in range(4)],
     )
     assert told(done, "location", "location_id", "location_source_value") == [(1, "320100")]
     assert told(done, "care_site", "care_site_source_value", "location_id") == [("s1", 1), ("s2", None)]

@@ -126,9 +126,10 @@ def _persons(persons: pd.DataFrame, exams: pd.DataFrame, left_out: Counter[str])
 
 
 def _sites(exams: pd.DataFrame, persons: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hospitals, and where they are: a release tells the region of a person's first index exam, which is the site's."""
+    """Hospitals, and where they are: a release tells the region of the hospital of each person's first index exam."""
     sites = pd.DataFrame({"site_pseudo_id": sorted(exams["site_pseudo_id"].unique())})
-    region_of: Any = persons[persons["region_code"] != _UNKNOWN].groupby("site_pseudo_id")["region_code"].first()
+    known = persons[persons["region_code"] != _UNKNOWN]
+    region_of: Any = known.groupby("site_pseudo_id")["region_code"].agg(lambda codes: codes.mode().iat[0])
     region = sites["site_pseudo_id"].map(region_of)
     codes = sorted(region.dropna().unique())
     numbers: Any = {code: number for number, code in enumerate(codes, start=1)}
