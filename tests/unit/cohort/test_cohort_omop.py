@@ -121,6 +121,7 @@ def test_who_has_no_age_or_no_date_is_left_out_with_everything_and_told() -> Non
     assert done.tables["observation"].num_rows == 0
     assert left_out(done) == {
         "exams without a date": 1,
+        "exams of persons left out": 1,
         "persons without an age": 1,
         "persons without a dated index exam": 1,
         "findings of exams or persons left out": 1,

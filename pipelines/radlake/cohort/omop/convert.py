@@ -74,7 +74,9 @@ def convert(released: Mapping[str, pa.Table], document: Mapping[str, Any]) -> Co
     if persons.empty:
         problem = "it tells nobody's age and date of an exam, and OMOP has no person without a year of birth"
         raise ConfigInvalid(path=document["release_id"], problems=[problem])
+    n_dated = len(exams)
     exams = exams.merge(persons[["person_pseudo_id", "person_id"]], on="person_pseudo_id")
+    done.left_out["exams of persons left out"] += n_dated - len(exams)
     sites, regions = _sites(exams, persons)
     exams = exams.merge(sites[["site_pseudo_id", "care_site_id"]], on="site_pseudo_id")
     exams = exams.sort_values(["person_id", "study_at", "exam_pseudo_id"], ignore_index=True)
