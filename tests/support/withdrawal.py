@@ -6,15 +6,18 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from radlake.cohort.candidate import Candidate
 from radlake.config import Settings
-from radlake.lake import Lake
+from radlake.lake import Lake, duck
 from radlake.vault.lake_key import lake_keys, open_ledger
 from radlake.vault.trail import Reason
 from radlake.withdrawal import Subject, Withdrawn, subject_of_person, subject_of_study, withdraw
-from support.cohorts import approved, built_everybody, lake_of_cts, released, write_cts
+from support.cohorts import approved, built_everybody, lake_of_cts, released
 
-__all__ = ["NOW", "PATIENT", "REASON", "WHY", "lake_with_release", "of_person", "of_study", "withdrawn_person"]
+__all__ = ["NOW", "PATIENT", "REASON", "WHY", "lake_with_release", "left_of", "names_of", "of_person", "of_study",
+           "withdrawn_person"]  # fmt: skip
 
 NOW = datetime(2026, 11, 23, 1)
 PATIENT = "P0003"
@@ -46,6 +49,36 @@ def withdrawn_person(settings: Settings, patient_id: str = PATIENT) -> Withdrawn
         return withdraw(settings, ledger, subject, reason=REASON, now=NOW)
 
 
-def archive_of(folder: Path) -> Path:
-    """Eight persons of two exams each."""
-    return write_cts(folder, exams=2, slices=2)
+def names_of(settings: Settings) -> set[str]:
+    """UIDs and pseudonyms of the person, before anything is removed; taken from the lake, not from the withdrawal."""
+    keys = lake_keys(settings)
+    subject = of_person(settings)
+    (key,) = subject.patient_keys
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        rows = connection.execute(
+            "SELECT study_instance_uid, series_instance_uid, sop_instance_uid FROM dicom.instance"
+            " WHERE patient_key = ?",
+            [key],
+        ).fetchall()
+        exams = connection.execute("SELECT exam_pseudo_id FROM core.exam WHERE patient_key = ?", [key]).fetchall()
+    assert len(rows) == 4
+    assert len(exams) == 2
+    original = [study.study_uid for study in subject.studies]
+    assert {keys.uid(uid) for uid in original} <= {row[0] for row in rows}
+    return {uid for row in rows for uid in row} | {exam for (exam,) in exams} | {f"{key:016x}", str(key), *original}
+
+
+def left_of(settings: Settings, names: set[str]) -> set[tuple[str, str]]:
+    """Files of the lake in whose name, bytes or columns one of the names stands: a search of its own."""
+    found = set()
+    for path in Path(settings.lake).rglob("*"):
+        place = str(path.relative_to(settings.lake))
+        found |= {(place, name) for name in names if name in place}
+        if not path.is_file():
+            continue
+        if path.suffix == ".parquet":
+            content = "\n".join(str(row) for row in pq.ParquetFile(path).read().to_pylist()).encode()
+        else:
+            content = path.read_bytes()
+        found |= {(place, name) for name in names if name.encode() in content}
+    return found

@@ -63,12 +63,14 @@ def build(ctx: typer.Context, file: File, at: At = None, as_json: Json = False) 
     from radlake.cohort.definition import load_cohort
     from radlake.epidemiology.release import coarsened
     from radlake.ingest.offsets import date_offsets
+    from radlake.lake.withdrawals import sharing_lake
     from radlake.stats.policy import load_policy
 
     cohort, settings, snapshot = load_cohort(file), ctx.obj, _versions(at)
     lake, policy = existing_lake(settings), load_policy(settings.disclosure)
     settings.prepare_restricted()
-    built = build_cohort(lake, cohort, date_offsets=date_offsets(settings), snapshot=snapshot)
+    with sharing_lake(settings):
+        built = build_cohort(lake, cohort, date_offsets=date_offsets(settings), snapshot=snapshot)
     if as_json:
         facts = {"cohort_id": built.cohort_id, "snapshot": dict(built.snapshot), "digests": dict(built.digests)}
         typer.echo(json.dumps(facts))

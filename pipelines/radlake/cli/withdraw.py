@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,7 @@ from radlake.withdrawal import (
     Plan,
     Subject,
     Withdrawn,
+    asked,
     dry_run,
     report_problems,
     reports,
@@ -65,8 +67,8 @@ def person(
     """
     hospital_id, _, patient_id = patient.partition(":")
     if patient_id == "-":
-        asked = typer.prompt("Patient ID", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
-        patient_id = asked.strip()
+        given = typer.prompt("Patient ID", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+        patient_id = given.strip()
     if not (hospital_id and patient_id):
         raise typer.BadParameter("give HOSPITAL:PATIENTID")
 
@@ -75,7 +77,8 @@ def person(
             lake, ledger, keys, hospital_id=hospital_id, patient_id=patient_id, issuer=issuer, patient_key=patient_key
         )
 
-    _withdraw(ctx.obj, subject, reason=Reason(by, why), dry=dry, as_json=as_json)
+    found = partial(asked, find=subject, kind="person", hospital_id=hospital_id, secret=patient_id)
+    _withdraw(ctx.obj, found, reason=Reason(by, why), dry=dry, as_json=as_json)
 
 
 @app.command()
@@ -93,7 +96,8 @@ def study(
     def subject(lake: Lake, ledger: Ledger, keys: KeyRing) -> Subject:
         return subject_of_study(lake, ledger, keys, study_uid=uid, hospital_id=hospital)
 
-    _withdraw(ctx.obj, subject, reason=Reason(by, why), dry=dry, as_json=as_json)
+    found = partial(asked, find=subject, kind="study", hospital_id=hospital, secret=uid)
+    _withdraw(ctx.obj, found, reason=Reason(by, why), dry=dry, as_json=as_json)
 
 
 @app.command("resume")
@@ -145,15 +149,15 @@ def verify(ctx: typer.Context) -> None:
 
 def _withdraw(
     settings: Settings,
-    subject: Callable[[Lake, Ledger, KeyRing], Subject],
+    subject: Callable[..., Subject],
     *,
     reason: Reason,
     dry: bool,
     as_json: bool,
 ) -> None:
-    lake = existing_lake(settings)
+    existing_lake(settings)
     with closing(open_ledger(settings)) as ledger:
-        found = subject(lake, ledger, lake_keys(settings))
+        found = subject(settings, ledger, reason=reason, now=utc_now())
         if dry:
             plan = dry_run(settings, ledger, found, reason=reason, now=utc_now())
             _show_plan(plan, as_json=as_json)

@@ -26,6 +26,7 @@ from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import COHORT_RELEASE
 from radlake.lake.store import make_folder, open_store, storage_errors
+from radlake.lake.withdrawals import sharing_lake
 from radlake.vault.lake_key import lake_keys, open_ledger
 from radlake.vault.trail import AuditTrail, Reason
 
@@ -80,32 +81,35 @@ def approve(
     Raises
     ------
     SourceMissing, ConfigInvalid
+    LakeBusy
+        If somebody's data are being withdrawn.
     ReleaseUnfit
         If nobody is in it, or it would end before it begins.
     """
     lake = Lake.from_settings(settings)
-    candidate = open_candidate(lake, release_id)
     given = {"--purpose": purpose, "--holder": holder, "--by": by, "--why": why, "--licence": licence}
     if empty := [name for name, text in given.items() if not text.strip()]:
         raise ConfigInvalid(path="The approval", problems=[f"{name} is empty" for name in empty])
     if expires_on <= now.date():
         raise ReleaseUnfit(release=release_id, reason=f"it would expire on {expires_on}, which is not in the future")
-    if not candidate.document["n_persons"]:
-        raise ReleaseUnfit(release=release_id, reason="nobody is in it")
-    approval = Approval(
-        release_id=release_id,
-        decision="approved",
-        digest=candidate.digest,
-        purpose=purpose,
-        holder=holder,
-        licence=licence,
-        by=by,
-        why=why,
-        at=now,
-        expires_on=expires_on,
-    )
-    _enter(settings, approval)
-    _publish(lake, candidate, approval)
+    with sharing_lake(settings):
+        candidate = open_candidate(lake, release_id)
+        if not candidate.document["n_persons"]:
+            raise ReleaseUnfit(release=release_id, reason="nobody is in it")
+        approval = Approval(
+            release_id=release_id,
+            decision="approved",
+            digest=candidate.digest,
+            purpose=purpose,
+            holder=holder,
+            licence=licence,
+            by=by,
+            why=why,
+            at=now,
+            expires_on=expires_on,
+        )
+        _enter(settings, approval)
+        _publish(lake, candidate, approval)
     return approval
 
 

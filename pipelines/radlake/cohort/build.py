@@ -111,7 +111,8 @@ def count_cohort(
 def build_cohort(
     lake: Lake, cohort: Cohort, *, date_offsets: DateOffsets, snapshot: Mapping[str, int] | None = None
 ) -> Built:
-    """Build a cohort and pin its snapshot. Of one that was built before it is the same.
+    """Build a cohort and pin its snapshot. Of one that was built before it is the same. The caller holds
+    `radlake.lake.withdrawals.sharing_lake`, or withdraws somebody.
 
     Raises
     ------

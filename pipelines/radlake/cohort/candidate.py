@@ -31,7 +31,7 @@ from radlake.lake.store import make_folder, open_store, storage_errors, write_wh
 from radlake.referee import verify_release
 from radlake.stats.policy import Policy
 
-__all__ = ["Candidate", "candidate_folder", "candidates", "open_candidate", "write_candidate"]
+__all__ = ["Candidate", "begun_releases", "candidate_folder", "candidates", "open_candidate", "write_candidate"]
 
 _DOCUMENT = "candidate.json"
 _ATTACKED = ("person", "exam", "series")
@@ -65,6 +65,12 @@ def candidate_folder(lake: Lake, release_id: str) -> Path:
 def candidates(lake: Lake) -> list[str]:
     """Ids of the releases that were made."""
     return sorted(path.parent.name for path in (lake.restricted / "releases").glob(f"*/{_DOCUMENT}"))
+
+
+def begun_releases(lake: Lake) -> dict[str, bool]:
+    """Ids of the releases that were made or begun, and whether each is a candidate."""
+    folders = sorted(path for path in (lake.restricted / "releases").glob("[!.]*") if path.is_dir())
+    return {folder.name: (folder / _DOCUMENT).exists() for folder in folders}
 
 
 def open_candidate(lake: Lake, release_id: str) -> Candidate:

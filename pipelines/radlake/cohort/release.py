@@ -32,11 +32,12 @@ from radlake.contracts.types import ARROW_TYPES
 from radlake.ingest.workers import most_under_way, workers
 from radlake.lake import Lake, duck
 from radlake.lake.store import make_folder, storage_errors
+from radlake.lake.withdrawals import sharing_lake
 from radlake.machine import fsync
 from radlake.stats.policy import Policy
 from radlake.vault.lake_key import lake_keys
 
-__all__ = ["Step", "make_release", "release_id_of"]
+__all__ = ["Step", "make_release", "project_of", "release_id_of"]
 
 _BATCH = 100  # series objects
 _SERIES_FIELDS = ("series_at", "series_number", "series_description", "body_part_examined", "laterality",
@@ -66,6 +67,10 @@ def release_id_of(cohort_id: str, project: str) -> str:
     return f"{cohort_id}.{project}"
 
 
+def project_of(release_id: str) -> str:
+    return release_id.rpartition(".")[2]
+
+
 def make_release(
     settings: Settings,
     cohort_id: str,
@@ -91,9 +96,35 @@ def make_release(
     Raises
     ------
     SourceMissing, ConfigInvalid
+    LakeBusy
+        If somebody's data are being withdrawn.
     IdentifierLeak
         If a value of the lake or of another project's release is in this one.
     """
+    with sharing_lake(settings):
+        return _make_release(
+            settings,
+            cohort_id,
+            project=project,
+            contact=contact,
+            date_offsets=date_offsets,
+            policy=policy,
+            executor=executor,
+            progress=progress,
+        )
+
+
+def _make_release(
+    settings: Settings,
+    cohort_id: str,
+    *,
+    project: str,
+    contact: str,
+    date_offsets: DateOffsets,
+    policy: Policy,
+    executor: Executor | None,
+    progress: Callable[[Step], None],
+) -> Candidate:
     lake = Lake.from_settings(settings)
     keys = lake_keys(settings).for_project(project)
     built = open_built(lake, cohort_id)

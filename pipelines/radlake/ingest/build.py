@@ -10,15 +10,14 @@ from functools import partial
 
 from radlake import telemetry
 from radlake.config import Settings
-from radlake.errors import TransientError
 from radlake.ingest.offsets import date_offsets
 from radlake.ingest.reminders import publish_reminders
 from radlake.ingest.stored import publish_storage
 from radlake.ingest.uploads import publish_retrievals, publish_uploads
 from radlake.lake import Lake
-from radlake.lake.ledger import Claim, Ledger
+from radlake.lake.ledger import Ledger
 from radlake.lake.person_links import publish_links
-from radlake.lake.withdrawals import LAKE
+from radlake.lake.withdrawals import sharing_lake
 from radlake.sqlrun import BuiltTable, build
 from radlake.sqlrun.reference import load_defaults
 from radlake.stats.policy import load_policy
@@ -26,11 +25,7 @@ from radlake.stats.release import mask
 from radlake.vault.lake_key import lake_keys
 from radlake.vocab.again import decide_again
 
-__all__ = ["LakeBusy", "build_alone", "build_lake"]
-
-
-class LakeBusy(TransientError):
-    sentence = "Somebody's data are being withdrawn from this lake, or it is being built. Try again in a few minutes."
+__all__ = ["build_alone", "build_lake"]
 
 
 def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | None = None) -> list[BuiltTable]:
@@ -44,9 +39,7 @@ def build_lake(settings: Settings, *, now: datetime, layers: Collection[str] | N
         If somebody's data are being withdrawn: what was read before must not be written after.
     KeyMissing, KeyMismatch, ContractBroken
     """
-    with closing(Ledger(settings.ledger)) as ledger, ledger.claim(LAKE, Claim.BUILD, shared=True) as is_held:
-        if not is_held:
-            raise LakeBusy
+    with sharing_lake(settings):
         return build_alone(settings, now=now, layers=layers)
 
 

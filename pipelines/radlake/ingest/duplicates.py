@@ -21,12 +21,13 @@ from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
 from radlake.lake.person_links import publish_links
+from radlake.lake.withdrawals import sharing_lake
 from radlake.stats.duplicates.packs import load_packs, load_windows
 from radlake.stats.duplicates.rates import RATES, repeat_rates
 from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence
 from radlake.stats.duplicates.why import Explanation, PersonExam, explain
 
-__all__ = ["BuiltRepeats", "ExamMissing", "build_repeats", "rules_digest", "why_counted"]
+__all__ = ["BuiltRepeats", "ExamMissing", "build_repeats", "build_repeats_alone", "rules_digest", "why_counted"]
 
 
 class ExamMissing(SourceMissing):
@@ -50,8 +51,16 @@ def build_repeats(settings: Settings, *, now: datetime, observed: Observed | Non
 
     Raises
     ------
+    LakeBusy
+        If somebody's data are being withdrawn.
     KeyMissing, KeyMismatch, ContractBroken
     """
+    with sharing_lake(settings):
+        return build_repeats_alone(settings, now=now, observed=observed)
+
+
+def build_repeats_alone(settings: Settings, *, now: datetime, observed: Observed | None = None) -> BuiltRepeats:
+    """`build_repeats` for who holds the claim."""
     lake = Lake.from_settings(settings)
     with closing(Ledger(settings.ledger)) as ledger:
         publish_links(lake, ledger)

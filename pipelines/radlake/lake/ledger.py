@@ -320,6 +320,8 @@ class Ledger:
             A reason without an identifier.
         """
         with self._changing([hospital_id]) as changes:
+            if self._is_sqlite:
+                changes.connection.exec_driver_sql("PRAGMA secure_delete = ON")
             return entry_from_row(changes.erase(hospital_id, study_uid, why=why, now=now))
 
     def erased(self, hospital_id: str, study_uids: Iterable[str]) -> set[str]:

@@ -25,9 +25,11 @@ from radlake.lake.zones import Lake
 if TYPE_CHECKING:
     from radlake.lake.ledger import Ledger
 
-__all__ = ["MAP", "QUALITY", "Decision", "Linked", "PersonLinks", "Revision", "person_of", "publish_links", "root_of"]
+__all__ = ["MAP", "QUALITY", "RELINKED", "Decision", "Linked", "PersonLinks", "Revision", "person_of", "publish_links",
+           "root_of"]  # fmt: skip
 
 MAP, QUALITY = "core.person_link", "ops.linkage"
+RELINKED = "linked_through_withdrawn"  # reason of a pair that were one person by a pseudonym that is gone
 _SCORE = "linkage_score/"
 
 
@@ -73,7 +75,7 @@ class Revision:
     Attributes
     ----------
     kind : str
-        `run`, `merge` or `unmerge`.
+        `run`, `merge`, `unmerge` or `withdraw`.
     by, why : str
         Who, in their own words; never an identifier.
     measures : mapping
@@ -90,7 +92,7 @@ class Revision:
 
 
 class PersonLinks:
-    """The history in the ledger's database; nothing in it is ever changed."""
+    """The history in the ledger's database; nothing in it is ever changed but by a withdrawal."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -99,36 +101,36 @@ class PersonLinks:
         """What holds now, or held at an older revision."""
         with self._ledger.snapshot() as connection:
             newest = _newest(connection)
-            asked = newest if revision is None else min(revision, newest)
-            last = (
-                sa.select(sa.func.max(PERSON_LINK.c.seq))
-                .where(PERSON_LINK.c.revision <= asked)
-                .group_by(PERSON_LINK.c.patient_key, PERSON_LINK.c.other_key)
-            )
-            rows = connection.execute(sa.select(*_DECISION).where(PERSON_LINK.c.seq.in_(last)))
-            decisions = [Decision(**row) for row in rows.mappings()]
-        live = {one.keys: one for one in decisions if one.action == "merged"}
-        apart = frozenset(one.keys for one in decisions if one.action == "unmerged" and one.decided_by == "person")
-        return Linked(asked, live, apart)
+            return _linked(connection, newest if revision is None else min(revision, newest))
 
     def append(self, decisions: Iterable[Decision], *, revision: Revision) -> bool:
         """Enter a revision, all or nothing; False when somebody else entered one of this number first."""
         with self._ledger.writing() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(sa.text("LOCK TABLE person_link_revision IN EXCLUSIVE MODE"))
+            _one_after_the_other(connection)
             if _newest(connection) != revision.revision - 1:
                 return False
-            seq = connection.execute(sa.select(sa.func.max(PERSON_LINK.c.seq))).scalar() or 0
-            rows = [
-                {"seq": seq + n, "revision": revision.revision, "decided_at": revision.made_at} | vars(one)
-                for n, one in enumerate(decisions, 1)
-            ]
-            if rows:
-                connection.execute(PERSON_LINK.insert(), rows)
-            values = vars(revision) | {"measures": json.dumps(revision.measures, sort_keys=True)}
-            connection.execute(PERSON_LINK_REVISION.insert().values(**values))
+            _enter(connection, decisions, revision)
         reached("linkage.decided")
         return True
+
+    def forget(self, patient_keys: Collection[int], *, by: str, why: str, now: datetime) -> None:
+        """Take every decision about these pseudonyms out of the history. Others who are one person through them stay
+        one, by decisions of a new revision.
+        """
+        gone = frozenset(patient_keys)
+        before = self.revisions()[-1:]
+        with self._ledger.writing() as connection:
+            _one_after_the_other(connection)
+            newest = _newest(connection)
+            live = _linked(connection, newest).live
+            for key in gone:
+                either = (PERSON_LINK.c.patient_key == key) | (PERSON_LINK.c.other_key == key)
+                connection.execute(PERSON_LINK.delete().where(either))
+            persons = _left_of(live, gone)
+            if any(len(keys) > 1 for keys in persons):
+                decisions = [one for keys in persons for one in _relinked(live, gone, keys)]
+                policy, measures = (before[0].policy, before[0].measures) if before else ("", {})
+                _enter(connection, decisions, Revision(newest + 1, now, "withdraw", policy, by, why, measures))
 
     def history(self, patient_keys: Collection[int]) -> list[tuple[Revision, Decision]]:
         """Every decision about these pseudonyms, the oldest first."""
@@ -160,6 +162,53 @@ class PersonLinks:
 
 
 _DECISION = [PERSON_LINK.c[name] for name in Decision.__dataclass_fields__]
+
+
+def _one_after_the_other(connection: sa.Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("LOCK TABLE person_link_revision IN EXCLUSIVE MODE"))
+
+
+def _linked(connection: sa.Connection, revision: int) -> Linked:
+    last = (
+        sa.select(sa.func.max(PERSON_LINK.c.seq))
+        .where(PERSON_LINK.c.revision <= revision)
+        .group_by(PERSON_LINK.c.patient_key, PERSON_LINK.c.other_key)
+    )
+    rows = connection.execute(sa.select(*_DECISION).where(PERSON_LINK.c.seq.in_(last)))
+    decisions = [Decision(**row) for row in rows.mappings()]
+    live = {one.keys: one for one in decisions if one.action == "merged"}
+    apart = frozenset(one.keys for one in decisions if one.action == "unmerged" and one.decided_by == "person")
+    return Linked(revision, live, apart)
+
+
+def _enter(connection: sa.Connection, decisions: Iterable[Decision], revision: Revision) -> None:
+    seq = connection.execute(sa.select(sa.func.max(PERSON_LINK.c.seq))).scalar() or 0
+    rows = [
+        {"seq": seq + n, "revision": revision.revision, "decided_at": revision.made_at} | vars(one)
+        for n, one in enumerate(decisions, 1)
+    ]
+    if rows:
+        connection.execute(PERSON_LINK.insert(), rows)
+    values = vars(revision) | {"measures": json.dumps(revision.measures, sort_keys=True)}
+    connection.execute(PERSON_LINK_REVISION.insert().values(**values))
+
+
+def _left_of(live: Iterable[tuple[int, int]], gone: frozenset[int]) -> list[list[int]]:
+    """The other pseudonyms of each person who has one of those that go."""
+    persons: dict[int, list[int]] = {}
+    for key, person in sorted(person_of(live).items()):
+        persons.setdefault(person, []).append(key)
+    return [[key for key in keys if key not in gone] for keys in persons.values() if not gone.isdisjoint(keys)]
+
+
+def _relinked(live: Mapping[tuple[int, int], Decision], gone: frozenset[int], keys: list[int]) -> list[Decision]:
+    """What joins these pseudonyms of one person without those that go; as sure as the least sure pair of before."""
+    without = person_of(pair for pair in live if gone.isdisjoint(pair))
+    first, *others = sorted({without.get(key, key) for key in keys})
+    of_person = [(pair, one) for pair, one in live.items() if {*keys, *gone}.issuperset(pair)]
+    probability = min(one.probability for pair, one in of_person if not gone.isdisjoint(pair))
+    return [Decision(first, other, "merged", "rule", RELINKED, probability) for other in others]
 
 
 def person_of(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:

@@ -25,9 +25,11 @@ from radlake.contracts.types import ARROW_TYPES
 from radlake.lake import parquet
 from radlake.lake.tables import TableStore
 
-__all__ = ["Gone", "Purged", "holders", "log_files", "purge", "reissued"]
+__all__ = ["HEADS", "Gone", "Purged", "holders", "log_files", "purge", "reissued"]
 
 Gone = Mapping[str, Collection[Any]]  # column -> values; a row with any of them goes
+
+HEADS = {"core.person_link_v1": ("person_key", "patient_key")}  # a column that names a group by its smallest member
 
 _LOG = "_delta_log"
 _REISSUED = ".reissued"
@@ -157,11 +159,21 @@ def _without(
     with parquet.new_connection(threads=1, filesystem=store.filesystem) as connection:
         where = _where(connection, table, wanted)
         columns, sort = (", ".join(map(quoted, words)) for words in (names, order))
-        query = f"SELECT {columns} FROM {parquet.scan(table, [store.store.uri(file)])}"
-        query += f" WHERE ({where}) IS NOT TRUE ORDER BY {sort}"
+        rows = parquet.scan(table, [store.store.uri(file)])
+        if head := HEADS.get(table.full_name):
+            rows, where = _headed_anew(rows, *head), f"gone OR {head[0]} = {head[1]}"
+        query = f"SELECT {columns} FROM {rows} WHERE ({where}) IS NOT TRUE ORDER BY {sort}"
         options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP}"
         connection.execute(f"COPY ({query}) TO {parquet.text(str(path))} ({options})")
     return path, path.stat().st_size, pq.read_metadata(path).num_rows
+
+
+def _headed_anew(rows: str, head: str, member: str) -> str:
+    """Groups whose head goes get their smallest member as head; `gone` tells members that go."""
+    is_gone = f"{member} IN (SELECT value FROM gone_{member})"
+    smallest = f"min({member}) FILTER (WHERE NOT {is_gone}) OVER (PARTITION BY {head})"
+    new = f"CASE WHEN {head} IN (SELECT value FROM gone_{head}) THEN {smallest} ELSE {head} END"
+    return f"(SELECT * REPLACE ({new} AS {head}), {is_gone} AS gone FROM {rows})"
 
 
 def _rewrite_log(
@@ -183,8 +195,11 @@ def _rewrite_log(
     root = table.full_name.replace(".", "/") + "/"
     files = {name.removeprefix(root): (n_bytes, n_rows) for name, (_, n_bytes, n_rows) in written.items()}
     hidden = {column: set(values) for column, values in wanted.items()}
+    head = HEADS.get(table.full_name, ("",))[0] if written else ""
 
     def is_hidden(column: str, limit: Any) -> bool:
+        if column == head:  # it may be larger now than any was
+            return True
         told = limit.split("/") if isinstance(limit, str) else ()
         return limit in hidden.get(column, ()) or not names.isdisjoint(told)
 

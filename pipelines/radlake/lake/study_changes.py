@@ -20,7 +20,7 @@ from radlake.lake.events import (
     redact,
 )
 from radlake.lake.evidence import Settlement
-from radlake.lake.ledger_tables import STUDY
+from radlake.lake.ledger_tables import PUSH_NOTICE, PUSH_STUDY, RETENTION, STUDY, STUDY_TIME
 from radlake.lake.statements import in_parts
 from radlake.lake.study_rows import (
     decided,
@@ -41,6 +41,7 @@ _INSERT = STUDY.insert()
 _UPDATE = STUDY.update().where(
     STUDY.c.hospital_id == sa.bindparam("of_hospital"), STUDY.c.study_uid == sa.bindparam("of_study")
 )
+_BESIDE = (STUDY_TIME, PUSH_STUDY, PUSH_NOTICE, RETENTION)  # what else is told of a study under its UID
 
 
 class Listed(NamedTuple):
@@ -127,8 +128,14 @@ class Changes:
         return found
 
     def erase(self, hospital_id: str, study_uid: str, *, why: str, now: datetime) -> dict[str, Any]:
-        """Withdraw a study, known or not, and let its row and its history bear a keyed name and nothing else of it."""
+        """Withdraw a study, known or not, and let its row and its history bear a keyed name and nothing else of it.
+
+        What else is told under its UID goes.
+        """
         name = erased_name(self._mac, hospital_id, study_uid)
+        for table in _BESIDE:
+            of_study = table.c.hospital_id == hospital_id, table.c.study_uid == study_uid
+            self.connection.execute(table.delete().where(*of_study))
         before = self.rows(hospital_id, [study_uid]).get(study_uid)
         if before and before["study_uid"] == name:
             return before

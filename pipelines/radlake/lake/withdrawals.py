@@ -6,24 +6,43 @@ how it is searched for and what a report says is `radlake.withdrawal`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from radlake.config import Settings
+from radlake.errors import TransientError
 from radlake.lake.chain import canonical
 from radlake.lake.events import Mac
+from radlake.lake.ledger import Claim, Ledger
 from radlake.lake.ledger_tables import WITHDRAWAL, WITHDRAWN_PERSON
 
-if TYPE_CHECKING:
-    from radlake.lake.ledger import Ledger
-
-__all__ = ["LAKE", "TURNED_AWAY", "Withdrawal", "WithdrawalRows", "withdrawn_digest"]
+__all__ = ["LAKE", "TURNED_AWAY", "LakeBusy", "Withdrawal", "WithdrawalRows", "sharing_lake", "withdrawn_digest"]
 
 LAKE = "_lake"  # what builds and withdrawals claim, instead of a hospital
 TURNED_AWAY = "the person withdrew before it came"
+
+
+class LakeBusy(TransientError):
+    sentence = "Somebody's data are being withdrawn from this lake, or it is being built. Try again in a few minutes."
+
+
+@contextmanager
+def sharing_lake(settings: Settings) -> Iterator[None]:
+    """Nobody is withdrawn meanwhile: what is written from what was read before has nobody who is gone by then.
+
+    Raises
+    ------
+    LakeBusy
+        If somebody is being withdrawn.
+    """
+    with closing(Ledger(settings.ledger)) as ledger, ledger.claim(LAKE, Claim.BUILD, shared=True) as is_held:
+        if not is_held:
+            raise LakeBusy
+        yield
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,8 @@ class WithdrawalRows:
         The open one of the same subject, when another process entered it meanwhile.
         """
         with self._ledger.writing() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite has one writer anyway
+                connection.execute(sa.text("LOCK TABLE withdrawal IN EXCLUSIVE MODE"))
             is_same = WITHDRAWAL.c.subject == subject, WITHDRAWAL.c.finished_at.is_(None)
             if (known := connection.execute(sa.select(WITHDRAWAL).where(*is_same)).mappings().first()) is not None:
                 return Withdrawal(**known)

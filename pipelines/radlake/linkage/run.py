@@ -16,7 +16,7 @@ from typing import Any
 from radlake.config import Settings
 from radlake.errors import PermanentError
 from radlake.lake import Lake
-from radlake.lake.person_links import Decision, Linked, PersonLinks, Revision, person_of, publish_links
+from radlake.lake.person_links import RELINKED, Decision, Linked, PersonLinks, Revision, person_of, publish_links
 from radlake.linkage.clusters import Pair, join
 from radlake.linkage.match import find_pairs
 from radlake.linkage.policy import Policy
@@ -69,7 +69,8 @@ def link_all(
 ) -> Outcome:
     """Compare the records of all pseudonyms and enter what follows as a revision; published when this returns.
 
-    What a person decided stays decided. The same records and policy decide the same again.
+    What a person decided stays decided, and that two are one person by a pseudonym that was withdrawn. The same records
+    and policy decide the same again.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def link_all(
         found = find_pairs(records_table(records.values()), policy=policy, scratch=lake.scratch, threads=threads)
 
         def plan(known: Linked) -> _Proposal:
-            decided = [pair for pair in _live(known) if pair.decided_by == "person"]
+            decided = [pair for pair in _live(known) if pair.decided_by == "person" or pair.reason == RELINKED]
             return _Proposal([*decided, *found.pairs], records, known.apart)
 
         def measure(persons: Mapping[int, int]) -> dict[str, Any]:

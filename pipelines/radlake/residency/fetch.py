@@ -152,7 +152,7 @@ def _worst(fetched: Sequence[Fetched]) -> str:
 def _entry(ledger: Ledger, hospital_id: str, lake_study_uid: str) -> StudyEntry:
     study_uid = ledger.study_of(hospital_id, lake_study_uid)
     entry = ledger.entry(hospital_id, study_uid) if study_uid else None
-    if entry is None:
+    if entry is None or entry.withdrawn:
         raise SourceMissing(path=f"The ledger's entry of study {lake_study_uid} of {hospital_id}")
     return entry
 
@@ -223,7 +223,14 @@ class _Fetch:
         )
         outcome = ingest_study(job)
         proven = {item.path for item in wanted if _is_equal(item, outcome)}
-        for path in {row["object_path"] for row in outcome.series}:
+        made = {row["object_path"] for row in outcome.series}
+        try:  # a withdrawal first changes the ledger, then waits for the lock that we hold, and empties the cache
+            _entry(self._ledger, self._hospital.hospital_id, wanted[0].study_uid)
+        except SourceMissing:
+            for path in made:
+                self._lake.cache.discard(path)
+            raise
+        for path in made:
             if path in proven:
                 self._lake.cache.admit(path, is_asked_for=True)
                 reached("residency.cached")

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from radlake.withdrawal.plan import Plan, plan_withdrawal
 from radlake.withdrawal.report import Report, report_problems, reports
-from radlake.withdrawal.run import RemnantsFound, Withdrawn, dry_run, resume, withdraw
+from radlake.withdrawal.run import (
+    RemnantsFound,
+    WithdrawalForbidden,
+    WithdrawalHeld,
+    Withdrawn,
+    asked,
+    dry_run,
+    resume,
+    withdraw,
+)
 from radlake.withdrawal.subject import PersonUnclear, Subject, SubjectUnknown, subject_of_person, subject_of_study
 
 __all__ = [
@@ -18,7 +27,10 @@ __all__ = [
     "Report",
     "Subject",
     "SubjectUnknown",
+    "WithdrawalForbidden",
+    "WithdrawalHeld",
     "Withdrawn",
+    "asked",
     "dry_run",
     "plan_withdrawal",
     "report_problems",

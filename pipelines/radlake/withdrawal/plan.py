@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from radlake.cohort.approval import decisions
 from radlake.cohort.build import built_cohorts
-from radlake.cohort.candidate import candidates, open_candidate
+from radlake.cohort.candidate import begun_releases, candidate_folder
 from radlake.cohort.rekey import new_identity
+from radlake.cohort.release import project_of
 from radlake.contracts import Table, load_tables
 from radlake.contracts.check import compute
 from radlake.deidentify import KeyRing
@@ -27,7 +28,7 @@ from radlake.lake.statements import in_parts
 from radlake.lake.tables import TableStore
 from radlake.withdrawal.subject import Subject
 
-__all__ = ["Plan", "cohort_files", "person_tables", "plan_withdrawal"]
+__all__ = ["Plan", "found_since", "obstacles", "person_tables", "plan_withdrawal"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +93,7 @@ def person_tables(lake: Lake, subject: Subject) -> Iterator[tuple[TableStore, Ta
 
 
 def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> Plan:
-    """Count what there is of a subject, and find what forbids its removal: legal holds, locks of the store, and rows
-    of another hospital that would go with it.
-    """
+    """Count what there is of a subject, and find what forbids its removal."""
     rows: dict[str, int] = {}
     old: dict[str, int] = {}
     files = file_bytes = 0
@@ -107,18 +106,9 @@ def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject)
             files, file_bytes = files + found.n_files, file_bytes + found.n_bytes
             pins |= set(found.pins)
     objects = object_bytes = cached = 0
-    blocked = [*_elsewhere(ledger, subject)]
-    for study in subject.studies:
-        if not study.lake_study_uid:
-            continue
-        if study.hospital_id in RetentionRows(ledger).held_in(study.lake_study_uid):
-            told = f"study {study.lake_study_uid} of {study.hospital_id} is under a legal hold: release it first"
-            blocked.append(f"{told} (`radlake retention release`), or have it withdrawn when the hold ends")
-        prefix = f"{study.hospital_id}/{study.lake_study_uid}/"
+    for prefix in _prefixes(subject):
         for path in lake.objects.list(prefix):
             objects, object_bytes = objects + 1, object_bytes + (lake.objects.store.size(path) or 0)
-            if lock := lake.objects.store.lock_of(path):
-                blocked.append(f"the store has locked {path}: {lock}")
         cached += len(lake.cache.paths(prefix))
     quarantined = [lake.quarantine / one[:2] / f"{one}.dcm" for one in subject.quarantine_ids]
     sizes = [path.stat().st_size for path in quarantined if path.exists()]
@@ -136,12 +126,45 @@ def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject)
         held_bytes=sum(sizes),
         kept=len(subject.kept),
         pins=tuple(sorted(pins)),
-        cohorts=tuple(one for one in built_cohorts(lake) if _has(lake, one, subject)),
+        cohorts=_cohorts(lake, subject),
         releases=tuple(releases),
         release_names=tuple(sorted(names)),
         linked=len(_linked(ledger, subject)),
-        blocked=tuple(blocked),
+        blocked=tuple(obstacles(lake, ledger, subject)),
     )
+
+
+def obstacles(lake: Lake, ledger: Ledger, subject: Subject) -> Iterator[str]:
+    """What forbids the removal of a subject now: rows of another hospital that would go with it, legal holds, and locks
+    of the store.
+    """
+    yield from _elsewhere(ledger, subject)
+    for study in subject.studies:
+        if study.lake_study_uid and study.hospital_id in RetentionRows(ledger).held_in(study.lake_study_uid):
+            told = f"study {study.lake_study_uid} of {study.hospital_id} is under a legal hold: release it first"
+            yield f"{told} (`radlake retention release`), or have it withdrawn when the hold ends"
+    for prefix in _prefixes(subject):
+        for path in lake.objects.list(prefix):
+            if lock := lake.objects.store.lock_of(path):
+                yield f"the store has locked {path}: {lock}"
+
+
+def found_since(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> Subject:
+    """The subject with cohorts and releases that were made since it was planned."""
+    more = dict(subject.more)
+    releases, names = _releases(lake, ledger, keys, subject)
+    known = {one["release_id"] for one in more["removed"]["releases"]}
+    told = {
+        "releases": [*more["removed"]["releases"], *(one for one in releases if one["release_id"] not in known)],
+        "cohorts": sorted({*more["cohorts"], *_cohorts(lake, subject)}),
+    }
+    more |= {"cohorts": told["cohorts"], "release_names": sorted({*more["release_names"], *names})}
+    return replace(subject, more={**more, "removed": {**more["removed"], **told}})
+
+
+def _prefixes(subject: Subject) -> list[str]:
+    """Where objects of its studies lie, in the store and in the cache."""
+    return [f"{study.hospital_id}/{study.lake_study_uid}/" for study in subject.studies if study.lake_study_uid]
 
 
 def _elsewhere(ledger: Ledger, subject: Subject) -> Iterator[str]:
@@ -157,14 +180,14 @@ def _elsewhere(ledger: Ledger, subject: Subject) -> Iterator[str]:
                 )
 
 
-def cohort_files(lake: Lake, cohort_id: str) -> list[Any]:
-    return sorted((lake.restricted / "cohorts" / cohort_id).glob("*.parquet"))
+def _cohorts(lake: Lake, subject: Subject) -> tuple[str, ...]:
+    """Cohorts that somebody of the subject is in."""
+    return tuple(one for one in built_cohorts(lake) if _has(lake, one, subject))
 
 
 def _has(lake: Lake, cohort_id: str, subject: Subject) -> bool:
-    """Whether somebody of the subject is in a cohort."""
     wanted: set[Any] = {*subject.patient_keys, *subject.lake_studies, *subject.exams}
-    for path in cohort_files(lake, cohort_id):
+    for path in sorted((lake.restricted / "cohorts" / cohort_id).glob("*.parquet")):
         for column in pq.read_table(path).columns:
             is_number = pa.types.is_int64(column.type)
             values = [value for value in wanted if isinstance(value, int if is_number else str)]
@@ -182,27 +205,28 @@ def _linked(ledger: Ledger, subject: Subject) -> set[int]:
 
 
 def _releases(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> tuple[list[dict[str, Any]], set[str]]:
-    """Releases that have the subject, and what they call it."""
+    """Releases that have the subject, and what they call it. One that is half made of a cohort that has the subject has
+    it too: what lies in the store already is in no table yet.
+    """
     person = person_of(PersonLinks(ledger).linked().live)
     found, names = [], set()
-    for release_id in candidates(lake):
-        candidate = open_candidate(lake, release_id)
-        project = keys.for_project(candidate.document["project"])
+    for release_id, is_made in begun_releases(lake).items():
+        project = keys.for_project(project_of(release_id))
         called = {project.uid(uid) for uid in subject.lake_studies}
         for key in subject.patient_keys:
             identity = new_identity(project, person_key=person.get(key, key), lake_offset_seconds=0)
             called.add(identity.person_pseudo_id)
         told = {
             value
-            for name in ("person", "series")
-            if name in candidate.tables
+            for path in candidate_folder(lake, release_id).rglob("*.parquet")
             for column in ("person_pseudo_id", "study_instance_uid")
-            if column in (table := pq.read_table(candidate.tables[name])).column_names
+            if column in (table := pq.read_table(path)).column_names
             for value in table[column].to_pylist()
         }
-        if not called & told:
+        is_of_cohort = not is_made and _has(lake, release_id.rpartition(".")[0], subject)
+        if not (called & told or is_of_cohort):
             continue
-        names |= called & told
+        names |= called if is_of_cohort else called & told
         names |= {project.uid(uid) for uid in subject.uids}
         approvals = [one for one in decisions(ledger, release_id) if one.decision == "approved"]
         told_to = [

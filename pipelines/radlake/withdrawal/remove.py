@@ -26,19 +26,15 @@ from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import (
     HOLD,
-    PERSON_LINK,
     PUSH_COMMITMENT,
-    PUSH_NOTICE,
-    PUSH_STUDY,
     QUARANTINE,
-    RETENTION,
     REVIEW,
-    STUDY_TIME,
     TOMBSTONE,
     UNREAD_PERSON,
     VAULT,
     VAULT_ALIAS,
 )
+from radlake.lake.person_links import PersonLinks, publish_links
 from radlake.lake.purge import purge
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.reminders import LINK, REMINDER, WISH, ReminderJournal
@@ -48,8 +44,8 @@ from radlake.withdrawal.subject import Subject
 
 __all__ = ["forget_releases", "reminders_of", "remove", "tidy_databases"]
 
-_BY_STUDY = (STUDY_TIME, PUSH_STUDY, PUSH_NOTICE, RETENTION, QUARANTINE)
 _BY_LAKE_STUDY = (VAULT, HOLD, TOMBSTONE)
+_PATIENCE_SECONDS = 900.0
 _INDEX = "recent_exams.sqlite"  # of the reminder; without it the lake is asked
 
 
@@ -75,17 +71,22 @@ def remove(settings: Settings, ledger: Ledger, subject: Subject, *, name: str, w
     for study in subject.studies:
         if not study.lake_study_uid:
             continue
-        prefix = f"{study.hospital_id}/{study.lake_study_uid}/"
+        place = f"{study.hospital_id}/{study.lake_study_uid}"
+        prefix = f"{place}/"
         for path in list(lake.objects.list(prefix)):
             lake.objects.delete(path)
             reached("withdrawal.object")
-        for path in lake.cache.paths(prefix):
-            lake.cache.drop(path)
+        if lake.cache.root.is_dir():
+            with lake.cache.lock(place, timeout=_PATIENCE_SECONDS):  # a fetch that is under way ends first
+                for path in lake.cache.paths(prefix):
+                    lake.cache.drop(path)
         for root in (lake.cache.root, lake.cache.root / ".pending", _local(lake.objects.url)):
             if root is not None:  # empty folders bear the study's name
                 shutil.rmtree(root / prefix, ignore_errors=True)
     _issue_cohorts_anew(settings, lake, subject)
     _forget_rows(ledger, subject)
+    PersonLinks(ledger).forget(subject.patient_keys, by=subject.more["by"], why=why, now=now)
+    publish_links(lake, ledger)
     _forget_files(lake, ledger, subject)
     _forget_reminders(settings, subject)
     reached("withdrawal.removed")
@@ -114,6 +115,9 @@ def forget_releases(settings: Settings, release_ids: Collection[str], *, by: str
             if not path.endswith("/state.json"):
                 store.delete(path)
                 reached("withdrawal.released")
+        if (root := _local(lake.url)) is not None:  # empty folders bear the names of studies
+            for folder in (root / "releases" / release_id).glob("*/"):
+                shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(candidate_folder(lake, release_id), ignore_errors=True)
 
 
@@ -158,17 +162,15 @@ def _forget_rows(ledger: Ledger, subject: Subject) -> None:
             for table in _BY_LAKE_STUDY if study.lake_study_uid else ():
                 where = table.c.hospital_id == study.hospital_id, table.c.lake_study_uid == study.lake_study_uid
                 connection.execute(table.delete().where(*where))
-            for table in _BY_STUDY if study.study_uid else ():
-                where = table.c.hospital_id == study.hospital_id, table.c.study_uid == study.study_uid
-                connection.execute(table.delete().where(*where))
+            if study.study_uid:
+                where = QUARANTINE.c.hospital_id == study.hospital_id, QUARANTINE.c.study_uid == study.study_uid
+                connection.execute(QUARANTINE.delete().where(*where))
         for quarantine_id in subject.quarantine_ids:
             for table in (QUARANTINE, REVIEW):
                 connection.execute(table.delete().where(table.c.quarantine_id == quarantine_id))
         for key in subject.patient_keys:
             for column in (VAULT.c.patient_key, VAULT_ALIAS.c.patient_key, UNREAD_PERSON.c.patient_key):
                 connection.execute(column.table.delete().where(column == key))
-            either = (PERSON_LINK.c.patient_key == key) | (PERSON_LINK.c.other_key == key)
-            connection.execute(PERSON_LINK.delete().where(either))
         if subject.hospitals:
             _forget_commitments(connection, subject)
     reached("withdrawal.shredded")

@@ -20,7 +20,7 @@ from radlake.lake.ledger import Ledger
 from radlake.lake.store import make_folder, write_whole
 from radlake.lake.withdrawals import WithdrawalRows
 
-__all__ = ["Report", "report_file", "report_problems", "reports", "write_report"]
+__all__ = ["Report", "remnants_file", "report_file", "report_problems", "reports", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ def reports(ledger: Ledger) -> list[Report]:
 
 def report_file(restricted: Path, number: int) -> Path:
     return restricted / "withdrawals" / f"{number}.json"
+
+
+def remnants_file(restricted: Path, number: int) -> Path:
+    """Where the last search of an open withdrawal told what it found."""
+    return restricted / "withdrawals" / f"{number}.remnants"
 
 
 def write_report(restricted: Path, number: int, report: Report) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
@@ -13,23 +13,28 @@ from radlake.config import Settings
 from radlake.deidentify import KeyRing
 from radlake.errors import LedgerBusy, PermanentError
 from radlake.ingest.batch import roll_forward
-from radlake.ingest.build import LakeBusy, build_alone
+from radlake.ingest.build import build_alone
 from radlake.ingest.certify import certify
+from radlake.ingest.duplicates import build_repeats_alone
 from radlake.lake import Lake
 from radlake.lake.certificate_store import documents
 from radlake.lake.ledger import Claim, Ledger
-from radlake.lake.withdrawals import LAKE, Withdrawal, WithdrawalRows, withdrawn_digest
+from radlake.lake.reminders import JOURNAL, ReminderJournal
+from radlake.lake.store import make_folder, write_whole
+from radlake.lake.withdrawals import LAKE, LakeBusy, Withdrawal, WithdrawalRows, withdrawn_digest
 from radlake.machine import shanghai_day
+from radlake.stats.duplicates.sequence import TABLE as SEQUENCE
 from radlake.vault.lake_key import lake_keys
 from radlake.vault.lookup import LookupRefused, problem_of
 from radlake.vault.trail import AuditTrail, Reason
-from radlake.withdrawal.plan import Plan, plan_withdrawal
+from radlake.withdrawal.plan import Plan, found_since, obstacles, plan_withdrawal
 from radlake.withdrawal.remove import forget_releases, reminders_of, remove, tidy_databases
-from radlake.withdrawal.report import Report, reports, write_report
-from radlake.withdrawal.subject import Subject, filled
-from radlake.withdrawal.verify import Remnant, Verification, verify
+from radlake.withdrawal.report import Report, remnants_file, reports, write_report
+from radlake.withdrawal.subject import PersonUnclear, Subject, SubjectUnknown, filled
+from radlake.withdrawal.verify import Verification, verify
 
-__all__ = ["RemnantsFound", "Withdrawn", "resume", "withdraw"]
+__all__ = ["RemnantsFound", "WithdrawalForbidden", "WithdrawalHeld", "Withdrawn", "asked", "dry_run", "resume",
+           "withdraw"]  # fmt: skip
 
 _PATIENCE_SECONDS = 900.0
 _POLL_SECONDS = 0.2
@@ -39,10 +44,17 @@ class WithdrawalForbidden(PermanentError):
     sentence = "Nothing was withdrawn, because not all of it may be removed now:\n{reasons}"
 
 
+class WithdrawalHeld(PermanentError):
+    sentence = (
+        "Withdrawal {number} stays open, because not all of it may be removed any more:\n{reasons}\n"
+        "When that has ended, run `radlake withdraw resume`."
+    )
+
+
 class RemnantsFound(PermanentError):
     sentence = (
         "Withdrawal {number} stays open: {n} remnants were found.\n{places}\n"
-        "Remove what put them there, then run `radlake withdraw resume`."
+        "{file} has the places in full. Remove what put them there, then run `radlake withdraw resume`."
     )
 
 
@@ -60,6 +72,42 @@ class Withdrawn:
     verification: Verification | None
 
 
+def asked(
+    settings: Settings,
+    ledger: Ledger,
+    find: Callable[[Lake, Ledger, KeyRing], Subject],
+    *,
+    kind: str,
+    reason: Reason,
+    now: datetime,
+    hospital_id: str = "",
+    secret: str = "",
+) -> Subject:
+    """The subject that is found. What is told of one that is not, is in the audit trail before it is told.
+
+    Parameters
+    ----------
+    secret : str
+        By which it is asked for: an identifier that who and why may not tell.
+
+    Raises
+    ------
+    LookupRefused, SubjectUnknown, PersonUnclear
+    """
+    keys = lake_keys(settings)
+    trail = AuditTrail(ledger, keys, restricted=settings.restricted)
+    if problem := problem_of(reason, secret=secret):
+        told = Reason("(not told)", "(not told)")
+        trail.record("withdraw", reason=told, now=now, kind=kind, hospital_id=hospital_id, outcome="refused")
+        raise LookupRefused(reason=problem)
+    try:
+        return find(Lake.from_settings(settings), ledger, keys)
+    except (PersonUnclear, SubjectUnknown) as exc:
+        outcome = f"nothing was withdrawn: {type(exc).__name__}"
+        trail.record("withdraw", reason=reason, now=now, kind=kind, hospital_id=hospital_id, outcome=outcome)
+        raise
+
+
 def withdraw(settings: Settings, ledger: Ledger, subject: Subject, *, reason: Reason, now: datetime) -> Withdrawn:
     """Remove everything of a subject, search what is left, and sign a report. Of a subject without anything left, the
     report of before.
@@ -72,6 +120,8 @@ def withdraw(settings: Settings, ledger: Ledger, subject: Subject, *, reason: Re
         If it is not told who asks and why, or that has an identifier in it.
     LedgerBusy, LakeBusy
         If a hospital is harvested, or the lake built, for too long: the withdrawal stays open, to be resumed.
+    WithdrawalHeld
+        If one was placed since it began: what is left stays, until it is resumed.
     RemnantsFound
     """
     keys, lake, rows = lake_keys(settings), Lake.from_settings(settings), WithdrawalRows(ledger)
@@ -140,12 +190,15 @@ def _carry_out(settings: Settings, ledger: Ledger, keys: KeyRing, row: Withdrawa
         if row.sealed is None:  # another process finished it meanwhile
             return Withdrawn(Report(row.document), None)
         subject = Subject.from_sealed(keys, row.sealed)
-        more = subject.more
         for hospital_id in ledger.hospital_ids():  # a harvest that began before did not know it
             with _held(ledger, [hospital_id]):
                 roll_forward(lake, ledger, hospital_id=hospital_id, now=now)
         subject = _with_reminders(settings, keys, filled(lake, ledger, keys, subject))
+        subject = found_since(lake, ledger, keys, subject)
+        if held := list(obstacles(lake, ledger, subject)):
+            raise WithdrawalHeld(number=row.number, reasons="\n".join(f"- {one}" for one in held))
         WithdrawalRows(ledger).keep(row.number, sealed=subject.sealed(keys))
+        more = subject.more
         with _held(ledger, subject.hospitals):
             forget_releases(settings, [one["release_id"] for one in more["removed"]["releases"]],
                             by=more["by"], why=why, now=now)  # fmt: skip
@@ -154,10 +207,7 @@ def _carry_out(settings: Settings, ledger: Ledger, keys: KeyRing, row: Withdrawa
         reached("withdrawal.built")
         _certify_anew(settings, ledger, subject.hospitals, now=now)
         tidy_databases(settings, ledger)
-        verification = verify(lake, ledger, subject)
-        if verification.remnants:
-            raise RemnantsFound(number=row.number, n=sum(one.n for one in verification.remnants),
-                                places=_places(verification.remnants))  # fmt: skip
+        verification = _searched(settings, lake, ledger, row.number, subject)
         report = _report(ledger, keys, row, subject, verification, now=now)
         trail = AuditTrail(ledger, keys, restricted=settings.restricted)
         trail.record("withdrawn", reason=Reason(more["by"], more["why"]), now=now, kind=subject.kind,
@@ -189,8 +239,26 @@ def _report(
     return Report.sealed(content, keys.withdrawal_mac)
 
 
-def _places(remnants: Sequence[Remnant]) -> str:
-    return "\n".join(f"- {one.place}: {one.kind}, {one.n} times" for one in remnants[:20])
+def _searched(settings: Settings, lake: Lake, ledger: Ledger, number: int, subject: Subject) -> Verification:
+    """The search of everything that is left. Places may bear a name themselves: they are told in full in a file of the
+    restricted zone only, until the next search.
+
+    Raises
+    ------
+    RemnantsFound
+    """
+    file = remnants_file(settings.restricted, number)
+    file.unlink(missing_ok=True)
+    journal = ReminderJournal.existing(settings)
+    with closing(journal) if journal else nullcontext():
+        others = [(journal.engine, JOURNAL)] if journal else []
+        done = verify(lake, ledger, subject, others=others)
+    if not done.remnants:
+        return done
+    make_folder(file.parent)
+    write_whole(file, "".join(f"{one.told(one.full)}\n" for one in done.remnants))
+    places = "\n".join(f"- {one.told(one.place)}" for one in done.remnants[:20])
+    raise RemnantsFound(number=number, n=sum(one.n for one in done.remnants), places=places, file=file)
 
 
 @contextmanager
@@ -231,6 +299,8 @@ def _build_anew(settings: Settings, lake: Lake, *, now: datetime) -> None:
         return
     layers = None if lake.version("stats.exam_volume") is not None else ["core"]
     build_alone(settings, now=now, layers=layers)
+    if lake.restricted_tables.version(SEQUENCE) is not None:
+        build_repeats_alone(settings, now=now)
 
 
 def _certify_anew(settings: Settings, ledger: Ledger, hospital_ids: Sequence[str], *, now: datetime) -> None:

@@ -1,15 +1,20 @@
 """The search of everything that is left for whatever was withdrawn: values of columns, and bytes of files.
 
 Nothing that removes is used here: tables are searched in all their files, whatever the log says, objects, caches, logs
-and databases byte by byte. The audit trail keeps pseudonyms that somebody looked up: those are counted, not remnants,
-because the chain that proves who looked must stay whole.
+and databases byte by byte, and what is packed in a column or a file as what it unpacks to. The audit trail keeps
+pseudonyms that somebody looked up: those are counted, not remnants, because the chain that proves who looked must stay
+whole.
 """
 
 from __future__ import annotations
 
+import gzip
+import sqlite3
 import time
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +41,8 @@ __all__ = ["Remnant", "Verification", "verify"]
 _HOSPITALS = "demo"  # folder of the simulated hospitals: theirs is what they keep, as any hospital's archive is
 _CHUNK = 8 << 20
 _OVERLAP = 4096
+_ROWS = 1000  # of a database that are held at once
+_ZLIB = b"\x78"  # how what is packed in a column begins (RFC 1950)
 _MIN_TEXT = 8  # characters of a number that is searched for in bytes: a shorter one is found by chance
 _UID_BYTES = frozenset(b"0123456789.")
 _WORD_BYTES = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -43,11 +50,21 @@ _WORD_BYTES = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 
 @dataclass(frozen=True, order=True)
 class Remnant:
-    """Something that is left: where, of which kind, how often; never the value."""
+    """Something that is left: where, of which kind, how often; never the value.
+
+    Attributes
+    ----------
+    place : str
+        With every name of the subject left out; `full` has them.
+    """
 
     place: str
     kind: str
     n: int = 1
+    full: str = field(default="", repr=False)
+
+    def told(self, place: str) -> str:
+        return f"{place}: {self.kind}, {self.n} times"
 
 
 @dataclass
@@ -92,31 +109,54 @@ class _Names:
         wide = [name for name in names if len(name.encode()) >= _MIN_TEXT]
         self.public = _automaton(kinds | dict.fromkeys(wide, "identifier"))
         self.own = _automaton(kinds)  # of the restricted zone: another patient there may have the same name
+        self.every = _automaton(kinds | dict.fromkeys(names, "identifier"))
         self.n_short = len(names) - len(wide)
 
     def __len__(self) -> int:
         return len(self.texts) + len(self.numbers)
 
+    def masked(self, place: str) -> str:
+        """A place without the names that stand in it."""
+        data = place.encode()
+        for begin, end, kind in sorted(_found(self.every, data), reverse=True):
+            data = data[:begin] + f"[{kind}]".encode() + data[end:]
+        return data.decode("utf-8", "replace")
 
-def verify(lake: Lake, ledger: Ledger, subject: Subject) -> Verification:
-    """Search everything that is left for a subject; every hit is told with its place."""
+
+def verify(
+    lake: Lake, ledger: Ledger, subject: Subject, *, others: Sequence[tuple[sa.Engine, sa.MetaData]] = ()
+) -> Verification:
+    """Search everything that is left for a subject; every hit is told with its place.
+
+    Parameters
+    ----------
+    others : sequence of (engine, tables)
+        Databases of the restricted zone beside the ledger.
+    """
     begin = time.monotonic()
     names = _Names(subject)
     done = Verification(n_names=len(names), n_short=names.n_short)
     found: Counter[tuple[str, str]] = Counter()
+    seen: set[str] = set()  # files that are searched as tables and databases
     for zone, store in (("lake", lake.tables), ("restricted", lake.restricted_tables)):
-        for place, kind, n in _in_tables(store, zone, names, done):
+        for place, kind, n in _in_tables(store, zone, names, done, seen):
+            found[place, kind] += n
+    for engine, tables in ((ledger.engine, METADATA), *others):
+        for place, kind, n in _in_database(engine, tables, names, done, seen):
             found[place, kind] += n
     root = open_store(lake.url, options=lake.storage_options)
     for name in _stored(root, lake):
-        for kind, n in _in_stored(root, name, names, done):
-            found[name, kind] += n
-    for folder in {lake.restricted, lake.cache.root}:
-        for place, kind, n in _in_folder(folder, names, done):
-            found[place, kind] += n
-    for place, kind, n in _in_ledger(ledger, names, done):
-        found[place, kind] += n
-    done.remnants = sorted(Remnant(place, kind, n) for (place, kind), n in found.items())
+        if _seen(root.uri(name)) not in seen:
+            for kind in (*_in_name(names.public, name), *_in_stored(root, name, names, done)):
+                found[name, kind] += 1
+    folders = {lake.restricted, lake.cache.root}
+    for path in sorted({path for folder in folders for path in _files(folder)} | {*_beside(lake, ledger)}):
+        if _seen(path) not in seen:
+            place = _place(path, lake)
+            for kind in (*_in_name(names.own, place), *_in_file(path, names, done)):
+                found[place, kind] += 1
+    told = [Remnant(names.masked(place), kind, n, place) for (place, kind), n in found.items()]
+    done.remnants = sorted(told)
     done.seconds = time.monotonic() - begin
     return done
 
@@ -135,7 +175,12 @@ def _automaton(kinds: Mapping[str, str]) -> Any:
 
 
 def _hits(automaton: Any, data: bytes) -> Iterator[str]:
-    """Kinds of the names that stand in bytes, each whole: 1.2.3 does not stand in 1.2.34."""
+    """Kinds of the names that stand in bytes."""
+    return (kind for _, _, kind in _found(automaton, data))
+
+
+def _found(automaton: Any, data: bytes) -> Iterator[tuple[int, int, str]]:
+    """Begin, end and kind of the names that stand in bytes, each whole: 1.2.3 does not stand in 1.2.34."""
     if not len(automaton):
         return
     for end, (word, kind) in automaton.iter(data.decode("latin-1")):
@@ -146,10 +191,12 @@ def _hits(automaton: Any, data: bytes) -> Iterator[str]:
         is_file_name = kind == "uid" and after == b"." and not data[end + 2 : end + 3].isdigit()
         if after and after[0] in around and word[-1] in around and not is_file_name:
             continue
-        yield kind
+        yield end - len(word) + 1, end + 1, kind
 
 
-def _in_tables(store: TableStore, zone: str, names: _Names, done: Verification) -> Iterator[tuple[str, str, int]]:
+def _in_tables(
+    store: TableStore, zone: str, names: _Names, done: Verification, seen: set[str]
+) -> Iterator[tuple[str, str, int]]:
     """Values of every column of text or pseudonyms, in every Parquet file that lies there; and the logs as bytes."""
     texts = pa.table({"value": pa.array(sorted(names.texts), pa.string())})
     numbers = pa.table({"value": pa.array(sorted(names.numbers), pa.int64())})
@@ -157,12 +204,15 @@ def _in_tables(store: TableStore, zone: str, names: _Names, done: Verification) 
         root = table.full_name.replace(".", "/") + "/"
         listed = list(store.store.list(root))
         for name in log_files(store, table) if listed else ():
-            for kind in _hits(names.public, store.store.read(name, offset=0, length=store.store.size(name) or 0)):
+            seen.add(_seen(store.store.uri(name)))
+            content = store.store.read(name, offset=0, length=store.store.size(name) or 0)
+            for kind in _in_parquet(content, names) if name.endswith(".parquet") else _hits(names.public, content):
                 yield f"{zone} tables/{name}", kind, 1
             done.searched["log files"] += 1
         files = {store.store.uri(name): name for name in listed if _is_data(name)}
         if not files:
             continue
+        seen |= set(map(_seen, files))
         done.searched["table files"] += len(files)
         with parquet.new_connection(threads=1, filesystem=store.filesystem) as connection:
             connection.register("texts", texts)
@@ -190,30 +240,37 @@ def _is_data(name: str) -> bool:
 
 
 def _stored(root: Store, lake: Lake) -> Iterator[str]:
-    """Everything in the store of the lake but its tables, and the folders that are searched as folders."""
-    skipped = ["tables/"]
-    if "://" not in lake.url:
-        inside = [folder for folder in (lake.restricted, lake.cache.root) if folder.is_relative_to(Path(lake.url))]
-        skipped += [f"{folder.relative_to(lake.url)}/" for folder in inside]
-    for name in root.list(""):
-        if not name.startswith(tuple(skipped)):
-            yield name
-    yield from root.list("tables/.pins/")
-    yield from root.list("tables/.reissued/")
+    """Everything in the store of the lake, but for the folders that are searched as folders; of a local one also files
+    that are being written.
+    """
+    if "://" in lake.url:
+        yield from root.list("")
+        return
+    inside = [folder for folder in (lake.restricted, lake.cache.root) if folder.is_relative_to(Path(lake.url))]
+    skipped = tuple(f"{folder.relative_to(lake.url)}/" for folder in inside)
+    written = (path.relative_to(lake.url).as_posix() for path in Path(lake.url).rglob(".*") if path.is_file())
+    yield from sorted(name for name in {*root.list(""), *written} if not name.startswith(skipped))
 
 
-def _in_stored(root: Store, name: str, names: _Names, done: Verification) -> Iterator[tuple[str, int]]:
-    """The name of an object, and its bytes."""
-    for kind in _hits(names.public, name.encode()):
-        yield f"{kind} in its name", 1
-    n_bytes = root.size(name) or 0
+def _seen(place: Path | str) -> str:
+    """A file, however its folder is told."""
+    return place if isinstance(place, str) and "://" in place else str(Path(place).resolve())
+
+
+def _in_name(automaton: Any, name: str) -> Iterator[str]:
+    return (f"{kind} in its name" for kind in _hits(automaton, name.encode()))
+
+
+def _in_stored(root: Store, name: str, names: _Names, done: Verification) -> Iterator[str]:
+    """The bytes of an object."""
+    if (n_bytes := root.size(name)) is None:  # somebody wrote it, and it is gone
+        return
     pieces = (root.read(name, offset=start, length=min(_CHUNK + _OVERLAP, n_bytes - start))
               for start in range(0, n_bytes, _CHUNK))  # fmt: skip
     if name.endswith(".parquet"):
-        yield from _in_parquet(pa.BufferReader(b"".join(p[:_CHUNK] for p in pieces)), names)
+        yield from _in_parquet(b"".join(piece[:_CHUNK] for piece in pieces), names)
     else:
-        for kind in _in_pieces(pieces, names.public):
-            yield kind, 1
+        yield from _in_pieces(pieces, names.public)
     done.searched["objects"] += 1
     done.searched["object bytes"] += n_bytes
 
@@ -223,27 +280,69 @@ def _in_pieces(pieces: Iterable[bytes], automaton: Any) -> Iterator[str]:
         yield from _hits(automaton, piece)
 
 
-def _in_folder(folder: Path, names: _Names, done: Verification) -> Iterator[tuple[str, str, int]]:
-    """Names and bytes of every file, but those that `_in_tables` and `_in_ledger` read."""
-    ledgers = {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
-    for path in sorted(folder.rglob("*")):
-        if path.is_relative_to(folder / _HOSPITALS):
-            continue
-        place = path.relative_to(folder.parent).as_posix()
-        for kind in _hits(names.own, path.name.encode()):
-            yield place, f"{kind} in its name", 1
-        if not path.is_file() or path.is_relative_to(folder / "tables") or path.name in ledgers:
-            continue
+def _files(folder: Path) -> Iterator[Path]:
+    """Files of a folder and its empty folders."""
+    for path in folder.rglob("*"):
+        if not path.is_relative_to(folder / _HOSPITALS) and (path.is_file() or not any(path.iterdir())):
+            yield path
+
+
+def _beside(lake: Lake, ledger: Ledger) -> Iterator[Path]:
+    """Databases in the folder of the ledger, where that is another one."""
+    if ledger.engine.dialect.name == "sqlite":
+        folder = Path(str(ledger.engine.url.database)).resolve().parent
+        if not folder.is_relative_to(lake.restricted.resolve()):
+            yield from (path for path in folder.iterdir() if path.is_file() and _is_database(path))
+
+
+def _place(path: Path, lake: Lake) -> str:
+    for root in (lake.restricted.parent, lake.cache.root.parent):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return str(path)
+
+
+def _in_file(path: Path, names: _Names, done: Verification) -> Iterator[str]:
+    """Kinds of the names in a file of the restricted zone or the cache."""
+    if path.is_dir():
+        return
+    with suppress(FileNotFoundError):  # somebody wrote it, and it is gone
         done.searched["files"] += 1
         done.searched["file bytes"] += path.stat().st_size
         if path.suffix == ".parquet":
-            for kind, n in _in_parquet(path, names):
-                yield place, kind, n
-            continue
+            yield from _in_parquet(path, names)
+            return
+        if _is_database(path):
+            yield from _in_copy(path, names)
+        automaton = names.of_others if path.stem in names.kept else names.own
         with path.open("rb") as file:
-            is_kept = path.stem in names.kept
-            for kind in _in_pieces(_pieces(file), names.of_others if is_kept else names.own):
-                yield place, kind, 1
+            yield from _in_pieces(_pieces(file), automaton)
+        with suppress(gzip.BadGzipFile, EOFError, zlib.error), gzip.open(path) as file:
+            yield from _in_pieces(_pieces(file), automaton)
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+def _in_copy(path: Path, names: _Names) -> Iterator[str]:
+    """Numbers and packed values in a copy of a database of SQLite; its texts are found in the bytes."""
+    uri = f"{path.absolute().as_uri()}?immutable=1"
+    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(uri, uri=True)) as copy:
+        for (table,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for value in (value for row in copy.execute(f"SELECT * FROM {quoted(table)}") for value in row):
+                if isinstance(value, int) and value in names.numbers:
+                    yield f"value of {table}"
+                elif isinstance(value, bytes):
+                    yield from (f"{kind} in {table}" for kind in _hits(names.own, _unpacked(value)))
+
+
+def _unpacked(value: bytes) -> bytes:
+    try:
+        return zlib.decompress(value)
+    except zlib.error:
+        return b""
 
 
 def _pieces(file: Any) -> Iterator[bytes]:
@@ -253,46 +352,68 @@ def _pieces(file: Any) -> Iterator[bytes]:
         tail = block[-_OVERLAP:]
 
 
-def _in_parquet(source: Any, names: _Names) -> Iterator[tuple[str, int]]:
-    """Values of columns of text or numbers, of a Parquet file outside the tables."""
+def _in_parquet(source: Path | bytes, names: _Names) -> Iterator[str]:
+    """Kinds of the names in the columns of a Parquet file outside the tables; in the bytes of a half written one."""
     texts, numbers = pa.array(sorted(names.texts), pa.string()), pa.array(sorted(names.numbers), pa.int64())
-    file = pq.ParquetFile(source)
+    try:
+        file = pq.ParquetFile(source if isinstance(source, Path) else pa.BufferReader(source))
+    except pa.ArrowInvalid:
+        yield from _hits(names.own, source.read_bytes() if isinstance(source, Path) else source)
+        return
     for batch in file.iter_batches():
         for column, data in zip(batch.schema, batch.columns, strict=True):
-            against = {pa.string(): texts, pa.int64(): numbers}.get(column.type)
-            if against is not None and (n := compute.sum(compute.is_in(data, value_set=against)).as_py()):
-                yield f"value of {column.name}", n
+            if (against := {pa.string(): texts, pa.int64(): numbers}.get(column.type)) is not None:
+                n = compute.sum(compute.is_in(data, value_set=against)).as_py() or 0
+                yield from [f"value of {column.name}"] * n
+            elif not (pa.types.is_primitive(column.type) or pa.types.is_null(column.type)):  # lists, records, ...
+                yield from (f"{kind} in {column.name}" for kind in _hits(names.own, str(data.to_pylist()).encode()))
 
 
-def _in_ledger(ledger: Ledger, names: _Names, done: Verification) -> Iterator[tuple[str, str, int]]:
-    """Values of the ledger's readable columns, and the bytes of its file when it is SQLite's."""
+def _in_database(
+    engine: sa.Engine, tables: sa.MetaData, names: _Names, done: Verification, seen: set[str]
+) -> Iterator[tuple[str, str, int]]:
+    """Values of columns, what is packed in columns, and the bytes of the file when it is SQLite's."""
+    place = "ledger" if tables is METADATA else "journal"
     audited: set[str] = set()
-    with ledger.reading() as connection:
-        for table in METADATA.sorted_tables:
-            for column in table.columns:
-                wanted: list[Any] = []
-                if isinstance(column.type, sa.String):
-                    wanted = sorted(names.texts)
-                elif isinstance(column.type, sa.BigInteger) and column.name.endswith("_key"):
-                    wanted = sorted(names.numbers)
-                for part in in_parts(wanted):
-                    found = connection.execute(
-                        sa.select(column, sa.func.count()).where(column.in_(part)).group_by(column)
-                    ).all()
-                    n = sum(count for _, count in found)
-                    if table is VAULT_AUDIT:
-                        audited |= {str(value) for value, _ in found}
-                        done.n_audit += n
-                    elif n:
-                        yield "ledger", f"value of {table.name}.{column.name}", n
-            done.searched["ledger tables"] += 1
-    if ledger.engine.dialect.name == "sqlite":
-        path = Path(str(ledger.engine.url.database))
-        kept = {text: kind for text, kind in names.texts.items() if text not in audited}
-        automaton = _automaton(kept)
-        for one in (path, path.with_name(f"{path.name}-wal")):
-            if one.exists():
+    with engine.connect() as connection:
+        for column in (column for table in tables.sorted_tables for column in table.columns):
+            for value, kind, n in _in_column(connection, column, names):
+                if column.table is VAULT_AUDIT:
+                    audited |= {value}
+                    done.n_audit += n
+                else:
+                    yield place, f"{kind} {column.table.name}.{column.name}", n
+    done.searched["database tables"] += len(tables.sorted_tables)
+    if engine.dialect.name == "sqlite":
+        path = Path(str(engine.url.database))
+        automaton = _automaton({text: kind for text, kind in names.texts.items() if text not in audited})
+        for one in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            seen.add(str(one))
+            with suppress(FileNotFoundError), one.open("rb") as file:
                 done.searched["file bytes"] += one.stat().st_size
-                with one.open("rb") as file:
-                    for kind in _in_pieces(_pieces(file), automaton):
-                        yield one.name, kind, 1
+                for kind in _in_pieces(_pieces(file), automaton):
+                    yield one.name, kind, 1
+
+
+def _in_column(connection: sa.Connection, column: sa.Column[Any], names: _Names) -> Iterator[tuple[str, str, int]]:
+    """Value, kind and number of what is found in a column."""
+    if isinstance(column.type, sa.LargeBinary):
+        packed = sa.select(column).where(sa.func.substr(column, 1, 1) == _ZLIB).execution_options(yield_per=_ROWS)
+        for (value,) in connection.execute(packed):
+            for kind in _hits(names.own, _unpacked(value)):
+                yield "", f"{kind} in", 1
+        return
+    if column.table is VAULT_AUDIT and column.name == "pseudonym":  # several pseudonyms may stand in one entry
+        for (value,) in connection.execute(sa.select(column)):
+            for word in {*value.split()} & names.texts.keys():
+                yield word, "value of", 1
+        return
+    wanted: list[Any] = []
+    if isinstance(column.type, sa.String):
+        wanted = sorted(names.texts)
+    elif isinstance(column.type, sa.BigInteger) and column.name.endswith("_key"):
+        wanted = sorted(names.numbers)
+    for part in in_parts(wanted):
+        query = sa.select(column, sa.func.count()).where(column.in_(part)).group_by(column)
+        for value, n in connection.execute(query).all():
+            yield str(value), "value of", n

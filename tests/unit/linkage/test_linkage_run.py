@@ -154,6 +154,20 @@ def test_taking_out_the_middle_one_leaves_the_others_apart(linking: Linking) -> 
     assert pseudonyms_of(linking.links, linking.keys[0]) == [linking.keys[0]]
 
 
+def test_who_is_one_person_by_a_pseudonym_that_was_withdrawn_stays_one_in_every_later_run(linking: Linking) -> None:
+    gone, one, other = 100, 101, 102  # nothing in the vault contradicts them
+    decisions = [Decision(gone, key, "merged", "model", "m1", 0.95) for key in (one, other)]
+    assert linking.links.append(decisions, revision=Revision(1, NOW, "run", "p", "by", "why", {}))
+    for _ in range(2):  # after a kill
+        linking.links.forget([gone], by="officer", why="withdrawn: withdrawal 1", now=NOW)
+    assert [one.kind for one in linking.links.revisions()] == ["run", "withdraw"]
+    assert linking.links.history([gone]) == []
+    assert pseudonyms_of(linking.links, one) == [one, other]
+    linking.run()
+    assert pseudonyms_of(linking.links, one) == [one, other]
+    assert (other, one) in linking.published()
+
+
 def test_a_kill_between_history_and_map_is_made_good_by_whoever_comes_next(linking: Linking) -> None:
     class Killed(BaseException):
         pass

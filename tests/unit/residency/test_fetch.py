@@ -12,12 +12,16 @@ import pytest
 from pydicom.uid import generate_uid
 
 from radlake.errors import SourceMissing
+from radlake.ingest.job import IngestJob, StudyOutcome
+from radlake.ingest.study import ingest_study
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.lake.reading import read_object
 from radlake.lake.retrievals import retrievals
-from radlake.residency import FetchTooSlow, PixelsChanged, PixelsDiffer, SeriesReader, fetch_study
+from radlake.machine import utc_now
+from radlake.residency import FetchTooSlow, PixelsChanged, PixelsDiffer, SeriesReader, fetch, fetch_study
 from radlake.residency.fetch import Outcome
+from radlake.vault.lake_key import open_ledger
 from support.lakes import picture, settings_of, states
 from support.residency import cached, copied, harvested, kept_objects, the_hospital, write_archive
 from support.writers import at_once
@@ -156,3 +160,22 @@ def test_who_waits_is_entered_with_what_came_of_it(archive: Path, tmp_path: Path
         ("h1", "gone", 1),
     ]
     assert all(one["seconds"] > 0 and one["n_bytes"] == item.n_bytes for one in told)
+
+
+def test_what_is_withdrawn_while_it_comes_does_not_come_in(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = harvested(tmp_path / "lake", archive)
+    item = kept_objects(settings)[0]
+
+    def withdrawn_meanwhile(job: IngestJob) -> StudyOutcome:
+        outcome = ingest_study(job)
+        with closing(open_ledger(settings)) as ledger:
+            ledger.erase("h1", job.study_uid, why="withdrawn: withdrawal 1", now=utc_now())
+        return outcome
+
+    monkeypatch.setattr(fetch, "ingest_study", withdrawn_meanwhile)
+    with pytest.raises(SourceMissing):
+        fetch_study(settings, the_hospital(settings), [item])
+    assert Lake.from_settings(settings).cache.paths("") == []  # pending ones neither
+    assert not list((settings.restricted / "scratch").iterdir())

@@ -27,7 +27,7 @@ from radlake.errors import QuarantineError
 from radlake.expiry import hold
 from radlake.expiry import release as release_hold
 from radlake.ingest import harvest_folder
-from radlake.ingest.build import LakeBusy, build_lake
+from radlake.ingest.build import build_lake
 from radlake.ingest.certify import certify, verify
 from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake, duck
@@ -36,7 +36,7 @@ from radlake.lake.ledger_tables import STUDY, VAULT_ALIAS
 from radlake.lake.purge import reissued
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.store import LocalStore
-from radlake.lake.withdrawals import LAKE, WithdrawalRows
+from radlake.lake.withdrawals import LAKE, LakeBusy, WithdrawalRows
 from radlake.machine import shanghai_day
 from radlake.vault.lake_key import lake_keys, open_ledger
 from radlake.vault.lookup import LookupRefused
@@ -53,64 +53,21 @@ from radlake.withdrawal import (
     withdraw,
 )
 from radlake.withdrawal.run import WithdrawalForbidden, _carry_out
-from support.cohorts import CONTACT, write_cts
+from support.cohorts import CONTACT
 from support.dicom import ct_study, write
 from support.lakes import picture, states
 from support.residency import the_hospital
-from support.withdrawal import NOW, PATIENT, REASON, WHY, lake_with_release, of_person, of_study, withdrawn_person
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cts(tmp_path_factory.mktemp("withdrawal") / "in", exams=2, slices=2)
-
-
-@pytest.fixture(scope="module")
-def whole(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake of eight persons of two exams each, with a cohort and a release of all of them."""
-    folder = tmp_path_factory.mktemp("whole")
-    settings, _ = lake_with_release(folder, archive)
-    return Path(settings.lake)
-
-
-@pytest.fixture
-def settings(whole: Path, tmp_path: Path) -> Settings:
-    return Settings(lake=str(shutil.copytree(whole, tmp_path / "lake")), workers=0)
-
-
-def names_of(settings: Settings) -> set[str]:
-    """UIDs and pseudonyms of the person, before anything is removed; taken from the lake, not from the withdrawal."""
-    keys = lake_keys(settings)
-    subject = of_person(settings)
-    (key,) = subject.patient_keys
-    with duck.connect(Lake.from_settings(settings)) as connection:
-        rows = connection.execute(
-            "SELECT study_instance_uid, series_instance_uid, sop_instance_uid FROM dicom.instance"
-            " WHERE patient_key = ?",
-            [key],
-        ).fetchall()
-        exams = connection.execute("SELECT exam_pseudo_id FROM core.exam WHERE patient_key = ?", [key]).fetchall()
-    assert len(rows) == 4
-    assert len(exams) == 2
-    original = [study.study_uid for study in subject.studies]
-    assert {keys.uid(uid) for uid in original} <= {row[0] for row in rows}
-    return {uid for row in rows for uid in row} | {exam for (exam,) in exams} | {f"{key:016x}", str(key), *original}
-
-
-def left_of(settings: Settings, names: set[str]) -> set[tuple[str, str]]:
-    """Files of the lake in whose name, bytes or columns one of the names stands: a search of its own."""
-    found = set()
-    for path in Path(settings.lake).rglob("*"):
-        place = str(path.relative_to(settings.lake))
-        found |= {(place, name) for name in names if name in place}
-        if not path.is_file():
-            continue
-        if path.suffix == ".parquet":
-            content = "\n".join(str(row) for row in pq.ParquetFile(path).read().to_pylist()).encode()
-        else:
-            content = path.read_bytes()
-        found |= {(place, name) for name in names if name.encode() in content}
-    return found
+from support.withdrawal import (
+    NOW,
+    PATIENT,
+    REASON,
+    WHY,
+    left_of,
+    names_of,
+    of_person,
+    of_study,
+    withdrawn_person,
+)
 
 
 def rows_of_others(settings: Settings, names: set[str]) -> dict[str, list[Any]]:
