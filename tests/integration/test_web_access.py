@@ -240,6 +240,11 @@ def test_account_that_is_removed_or_changed_is_out_at_once(settings: Settings, u
         assert client.get("/film").status_code == 303
         sign_in(client, "guest")
         assert client.get("/film").status_code == 403
+        assert client.get("/service").status_code == 200
+        accounts.put("guest", Role.DOCTOR, f"{PASSWORD} and another")
+        assert client.get("/service").status_code == 303
+        sign_in(client, "guest", f"{PASSWORD} and another")
+        assert client.get("/service").status_code == 200
         accounts.remove("guest")
         assert client.get("/service").status_code == 303
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, unquote_plus, urlencode
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -25,7 +25,7 @@ from support.webserver import running
 
 __all__ = ["OpenIdProvider", "running_provider"]
 
-CLIENT_ID, CLIENT_SECRET = "radlake", "a secret of the client"
+CLIENT_ID, CLIENT_SECRET = "radlake", "a secret: 100 % of + the client"
 
 
 @dataclass
@@ -122,8 +122,9 @@ class OpenIdProvider:
         @app.post("/token")
         async def token(request: Request) -> Response:
             given = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
-            wanted = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-            if request.headers.get("authorization") != f"Basic {wanted}":
+            scheme, _, basic = request.headers.get("authorization", "").partition(" ")
+            sent = base64.b64decode(basic).decode().partition(":")[::2]  # form-encoded, RFC 6749 2.3.1
+            if scheme != "Basic" or tuple(map(unquote_plus, sent)) != (CLIENT_ID, CLIENT_SECRET):
                 return JSONResponse({"error": "invalid_client"}, status_code=401)
             asked = self._codes.pop(given["code"], None)
             challenge = base64.urlsafe_b64encode(hashlib.sha256(given["code_verifier"].encode()).digest()).rstrip(b"=")

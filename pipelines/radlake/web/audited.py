@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from radlake.web.cells import CHINA
 from radlake.web.grid import Column, Grid
 from radlake.web.view import ViewInvalid
 
-__all__ = ["ROWS", "AuditView", "Seen", "seen"]
+__all__ = ["ROWS", "AuditView", "Seen", "Sight"]
 
 ROWS = 200
 _FIELDS = ("who", "route", "on", "before")
@@ -87,40 +87,49 @@ class Seen:
     older: str
 
 
-def seen(events: Iterable[Mapping[str, Any]], view: AuditView, *, root: str = "") -> Seen:
-    """Events of a view, newest first; `root` is what the paths of a deployment begin with."""
-    people: set[str] = set()
-    routes: set[str] = set()
-    days: set[str] = set()
-    last: deque[tuple[int, tuple[str | None, ...]]] = deque(maxlen=ROWS + 1)
-    n_events = n_found = 0
-    for n_events, event in enumerate(events, 1):
+class Sight:
+    """Events of a view, added one by one, oldest first; `root` is what the paths of a deployment begin with."""
+
+    def __init__(self, view: AuditView, *, root: str = "") -> None:
+        self._view, self._root = view, root
+        self._people: set[str] = set()
+        self._routes: set[str] = set()
+        self._days: set[str] = set()
+        self._last: deque[tuple[int, tuple[str | None, ...]]] = deque(maxlen=ROWS + 1)
+        self._n_events = self._n_found = 0
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        view = self._view
+        self._n_events += 1
         at = datetime.fromisoformat(event["recorded"]).astimezone(CHINA)
         agent = event["agent"][0]
         who, what = agent["who"]["identifier"]["value"], event["entity"][0]["what"]["display"]
-        day, route = f"{at:%Y-%m-%d}", _route(what, root)
-        people.add(who)
-        routes.add(route)
-        days.add(day)
+        day, route = f"{at:%Y-%m-%d}", _route(what, self._root)
+        self._people.add(who)
+        self._routes.add(route)
+        self._days.add(day)
         asked = ((view.who, who), (view.route, route), (view.on, day))
         if any(wanted and wanted != found for wanted, found in asked):
-            continue
-        n_found += 1
-        if not view.before or n_events < int(view.before):
+            return
+        self._n_found += 1
+        if not view.before or self._n_events < int(view.before):
             told = event.get("outcomeDesc", "")
             row = (f"{at:%Y-%m-%d %H:%M:%S}", who, agent["role"][0]["text"], agent["network"]["address"], what,
                    event["outcome"], told)  # fmt: skip
-            last.append((n_events, tuple(cell or None for cell in row)))
-    shown = list(reversed(last))[:ROWS]
-    return Seen(
-        n_events=n_events,
-        n_found=n_found,
-        grid=Grid(_COLUMNS, [row for _, row in shown]),
-        people=tuple(sorted(people - {""})),
-        routes=tuple(sorted(routes)),
-        days=tuple(sorted(days, reverse=True)),
-        older=str(shown[-1][0]) if len(last) > ROWS else "",
-    )
+            self._last.append((self._n_events, tuple(cell or None for cell in row)))
+
+    def seen(self) -> Seen:
+        """The newest of them first."""
+        shown = list(reversed(self._last))[:ROWS]
+        return Seen(
+            n_events=self._n_events,
+            n_found=self._n_found,
+            grid=Grid(_COLUMNS, [row for _, row in shown]),
+            people=tuple(sorted(self._people - {""})),
+            routes=tuple(sorted(self._routes)),
+            days=tuple(sorted(self._days, reverse=True)),
+            older=str(shown[-1][0]) if len(self._last) > ROWS else "",
+        )
 
 
 def _route(what: str, root: str) -> str:

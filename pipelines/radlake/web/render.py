@@ -19,7 +19,7 @@ from radlake.web import exams
 from radlake.web.access.audit import AuditLog
 from radlake.web.access.gate import BEFORE, SESSION, SIGN_IN, Access, Person, local_path
 from radlake.web.access.roles import Right
-from radlake.web.audited import AuditView, seen
+from radlake.web.audited import AuditView, Sight
 from radlake.web.cells import MASKED, Kind, Writer, is_alarming
 from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
@@ -149,8 +149,9 @@ class Renderer:
     def audit(self, request: Request, snapshot: Snapshot, person: Person, view: AuditView, log: AuditLog) -> Response:
         """Who saw what, and whether nobody changed it."""
         words, root = _words(request), request.scope.get("root_path", "").rstrip("/")
-        problems = log.problems()
-        found = seen(log.events(), view, root=root)
+        sight = Sight(view, root=root)
+        problems = log.problems(tell=sight.add)
+        found = sight.seen()
         return self._html(
             "audit.html",
             request,

@@ -7,6 +7,7 @@ import os
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
@@ -66,6 +67,26 @@ def test_damaged_accounts_are_no_accounts_for_nobody(tmp_path: Path, text: str) 
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigInvalid):
         Accounts(path).all()
+
+
+def test_accounts_are_read_again_when_their_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, others = accounts(tmp_path), accounts(tmp_path)
+    n_read = 0
+
+    def load(file: Any) -> Any:
+        nonlocal n_read
+        n_read += 1
+        return json.loads(file.read())
+
+    monkeypatch.setattr("radlake.web.access.accounts.json.load", load)
+    assert [*ours.all()] == [*ours.all()] == ["lin"]
+    assert n_read == 1
+    others.put("wang", Role.VIEWER, PASSWORD)
+    n_read = 0
+    assert [*ours.all()] == [*ours.all()] == ["lin", "wang"]
+    assert n_read == 1
+    others.path.unlink()
+    assert ours.all() == {}
 
 
 def test_every_role_has_its_rights_and_the_exams_are_for_two() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from radlake.web.access import AuditLog
-from radlake.web.audited import ROWS, AuditView, seen
+from radlake.web.audited import ROWS, AuditView, Seen, Sight
 from radlake.web.view import ViewInvalid
 
 
@@ -29,8 +29,14 @@ def log(tmp_path: Path) -> AuditLog:
     return log
 
 
+def seen(log: AuditLog, view: AuditView) -> Seen:
+    sight = Sight(view)
+    assert log.problems(tell=sight.add) == []
+    return sight.seen()
+
+
 def shown(log: AuditLog, **filters: str) -> list[tuple]:
-    return [tuple(row[1:2]) + tuple(row[4:6]) for row in seen(log.events(), AuditView(**filters)).grid.rows]
+    return [tuple(row[1:2]) + tuple(row[4:6]) for row in seen(log, AuditView(**filters)).grid.rows]
 
 
 def test_events_are_narrowed_by_person_route_and_day_of_china(log: AuditLog) -> None:
@@ -43,7 +49,7 @@ def test_events_are_narrowed_by_person_route_and_day_of_china(log: AuditLog) -> 
     assert shown(log, route="/") == [("lin", "/", "0")]
     assert len(shown(log, on="2026-03-01")) == 2  # 23:30 and 23:50; the third was after midnight
     assert shown(log, who="nobody") == []
-    found = seen(log.events(), AuditView())
+    found = seen(log, AuditView())
     assert (found.people, found.routes) == (("lin", "wang"), ("/", "/film", "/sign-in", "/trace"))
     assert found.days == ("2026-03-02", "2026-03-01")
     assert (found.n_events, found.n_found, found.older) == (5, 5, "")
@@ -52,8 +58,8 @@ def test_events_are_narrowed_by_person_route_and_day_of_china(log: AuditLog) -> 
 def test_older_events_are_pages_without_a_gap(log: AuditLog) -> None:
     for n in range(ROWS + 50):
         log.enter(kind="rest", action="R", agent="lin", role="viewer", address="", outcome="0", what=f"/dose?n={n}")
-    first = seen(log.events(), AuditView(route="/dose"))
-    second = seen(log.events(), AuditView(route="/dose", before=first.older))
+    first = seen(log, AuditView(route="/dose"))
+    second = seen(log, AuditView(route="/dose", before=first.older))
     told = [row[4] for page in (first, second) for row in page.grid.rows]
     assert told == [f"/dose?n={n}" for n in reversed(range(ROWS + 50))]
     assert (first.n_found, second.n_found, second.older) == (ROWS + 50, ROWS + 50, "")

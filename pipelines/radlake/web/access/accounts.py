@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -58,9 +60,10 @@ class Accounts:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._one_at_a_time = threading.Lock()  # a hash takes 64 MiB
+        self._read: tuple[tuple[int, ...], Mapping[str, Account]] = (), {}
 
-    def all(self) -> dict[str, Account]:
-        """Accounts by name; empty before the first was made.
+    def all(self) -> Mapping[str, Account]:
+        """Accounts by name, as the file is now; empty before the first was made.
 
         Raises
         ------
@@ -68,15 +71,23 @@ class Accounts:
             A damaged file lets nobody in: it must not look like a deployment without accounts.
         """
         try:
-            given = json.loads(self.path.read_text(encoding="utf-8"))
-            return {one["name"]: Account(one["name"], Role(one["role"]), one["password_hash"]) for one in given}
+            with self.path.open(encoding="utf-8") as file:
+                now = os.fstat(file.fileno())
+                version = now.st_ino, now.st_mtime_ns, now.st_size
+                if self._read[0] != version:
+                    given = json.load(file)
+                    found = {
+                        one["name"]: Account(one["name"], Role(one["role"]), one["password_hash"]) for one in given
+                    }
+                    self._read = version, found
+            return self._read[1]
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError) as exc:
             raise ConfigInvalid(path=self.path, problems=[f"it is damaged ({type(exc).__name__}); restore it"]) from exc
 
     def put(self, name: str, role: Role, password: str) -> Account:
-        """Make an account, or give it another role and password.
+        """Make an account, or give it another role and password: its sessions end with their next request.
 
         Raises
         ------
@@ -97,7 +108,7 @@ class Accounts:
         ------
         AccountInvalid
         """
-        known = self.all()
+        known = dict(self.all())
         if name not in known:
             raise AccountInvalid(name=name, reason="there is none of this name")
         del known[name]

@@ -126,14 +126,23 @@ class AuditLog:
         with self._lock:
             self._keep()
 
-    def problems(self) -> list[str]:
-        """What does not hold: events that were changed, removed or put in."""
-        links = (
-            Link(seq, previous, mac, self._mac({k: v for k, v in event.items() if k != "extension"}, seq, previous))
-            for event in self.events()
-            for seq, previous, mac in [_links_of(event)]
-        )
-        return [told for _, told in broken_links(links, kept=self._head_file.read(), name=self._head_file.path.name)]
+    def problems(self, *, tell: Callable[[dict[str, Any]], None] = lambda _: None) -> list[str]:
+        """What does not hold: events that were changed, removed or put in.
+
+        Parameters
+        ----------
+        tell : callable
+            Told every event on the way, oldest first.
+        """
+
+        def links() -> Iterator[Link]:
+            for event in self.events():
+                seq, previous, mac = _links_of(event)
+                bare = {name: value for name, value in event.items() if name != "extension"}
+                yield Link(seq, previous, mac, self._mac(bare, seq, previous))
+                tell(event)
+
+        return [told for _, told in broken_links(links(), kept=self._head_file.read(), name=self._head_file.path.name)]
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Every event, oldest first."""

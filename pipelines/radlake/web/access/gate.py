@@ -43,8 +43,10 @@ class Person:
 
 @dataclass
 class _Session:
+    """`account` as it was when it signed in; None of who signed in elsewhere."""
+
     person: Person
-    is_local: bool
+    account: Account | None
     begun_at: float
     used_at: float
 
@@ -131,12 +133,14 @@ class Access:
                     account = self._verified(request, *given)
                     if account is None:
                         raise NotSignedIn
-                    self._begin(request.headers["authorization"], Person(account.name, account.role), is_local=True)
+                    self._begin(request.headers["authorization"], Person(account.name, account.role), account)
                     self._enter_sign_in(request, account.name, role=account.role, outcome="0")
         return self.require(request, right)
 
     def person(self, request: Request) -> Person | None:
-        """Who asks; a session lives for two hours after its last use and twelve in all, and dies with its account."""
+        """Who asks; a session lives for two hours after its last use and twelve in all, and ends when its account is
+        removed or gets another role or password.
+        """
         if self.everyone is not None:
             return Person("", self.everyone)
         given = (request.cookies.get(SESSION), request.headers.get("authorization"))
@@ -145,12 +149,13 @@ class Access:
             key, session = next((one for one in living if one[1]), ("", None))
         if session is None:
             return None
-        if session.is_local:
-            account = self.accounts.all().get(session.person.name) if self.accounts else None
-            if account is None or account.role != session.person.role:
-                with self._lock:
-                    self._sessions.pop(key, None)
-                return None
+        is_as_before = session.account is None or (
+            self.accounts is not None and self.accounts.all().get(session.account.name) == session.account
+        )
+        if not is_as_before:
+            with self._lock:
+                self._sessions.pop(key, None)
+            return None
         return session.person
 
     def _living(self, key: str) -> _Session | None:
@@ -175,7 +180,7 @@ class Access:
         account = self._verified(request, name, password)
         if account is None:
             return None
-        return self.let_in(request, Person(account.name, account.role), is_local=True, wanted=wanted)
+        return self.let_in(request, Person(account.name, account.role), account, wanted=wanted)
 
     def send_elsewhere(self, request: Request, provider: OpenId, *, wanted: str) -> Response:
         """To the provider, with a cookie that must come back with its answer.
@@ -212,14 +217,14 @@ class Access:
             self._enter_sign_in(request, "", outcome="4", told=exc.reason)
             raise
         person = Person(name, role, issuer=provider.provider.issuer)
-        response = self.let_in(request, person, is_local=False, wanted=wanted)
+        response = self.let_in(request, person, None, wanted=wanted)
         response.delete_cookie(UNDER_WAY, path=_root(request) + SIGN_IN)
         return response
 
-    def let_in(self, request: Request, person: Person, *, is_local: bool, wanted: str) -> Response:
+    def let_in(self, request: Request, person: Person, account: Account | None, *, wanted: str) -> Response:
         """Begin a session and go where the person wanted to."""
         token = secrets.token_urlsafe(32)
-        self._begin(token, person, is_local=is_local)
+        self._begin(token, person, account)
         self._enter_sign_in(request, person.name, role=person.role, outcome="0", issuer=person.issuer)
         root = _root(request)
         response = RedirectResponse(root + local_path(wanted), 303)
@@ -257,14 +262,14 @@ class Access:
             self._enter_sign_in(request, name, outcome="4", told="name or password is wrong")
         return account
 
-    def _begin(self, token: str, person: Person, *, is_local: bool) -> None:
+    def _begin(self, token: str, person: Person, account: Account | None) -> None:
         """Begin the session of whoever sends this token, and forget those that are over."""
         now = self._clock()
         with self._lock:
             stale = [k for k, one in self._sessions.items() if now - one.begun_at > LONGEST_SECONDS]
             for key in stale:
                 del self._sessions[key]
-            self._sessions[_digest(token)] = _Session(person, is_local, now, now)
+            self._sessions[_digest(token)] = _Session(person, account, now, now)
 
     def _enter(self, request: Request, person: Person, *, outcome: str, told: str = "") -> None:
         if self.audit is not None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import yaml
 
@@ -294,7 +294,8 @@ class OpenId:
     def _ask(self, method: str, url: str, form: Mapping[str, str] | None = None, secret: str = "") -> dict[str, Any]:
         import httpx
 
-        auth = httpx.BasicAuth(self.provider.client_id, secret) if secret else None
+        # Name and secret are form-encoded before they are joined (RFC 6749 2.3.1).
+        auth = httpx.BasicAuth(quote_plus(self.provider.client_id), quote_plus(secret)) if secret else None
         try:
             with httpx.Client(timeout=_TIMEOUT_SECONDS, verify=self._trusted(), trust_env=False) as client:
                 answer = client.request(method, url, data=form, auth=auth, headers={"accept": "application/json"})
