@@ -278,12 +278,16 @@ def export(
         str,
         typer.Option(
             "--as",
-            help="fhir: NDJSON of FHIR R4 resources. omop: OMOP CDM 5.4 with MI-CDM as Parquet, and DDL.",
+            help="fhir: NDJSON of FHIR R4 resources. mado: a KOS and a FHIR Bundle of each study. "
+            "omop: OMOP CDM 5.4 with MI-CDM as Parquet, and DDL.",
         ),
     ],
     types: Annotated[
         list[str] | None, typer.Option("--type", help="Of fhir, only this type of resource. May be repeated.")
     ] = None,
+    wado: Annotated[
+        str, typer.Option("--wado-rs", help="Of mado, base URL of the WADO-RS where you keep the images.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Write an approved release in the words of others; of its tables, without pixels.
@@ -300,7 +304,7 @@ def export(
         raise ConfigInvalid(path=f"--as {form}", problems=[f"there are {', '.join(FORMS)}"])
     with stoppable():
         opened = open_release(ctx.obj, release, today=utc_now().date())
-        FORMS[form](opened, folder, types=types or (), as_json=as_json)
+        FORMS[form](opened, folder, types=types or (), wado_url=wado, as_json=as_json)
 
 
 def _versions(given: list[str] | None) -> dict[str, int]:

@@ -13,6 +13,7 @@ import uuid
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -173,7 +174,7 @@ def _enter(settings: Settings, decision: Approval) -> None:
 
 
 def _publish(lake: Lake, candidate: Candidate, approval: Approval) -> None:
-    """Tables and metadata first, the document that names them last."""
+    """Tables, manifests and metadata first, the document that names them last."""
     store = open_store(lake.url, options=lake.storage_options)
     prefix = f"releases/{candidate.release_id}"
     folder = lake.scratch / f"release-{uuid.uuid4().hex}"
@@ -181,11 +182,12 @@ def _publish(lake: Lake, candidate: Candidate, approval: Approval) -> None:
         make_folder(folder)
         try:
             files = {}
-            for name, path in candidate.tables.items():
-                files[f"{prefix}/tables/{name}.parquet"] = folder / path.name
-                shutil.copyfile(path, folder / path.name)
+            for path in candidate.tables.values():
+                files[f"{prefix}/tables/{path.name}"] = Path(shutil.copyfile(path, folder / path.name))
+            for path in candidate.manifests.values():
+                files[f"{prefix}/{path.name}"] = Path(shutil.copyfile(path, folder / path.name))
             told = _told(candidate, approval)
-            told["metadata"] = {}
+            told["metadata"] = dict(candidate.document["manifests"])
             for name, content in metadata_files(told).items():
                 (folder / name).write_bytes(content)
                 files[f"{prefix}/{name}"] = folder / name

@@ -1,7 +1,8 @@
 """The candidate of a release: its tables, what attacks on it came to, and the folder that a committee reads.
 
-Everything lies in `restricted/releases/<id>/`: `tables/`, `review/`, `candidate.json`. The document follows from the
-cohort, the project and the policy alone, so making it again gives the same digest, which is what is approved.
+Everything lies in `restricted/releases/<id>/`: `tables/`, `manifests/`, `review/`, `candidate.json`. The document
+follows from the cohort, the project and the policy alone, so making it again gives the same digest, which is what is
+approved. Manifests say what the tables say, so that tables are attacked and manifests are not.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ class Candidate:
     @property
     def tables(self) -> dict[str, Path]:
         return {path.stem: path for path in sorted((self.folder / "tables").glob("*.parquet"))}
+
+    @property
+    def manifests(self) -> dict[str, Path]:
+        """Files with a KOS for each study, by their names."""
+        return _files(self.folder / "manifests")
 
 
 def candidate_folder(lake: Lake, release_id: str) -> Path:
@@ -158,6 +164,7 @@ def write_candidate(
             name: {"n_rows": tables[name].num_rows, **_facts(folder / "tables" / f"{name}.parquet")}
             for name in sorted(tables)
         },
+        "manifests": {name: _facts(path) for name, path in _files(folder / "manifests").items()},
     }
     with storage_errors(str(folder)):
         write_review(folder / "review", content, against=against, policy=policy)
@@ -206,6 +213,10 @@ def _attack(lake: Lake, other: str, tables: Mapping[str, pa.Table], release_id: 
                 raise IdentifierLeak(rule="identifier-in-table", where=f"{found.column} has values of {other}")
     content = Counter({found.column: found.n_values for found in joined if found.column not in own})
     return {"is_same_project": is_twin, "columns": dict(sorted(content.items())), "n_offsets": len(offsets)}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted(folder.glob("*"))}
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ run again after a kill it goes on. Tables and review folder wait in the restrict
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -23,12 +24,14 @@ import pyarrow.parquet as pq
 from radlake.cohort.build import Built, open_built
 from radlake.cohort.candidate import Candidate, candidate_folder, write_candidate
 from radlake.cohort.columns import RELEASED
+from radlake.cohort.mado.released import manifest_file, manifests_of, packed
 from radlake.cohort.rekey import NewIdentity, new_identity
 from radlake.cohort.risk import UNKNOWN, Coarse, Person, coarsest_needed
 from radlake.cohort.series import SeriesJob, SeriesOutcome, release_series
 from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.contracts.types import ARROW_TYPES
+from radlake.deidentify import KeyRing
 from radlake.ingest.workers import most_under_way, workers
 from radlake.lake import Lake, duck
 from radlake.lake.store import make_folder, storage_errors
@@ -138,19 +141,21 @@ def _make_release(
         moved = _lake_offsets(tables["exam"], offsets)
     members = _members(tables["exam"], coarse, moved, partial(new_identity, keys))
     with workers(settings, given=executor) as pool:
+        ahead = most_under_way(pool, settings)
         jobs = partial(_jobs, settings, lake, built, members, moved, release_id=release_id, project=project)
-        _write_series(folder / "work", tables["series"].to_pylist(), jobs, members, pool=pool,
-                      ahead=most_under_way(pool, settings), progress=progress)  # fmt: skip
-    made = _made(folder / "work")
-    told = {
-        "person": [member.row for member in members.values()],
-        "exam": list(_exams(tables["exam"], members)),
-        "follow_up": list(_follow_ups(tables["follow_up"], members)),
-        "finding": list(_findings(lake, built, members)),
-        "series": [row for row in made.series if not row["rejected"]],
-    }
-    released = {name: _arrow(name, rows) for name, rows in told.items()}
-    released["instance"] = _sorted("instance", made.instances)
+        _write_series(folder / "work", tables["series"].to_pylist(), jobs, members, pool=pool, ahead=ahead,
+                      progress=progress)  # fmt: skip
+        made = _made(folder / "work")
+        told = {
+            "person": [member.row for member in members.values()],
+            "exam": list(_exams(tables["exam"], members)),
+            "follow_up": list(_follow_ups(tables["follow_up"], members)),
+            "finding": list(_findings(lake, built, members)),
+            "series": [row for row in made.series if not row["rejected"]],
+        }
+        released = {name: _arrow(name, rows) for name, rows in told.items()}
+        released["instance"] = _sorted("instance", made.instances)
+        _write_manifests(folder / "manifests", released, keys, contact, pool=pool, ahead=ahead)
     rejected = Counter(row["rejected"] for row in made.series if row["rejected"])
     rejected["small_class"] += sum(row["person_key"] in coarse.left_out for row in tables["series"].to_pylist())
     return write_candidate(
@@ -326,7 +331,7 @@ def _write_series(
                     yield job
 
             rows, instances = [], []
-            for outcome in _results(pool, wanted_jobs(), ahead=ahead):
+            for outcome in _results(pool, release_series, wanted_jobs(), ahead=ahead):
                 row = facts[outcome.job.path]
                 identity = members[row["person_key"]].identities[row["patient_key"]]
                 rows.append(_series_row(row, outcome, identity))
@@ -360,11 +365,27 @@ def _series_row(row: Mapping[str, Any], outcome: SeriesOutcome, identity: NewIde
     }
 
 
-def _results(pool: Executor, jobs: Iterator[SeriesJob], *, ahead: int) -> Iterator[SeriesOutcome]:
+def _write_manifests(
+    folder: Path, tables: Mapping[str, pa.Table], keys: KeyRing, contact: str, *, pool: Executor, ahead: int
+) -> None:
+    """A manifest of each study that is released, in the files of a folder."""
+
+    def table(name: str, columns: Sequence[str] | None) -> pa.Table:
+        return tables[name].select(list(columns)) if columns else tables[name]
+
+    shutil.rmtree(folder, ignore_errors=True)
+    with storage_errors(str(folder)):
+        make_folder(folder)
+        batches = manifests_of(table, institution=contact, uid=keys.uid)
+        for number, content in enumerate(_results(pool, packed, batches, ahead=ahead), 1):
+            (folder / manifest_file(number)).write_bytes(content)
+
+
+def _results(pool: Executor, work: Callable[[Any], Any], jobs: Iterator[Any], *, ahead: int) -> Iterator[Any]:
     """Outcomes in the order of the jobs; only so many are under way as keep the workers busy."""
-    running: deque[Future[SeriesOutcome]] = deque()
+    running: deque[Future[Any]] = deque()
     for job in jobs:
-        running.append(pool.submit(release_series, job))
+        running.append(pool.submit(work, job))
         if len(running) >= ahead:
             yield running.popleft().result()
     while running:

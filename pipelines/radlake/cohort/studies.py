@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
 
-from radlake.cohort.pull.released import Release, runs_of
+from radlake.cohort.pull.released import runs_of
 
-__all__ = ["Row", "Study", "StudySeries", "studies"]
+__all__ = ["Row", "Study", "StudySeries", "Tables", "studies"]
 
 Row = Mapping[str, Any]
+Tables = Callable[[str, Sequence[str] | None], pa.Table]  # a table of a release, or some of its columns
 _INSTANCE = ["object_path", "sop_instance_uid", "sop_class_uid", "instance_number", "n_frames"]
 
 
@@ -49,17 +51,18 @@ class Study:
         return sum(len(series.instances) for series in self.series)
 
 
-def studies(release: Release) -> Iterator[Study]:
+def studies(table: Tables) -> Iterator[Study]:
     """Every study, by person and study; rows of instances are held as columns."""
-    exams = {row["exam_pseudo_id"]: row for row in release.table("exam").to_pylist()}
-    instances = release.table("instance", _INSTANCE)
+    exams = {row["exam_pseudo_id"]: row for row in table("exam", None).to_pylist()}
+    instances = table("instance", _INSTANCE)
     places = runs_of(instances["object_path"])
-    for _, rows in groupby(release.series_rows, key=lambda row: row["study_instance_uid"]):
-        found = list(rows)
-        series = groupby(
-            sorted(found, key=lambda row: row["series_instance_uid"]), lambda row: row["series_instance_uid"]
-        )
-        yield Study(exams[found[0]["exam_pseudo_id"]], tuple(_series(list(of), instances, places) for _, of in series))
+    for _, rows in groupby(table("series", None).to_pylist(), key=_study_uid):
+        objects = sorted(rows, key=_series_uid)
+        series = (_series(list(some), instances, places) for _, some in groupby(objects, key=_series_uid))
+        yield Study(exams[objects[0]["exam_pseudo_id"]], tuple(series))
+
+
+_study_uid, _series_uid = itemgetter("study_instance_uid"), itemgetter("series_instance_uid")
 
 
 def _series(objects: list[Row], instances: pa.Table, places: Mapping[str, tuple[int, int]]) -> StudySeries:

@@ -153,7 +153,7 @@ def test_an_id_of_a_group_is_one_of_fhir() -> None:
 
 
 def test_what_is_not_valid_is_not_written(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = next(studies(release))
+    study = next(studies(release.table))
     study.series[0].instances[0]["sop_instance_uid"] = "no uid of DICOM"  # type: ignore[index]
     with pytest.raises(ValidationError):
         require_valid(imaging_study(study, release.document))
@@ -170,6 +170,7 @@ def test_the_command_writes_some_types_and_refuses_others(settings: Settings, re
     done = run("--as", "fhir", "--type", "Patient", "--type", "ImagingStudy", "--json")
     assert json.loads(done.stdout) == {"Patient": N_PERSONS, "ImagingStudy": N_PERSONS * N_EXAMS}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ImagingStudy.ndjson", "Patient.ndjson"]
-    assert "ImagingStudy.ndjson" in run("--as", "fhir", "--type", "ImagingStudy").stdout
-    for words in (("--as", "hl7v2"), ("--as", "fhir", "--type", "Medication")):
+    assert "ImagingStudy" in run("--as", "fhir", "--type", "ImagingStudy").stdout
+    refused = ("--as", "hl7v2"), ("--as", "fhir", "--type", "Medication"), ("--as", "fhir", "--wado-rs", "https://x")
+    for words in refused:
         assert isinstance(run(*words).exception, ConfigInvalid)

@@ -271,8 +271,8 @@ def test_the_command_tells_rows_and_what_has_no_concept(settings: Settings, tmp_
     assert "no concept: 5 values of procedure (1 different)" in result.stdout
     for arguments, error in (
         ([release_id, str(tmp_path / "out"), "--as", "omop"], "it is there already"),
-        ([release_id, str(tmp_path / "new"), "--as", "omop", "--type", "Patient"], "it is for --as fhir"),
-        ([release_id, str(tmp_path / "new"), "--as", "i2b2"], "there are fhir, omop"),
+        ([release_id, str(tmp_path / "new"), "--as", "omop", "--type", "Patient"], "--type is for another form"),
+        ([release_id, str(tmp_path / "new"), "--as", "i2b2"], "there are fhir, mado, omop"),
     ):
         again = CliRunner().invoke(app, ["export", *arguments], obj=settings)
         assert isinstance(again.exception, ConfigInvalid)

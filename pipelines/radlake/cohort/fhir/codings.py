@@ -1,4 +1,4 @@
-"""Columns of a release as codings of FHIR: DICOM, SNOMED CT and LOINC by their systems' URIs. Pure."""
+"""Columns of a release as values of FHIR: codings of DICOM, SNOMED CT and LOINC by their systems' URIs, times. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ from typing import Any
 from radlake.findings.rules import load_rules
 from radlake.vocab.load import UNKNOWN, vocabulary
 
-__all__ = ["CHINA", "DCM", "LOINC", "SCT", "body_site", "certainty", "coding", "finding", "laterality", "moment",
-           "procedure", "regions"]  # fmt: skip
+__all__ = ["CHINA", "DCM", "GENDERS", "IMAGING_STUDY", "LOINC", "SCT", "Json", "body_site", "certainty", "coding",
+           "finding", "laterality", "moment", "number", "procedure", "regions", "told"]  # fmt: skip
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 SCT = "http://snomed.info/sct"
 LOINC = "http://loinc.org"
 CHINA = timezone(timedelta(hours=8))
-_IMAGING_STUDY = "18748-4"
+IMAGING_STUDY = {"system": LOINC, "code": "18748-4", "display": "Diagnostic imaging study"}
+GENDERS = {"M": "male", "F": "female", "O": "other"}
 _SIDES = {"L": ("7771000", "Left"), "R": ("24028007", "Right"), "B": ("51440002", "Right and left")}
 _CERTAINTIES = {
     "PRESENT": ("52101004", "Present"),
     "POSSIBLE": ("371930009", "Possible"),
     "ABSENT": ("2667000", "Absent"),
+}
+_REGIONS = {
+    "63337009": "Lower trunk",
+    "38266002": "Whole body",
+    "53120007": "Upper limb",
+    "61685007": "Lower limb",
+    "67734004": "Upper trunk",
+    "774007": "Head and neck",
+    "113257007": "Cardiovascular system",
+    "80891009": "Heart",
+    "76752008": "Breast",
+    "1141981001": "Spine",
 }
 
 Json = dict[str, Any]
@@ -31,15 +44,25 @@ def coding(system: str, code: str, display: str = "") -> Json:
     return {"system": system, "code": code, **({"display": display} if display else {})}
 
 
+def told(**elements: Any) -> Json:
+    """Elements that have a value: FHIR knows neither null nor an empty one."""
+    return {name: value for name, value in elements.items() if value not in (None, "", [], {})}
+
+
+def number(value: int | None) -> int | None:
+    """An unsignedInt: numbers of DICOM may be negative."""
+    return value if value is not None and value >= 0 else None
+
+
 def moment(at: datetime | None) -> str | None:
     """Local time of the hospitals as a FHIR dateTime; dates of a release are shifted, its zone is China's."""
-    return None if at is None else at.replace(tzinfo=CHINA).isoformat()
+    return None if at is None else at.replace(tzinfo=CHINA).isoformat(timespec="seconds")
 
 
 def procedure(exam: Mapping[str, Any]) -> Json:
     """What was examined: LOINC where it is known at our grain, and always words."""
     code = exam["loinc_code"]
-    known = coding(LOINC, code) if code != "NONE" else coding(LOINC, _IMAGING_STUDY, "Diagnostic imaging study")
+    known = coding(LOINC, code) if code != "NONE" else IMAGING_STUDY
     return {"coding": [known], "text": f"{exam['modality_group']} {exam['body_part_code']}"}
 
 
@@ -54,7 +77,8 @@ def body_site(series: Mapping[str, Any], exam: Mapping[str, Any]) -> Json | None
 def regions(exam: Mapping[str, Any]) -> list[Json]:
     """Anatomical regions of IHE RAD MADO that the parts of an exam lie in."""
     known = vocabulary().region_of
-    return [coding(SCT, code) for code in sorted({known[p] for p in exam["body_part_code"].split("+") if p in known})]
+    found = {known[part] for part in exam["body_part_code"].split("+") if part in known}
+    return [coding(SCT, code, _REGIONS[code]) for code in sorted(found)]
 
 
 def laterality(side: str | None) -> Json | None:

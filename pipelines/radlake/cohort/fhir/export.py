@@ -21,7 +21,7 @@ from radlake.cohort.fhir.codings import Json
 from radlake.cohort.fhir.resources import diagnostic_report, group, imaging_study, observation, patient
 from radlake.cohort.pull.released import Release
 from radlake.cohort.studies import Row, studies
-from radlake.errors import PermanentError
+from radlake.errors import ConfigInvalid, PermanentError
 from radlake.lake.store import make_folder, storage_errors
 from radlake.machine import fsync
 
@@ -45,8 +45,13 @@ def export_fhir(
 
     Raises
     ------
+    ConfigInvalid
+        If there is no such type.
     Damaged, ResourceInvalid, StoreFull
     """
+    if unknown := sorted(set(types) - set(TYPES)):
+        problems = [f"there is no {name}; there are {', '.join(TYPES)}" for name in unknown]
+        raise ConfigInvalid(path="The types of resources", problems=problems)
     counts = {}
     with storage_errors(str(folder)):
         make_folder(folder)
@@ -106,7 +111,7 @@ def _groups(release: Release) -> Iterator[Json]:
 
 
 def _imaging_studies(release: Release) -> Iterator[Json]:
-    for study in studies(release):
+    for study in studies(release.table):
         yield imaging_study(study, release.document)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from radlake.cohort.fhir.codings import (
     DCM,
+    GENDERS,
     Json,
     body_site,
     certainty,
@@ -19,7 +20,9 @@ from radlake.cohort.fhir.codings import (
     finding,
     laterality,
     moment,
+    number,
     procedure,
+    told,
 )
 from radlake.cohort.studies import Row, Study, StudySeries
 
@@ -28,7 +31,6 @@ __all__ = ["AGE_BAND", "RELEASE", "diagnostic_report", "group", "group_id", "ima
 RELEASE = "urn:radlake:release"
 AGE_BAND = "urn:radlake:fhir:age-at-index-exam"
 _LONGEST_ID = 64
-_GENDERS = {"M": "male", "F": "female", "O": "other"}
 _PSEUDONYMISED = coding("http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "PSEUDED")
 _RADIOLOGY = {"coding": [coding("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology")]}
 _IMAGING = {"coding": [coding("http://terminology.hl7.org/CodeSystem/observation-category", "imaging")]}
@@ -70,7 +72,7 @@ def patient(row: Row, release: Mapping[str, Any]) -> Json:
         release,
         extension=[{"url": AGE_BAND, "valueRange": band}] if band else None,
         identifier=[{"system": f"{RELEASE}:{release['release_id']}", "value": row["person_pseudo_id"]}],
-        gender=_GENDERS.get(row["patient_sex"], "unknown"),
+        gender=GENDERS.get(row["patient_sex"], "unknown"),
         address=_address(row["region_code"]),
     )
 
@@ -96,9 +98,9 @@ def imaging_study(study: Study, release: Mapping[str, Any]) -> Json:
 
 def _series(series: StudySeries, exam: Row) -> Json:
     row = series.row
-    return _told(
+    return told(
         uid=series.uid,
-        number=_number(row["series_number"]),
+        number=number(row["series_number"]),
         modality=coding(DCM, row["modality"]),
         description=row["series_description"],
         numberOfInstances=len(series.instances),
@@ -106,10 +108,10 @@ def _series(series: StudySeries, exam: Row) -> Json:
         laterality=laterality(row["laterality"]),
         started=moment(row["series_at"]),
         instance=[
-            _told(
+            told(
                 uid=one["sop_instance_uid"],
                 sopClass=coding("urn:ietf:rfc:3986", f"urn:oid:{one['sop_class_uid']}"),
-                number=_number(one["instance_number"]),
+                number=number(one["instance_number"]),
             )
             for one in series.instances
         ],
@@ -153,12 +155,7 @@ def diagnostic_report(
 
 def _resource(kind: str, identity: str, release: Mapping[str, Any], **elements: Any) -> Json:
     meta = {"lastUpdated": f"{release['approval']['approved_at']}Z", "security": [_PSEUDONYMISED]}
-    return {"resourceType": kind, "id": identity, "meta": meta, **_told(**elements)}
-
-
-def _told(**elements: Any) -> Json:
-    """FHIR knows neither null nor an empty value."""
-    return {name: value for name, value in elements.items() if value not in (None, "", [], {})}
+    return {"resourceType": kind, "id": identity, "meta": meta, **told(**elements)}
 
 
 def _reference(kind: str, identity: str) -> Json:
@@ -172,11 +169,6 @@ def _observation_id(row: Row) -> str:
 
 def _years(value: int) -> Json:
     return {"value": value, "unit": "a", "system": "http://unitsofmeasure.org", "code": "a"}
-
-
-def _number(value: int | None) -> int | None:
-    """An unsignedInt: DICOM numbers may be negative."""
-    return value if value is not None and value >= 0 else None
 
 
 def _address(region: str) -> list[Json]:
