@@ -69,6 +69,9 @@ class StoreSettings(BaseSettings):
         return "://" not in self.lake
 
 
+_ORIGIN = r"https?://[a-z0-9.-]+(:\d{1,5})?"
+
+
 class Settings(StoreSettings):
     """Everything that a deployment may set, beside what `StoreSettings` has.
 
@@ -100,6 +103,9 @@ class Settings(StoreSettings):
         What that folder may hold; what was used longest ago goes first.
     oidc : Path
         YAML file of an OpenID provider where people sign in to the pages; docs/how-to/accounts.md. Default: none.
+    viewers : str
+        Origins of viewers whose pages may read DICOMweb in a browser (CORS), separated by commas, as in
+        `https://viewer.example,https://pacs.example:8443`. Default: none.
     workers : int
         Processes for de-identification; 0 = in this process.
     dask : str
@@ -123,6 +129,7 @@ class Settings(StoreSettings):
     worker_memory: str = Field(default="", pattern=r"^(\d+(\.\d+)?\s*[kMGT]i?B)?$")
     cache: Path | None = None
     oidc: Path | None = None
+    viewers: str = Field(default="", pattern=rf"^$|^{_ORIGIN}(,{_ORIGIN})*$")
     cache_bytes: int = Field(default=CACHE_BYTES, ge=0)
     workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=0)
 

@@ -17,10 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
 from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
+from pydicom.uid import ExplicitVRLittleEndian as EXPLICIT
+from pydicom.uid import RLELossless
 
 from radlake.config import Settings
 from radlake.contracts import load_table
@@ -29,7 +32,10 @@ from radlake.web.access import Role
 from radlake.web.access.gate import SESSION
 from radlake.web.dicomweb import retrieve
 from radlake.web.dicomweb.app import create_dicomweb
+from radlake.web.dicomweb.fetches import LATER
+from radlake.web.dicomweb.frames import OCTETS
 from radlake.web.dicomweb.pixels import Pixels
+from radlake.web.dicomweb.refusals import TryLater
 from radlake.web.server import access_of, audit_of
 from support.dicom import compressed, ct_study, image_study, sr_document, write
 from support.dicomweb import PASSWORD, client_of, serving
@@ -311,6 +317,100 @@ def test_compressed_frames_as_they_are_stored(web: httpx.Client, stored: dict[st
 def test_refusals_of_pixels(web: httpx.Client, stored: dict[str, Dataset], path: str, accept: str, status: int) -> None:
     answer = web.get(path_of(mr(stored)) + path, headers={"accept": accept})
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "status"),
+    [
+        ("/metadata", "text/html", 406),
+        ("", "image/jpeg", 406),
+        ("/frames/4", "*/*", 404),
+        ("/frames/1", "image/jls", 406),
+        ("/bulkdata/7FE00010", "image/jls", 406),
+        ("/bulkdata/00282000", "image/jls", 406),
+        ("/bulkdata/x", "*/*", 404),
+        ("/rendered", "image/gif", 406),
+        ("/rendered?quality=101", "*/*", 400),
+        ("/frames/9/rendered", "*/*", 404),
+        ("/metadata", "*/*", 503),
+        ("", "*/*", 503),
+        ("/frames/1", "*/*", 503),
+        ("/bulkdata/7FE00010", "*/*", 503),
+        ("/rendered", "*/*", 503),
+    ],
+)
+def test_what_is_refused_asks_nothing_of_a_hospital(
+    web: httpx.Client, stored: dict[str, Dataset], path: str, accept: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object) -> None:
+        raise TryLater(LATER)
+
+    monkeypatch.setattr(Pixels, "require", fetch)
+    assert web.get(path_of(mr(stored)) + path, headers={"accept": accept}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "syntax"),
+    [
+        ("*/*", "image/dicom-rle", RLELossless),
+        ('multipart/related; type="image/dicom-rle"', "image/dicom-rle", RLELossless),
+        ('multipart/related; type="application/octet-stream"', OCTETS, EXPLICIT),
+        ('multipart/related; type="application/octet-stream"; transfer-syntax=*', OCTETS, RLELossless),
+    ],
+)
+def test_bulk_data_of_pixels_are_sent_as_asked_for(
+    web: httpx.Client, stored: dict[str, Dataset], accept: str, kind: str, syntax: str
+) -> None:
+    ds = mr(stored)
+    answer = web.get(f"{path_of(ds)}/bulkdata/7FE00010", headers={"accept": accept})
+    assert answer.content.count(f"Content-Type: {kind};transfer-syntax={syntax}".encode()) == ds.NumberOfFrames
+    frames = generate_frames(ds.PixelData, number_of_frames=ds.NumberOfFrames)
+    assert of_multipart(answer) == (
+        list(frames) if syntax == RLELossless else [frame.tobytes() for frame in frames_of(ds)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("accept", "syntax"), [("application/dicom;transfer-syntax=*", RLELossless), ("application/dicom", EXPLICIT)]
+)
+def test_a_single_instance_says_its_transfer_syntax(
+    web: httpx.Client, stored: dict[str, Dataset], accept: str, syntax: str
+) -> None:
+    answer = web.get(path_of(mr(stored)), headers={"accept": accept})
+    assert answer.headers["content-type"] == f"application/dicom;transfer-syntax={syntax}"
+    assert dcmread(BytesIO(answer.content)).file_meta.TransferSyntaxUID == syntax
+
+
+def test_what_cannot_be_shown_is_left_out_and_told(
+    web: httpx.Client, stored: dict[str, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = path_of(ct(stored)).split("/instances")[0]
+    monkeypatch.setattr("radlake.web.dicomweb.app.can_be_shown", lambda one: one.uid != ct(stored).SOPInstanceUID)
+    answer = web.get(f"{series}/rendered")
+    n = sum(ds.SeriesInstanceUID == ct(stored).SeriesInstanceUID for ds in stored.values())
+    assert len(of_multipart(answer)) == n - 1
+    assert f"1 of {n} instances cannot be shown" in answer.headers["warning"]
+    monkeypatch.setattr("radlake.web.dicomweb.app.can_be_shown", lambda _: False)
+    assert web.get(f"{series}/rendered").status_code == 406
+
+
+def test_viewers_of_other_origins_are_named_by_configuration(settings: Settings, web: httpx.Client) -> None:
+    ours, other = "https://viewer.example:8443", "https://evil.example"
+    asks = {"access-control-request-method": "GET", "access-control-request-headers": "authorization"}
+    allowed = "access-control-allow-origin"
+    assert allowed not in web.get("/studies", headers={"origin": ours}).headers
+    assert web.options("/studies", headers={"origin": ours, **asks}).status_code == 405
+    with serving(settings.model_copy(update={"viewers": f"https://a.example,{ours}"})) as url:
+        asked = httpx.options(f"{url}/studies", headers={"origin": ours, **asks})
+        assert (asked.status_code, asked.headers[allowed]) == (200, ours)
+        assert allowed not in httpx.options(f"{url}/studies", headers={"origin": other, **asks}).headers
+        for auth, status in ((("researcher", PASSWORD), 200), (None, 401)):
+            answer = httpx.get(f"{url}/studies", auth=auth, headers={"origin": ours})
+            assert (answer.status_code, answer.headers[allowed]) == (status, ours)
+            assert "access-control-allow-credentials" not in answer.headers
+    for wrong in ("*", "viewer.example", "https://viewer.example/path", "https://a.example, https://b.example"):
+        with pytest.raises(ValidationError):
+            Settings(lake=settings.lake, viewers=wrong)
 
 
 def test_the_first_wish_that_can_be_met(web: httpx.Client, stored: dict[str, Dataset]) -> None:

@@ -23,7 +23,8 @@ def serving(settings: Settings) -> Iterator[str]:
     """The URL of the service; every role has an account of its name."""
     settings.prepare_restricted()
     for role in Role:
-        accounts_of(settings).put(role.value, role, PASSWORD)
+        if role.value not in accounts_of(settings).all():  # a password that is set again ends sessions elsewhere
+            accounts_of(settings).put(role.value, role, PASSWORD)
     with running(app_of(settings, access_of(settings, "0.0.0.0"))) as url:
         yield f"{url}/dicom-web"
 

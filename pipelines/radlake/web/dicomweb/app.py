@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from radlake.config import Settings
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN
@@ -20,17 +21,26 @@ from radlake.web.access import Access, Right
 from radlake.web.access.gate import Forbidden, NotSignedIn, TooMany
 from radlake.web.dicomweb import ROOT
 from radlake.web.dicomweb.attributes import Level
-from radlake.web.dicomweb.bulkdata import bulk_type, bulk_values
+from radlake.web.dicomweb.bulkdata import bulk_value, tags_of
 from radlake.web.dicomweb.catalogue import Catalogue, Instance, Resource
 from radlake.web.dicomweb.frames import OCTETS, frame_type, frames_of, numbers_of, sent_frames
 from radlake.web.dicomweb.media import JSON, require_json, wishes
-from radlake.web.dicomweb.metadata import json_of_instance
+from radlake.web.dicomweb.metadata import PIXEL_DATA, json_of_instance
 from radlake.web.dicomweb.multipart import Multipart
 from radlake.web.dicomweb.pixels import Pixels
 from radlake.web.dicomweb.query import search_from_url
 from radlake.web.dicomweb.refusals import NotAcceptable, NotFound, Refused
-from radlake.web.dicomweb.rendered import PICTURES, look_from_query, picture
-from radlake.web.dicomweb.retrieve import DICOM, ZIP, can_be_sent, multipart_length, multipart_of, part10, zip_of
+from radlake.web.dicomweb.rendered import PICTURES, can_be_shown, look_from_query, picture, pictures
+from radlake.web.dicomweb.retrieve import (
+    DICOM,
+    ZIP,
+    can_be_sent,
+    multipart_length,
+    multipart_of,
+    part10,
+    sent_syntax,
+    zip_of,
+)
 
 __all__ = ["create_dicomweb"]
 
@@ -52,6 +62,14 @@ _SEARCHES = {
 def create_dicomweb(settings: Settings, access: Access) -> FastAPI:
     """Build the application; it is mounted at `ROOT`."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    if settings.viewers:  # their pages send name and password themselves: no cookie of ours goes to another site
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.viewers.split(","),
+            allow_methods=["GET"],
+            allow_headers=["accept", "authorization"],
+            expose_headers=["warning", "retry-after", "content-disposition"],
+        )
     catalogue = Catalogue(Lake.from_settings(settings))
     pixels = Pixels(settings)
 
@@ -65,11 +83,9 @@ def create_dicomweb(settings: Settings, access: Access) -> FastAPI:
         add_search(path, level)
 
     def wanted(request: Request) -> list[Instance]:
-        """Instances of the path, whose objects can be read, for who may."""
+        """Instances of the path, for who may. Nothing is asked of a hospital before the request is understood."""
         access.require_program(request, Right.IMAGES)
-        instances = catalogue.instances(_resource(request))
-        pixels.require(instances)
-        return instances
+        return catalogue.instances(_resource(request))
 
     @app.get(_STUDY + "/metadata")
     @app.get(_SERIES + "/metadata")
@@ -77,6 +93,7 @@ def create_dicomweb(settings: Settings, access: Access) -> FastAPI:
     def metadata(request: Request) -> Response:
         instances = wanted(request)
         require_json(request)
+        pixels.require(instances)
         return StreamingResponse(_metadata(request, pixels, instances), media_type=JSON)
 
     @app.get(_STUDY)
@@ -144,7 +161,7 @@ def _metadata(request: Request, pixels: Pixels, instances: list[Instance]) -> It
     base = _base(request)
     for before, one in zip(itertools.chain("[", itertools.repeat(",")), instances, strict=False):
         url = _url(base, one.study_uid, one.series_uid, one.uid)
-        yield before + json.dumps(json_of_instance(pixels, one, url=url), ensure_ascii=False)
+        yield before + json.dumps(json_of_instance(pixels, one, url=url), ensure_ascii=False, allow_nan=False)
     yield "]"
 
 
@@ -155,28 +172,33 @@ def _retrieved(request: Request, pixels: Pixels, instances: list[Instance]) -> R
         if wish.type == ZIP and not is_one:
             name = request.path_params.get("series") or request.path_params["study"]
             headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
+            pixels.require(instances)
             return StreamingResponse(zip_of(pixels, instances), media_type=ZIP, headers=headers)
         if not (wish.is_any or wish.type == DICOM) or not can_be_sent(instances, wish):
             continue
         if wish.is_multipart or wish.type == "*/*":
+            pixels.require(instances)
             form = Multipart(DICOM)
             length = multipart_length(instances, wish, form)
             headers = {} if length is None else {"content-length": str(length)}
             body = multipart_of(pixels, instances, wish, form)
             return StreamingResponse(body, media_type=form.content_type, headers=headers)
         if is_one:
-            return StreamingResponse(part10(pixels, instances[0], wish), media_type=DICOM)
+            pixels.require(instances)
+            sent_as = f"{DICOM};transfer-syntax={sent_syntax(instances[0], wish)}"
+            return StreamingResponse(part10(pixels, instances[0], wish), media_type=sent_as)
     raise NotAcceptable(
         f'Ask for multipart/related; type="{DICOM}"; transfer-syntax=* (as stored) or {EXPLICIT_VR_LITTLE_ENDIAN}, '
         f"or for {ZIP} of a study or series."
     )
 
 
-def _frames(request: Request, pixels: Pixels, instance: Instance, numbers: list[int]) -> Response:
+def _frames(request: Request, pixels: Pixels, instance: Instance, numbers: Sequence[int]) -> Response:
     for wish in wishes(request):
         sent_as = frame_type(instance, wish)
         if sent_as is None or not (wish.is_multipart or wish.is_any or len(numbers) == 1):
             continue
+        pixels.require([instance])
         frames = sent_frames(pixels, instance, numbers, sent_as)
         if not wish.is_multipart and not wish.is_any:
             return Response(next(frames), media_type=sent_as)
@@ -188,11 +210,18 @@ def _frames(request: Request, pixels: Pixels, instance: Instance, numbers: list[
 
 
 def _bulkdata(request: Request, pixels: Pixels, instance: Instance, path: str) -> Response:
-    sent_as = bulk_type(instance, path)
-    kind = sent_as.partition(";")[0]
-    if not any(wish.type in (kind, OCTETS, "*/*") for wish in wishes(request)):
-        raise NotAcceptable(f'Ask for multipart/related; type="{kind}".')
-    return _parts(sent_as, bulk_values(pixels, instance, path))
+    """A value; Pixel Data as its frames."""
+    if path == PIXEL_DATA and instance.pixel_offset is not None:
+        return _frames(request, pixels, instance, frames_of(instance))
+    wish = next((one for one in wishes(request) if one.type in (OCTETS, "application/*", "*/*")), None)
+    if wish is None:
+        raise NotAcceptable(f'Ask for multipart/related; type="{OCTETS}".')
+    tags = tags_of(path)
+    pixels.require([instance])
+    value = bulk_value(pixels, instance, tags)
+    if wish.is_multipart or wish.is_any:
+        return _parts(OCTETS, iter([value]))
+    return Response(value, media_type=OCTETS)
 
 
 def _rendered(request: Request, pixels: Pixels, instances: list[Instance]) -> Response:
@@ -205,17 +234,24 @@ def _rendered(request: Request, pixels: Pixels, instances: list[Instance]) -> Re
         show = partial(picture, pixels, look=look, media_type=media_type)
         if "instance" in path:
             numbers = numbers_of(path.get("frames", "1"), instances[0])
+            pixels.require(instances)
             if len(numbers) == 1 and not (wish.is_multipart and not wish.is_any):
                 return Response(show(instances[0], numbers[0]), media_type=media_type)
             return _parts(media_type, (show(instances[0], number) for number in numbers))
-        frames = [(one, number) for one in instances for number in frames_of(one)]
-        if not frames:
+        images = [one for one in instances if frames_of(one)]
+        if not images:
             raise NotFound("There is no image in it.")
-        return _parts(media_type, (show(one, number) for one, number in frames))
+        shown = [one for one in images if can_be_shown(one)]
+        pixels.require(shown)
+        headers = {}
+        if len(shown) < len(images):
+            told = f"{len(images) - len(shown)} of {len(images)} instances cannot be shown, and are left out"
+            headers = {"warning": f'299 {_base(request)} "{told}"'}
+        return _parts(media_type, pictures(shown, show), headers=headers)
     raise NotAcceptable(f"Pictures are {' or '.join(PICTURES)}.")
 
 
-def _parts(sent_as: str, contents: Iterator[bytes]) -> Response:
+def _parts(sent_as: str, contents: Iterator[bytes], *, headers: dict[str, str] | None = None) -> Response:
     """A message of contents of one type. The first is made before it begins, so that it can still be refused."""
     form = Multipart(sent_as.partition(";")[0])
     first = list(itertools.islice(contents, 1))
@@ -225,7 +261,7 @@ def _parts(sent_as: str, contents: Iterator[bytes]) -> Response:
             yield form.head(sent_as) + content + form.tail
         yield form.end
 
-    return StreamingResponse(body(), media_type=form.content_type)
+    return StreamingResponse(body(), media_type=form.content_type, headers=headers)
 
 
 def _add_errors(app: FastAPI) -> None:

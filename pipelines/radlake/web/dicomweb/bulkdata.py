@@ -3,50 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from radlake.web.dicomweb.catalogue import Instance
-from radlake.web.dicomweb.frames import OCTETS, frame_type, frames_of, stored_frame
-from radlake.web.dicomweb.media import Wish
-from radlake.web.dicomweb.metadata import PIXEL_DATA, head_of
+from radlake.web.dicomweb.metadata import head_of
 from radlake.web.dicomweb.pixels import Pixels
 from radlake.web.dicomweb.refusals import NotFound
 
-__all__ = ["bulk_type", "bulk_values"]
+__all__ = ["bulk_value", "tags_of"]
 
 _PATH = re.compile(r"[0-9A-F]{8}(\.\d{1,6}\.[0-9A-F]{8})*")
-_STORED = Wish("*/*", is_multipart=False, syntax="*", quality=1)
+_NONE = "This instance has no bulk data of that name; its metadata say which it has."
 
 
-def bulk_type(instance: Instance, path: str) -> str:
-    """Media type of the values."""
-    is_pixels = path == PIXEL_DATA and instance.pixel_offset is not None
-    return (frame_type(instance, _STORED) if is_pixels else None) or OCTETS
-
-
-def bulk_values(pixels: Pixels, instance: Instance, path: str) -> Iterator[bytes]:
-    """The value, or every frame of pixels.
+def tags_of(path: str) -> tuple[int, ...]:
+    """Tag, and for each sequence on the way number of the item and tag in it.
 
     Raises
     ------
     NotFound
+        If it is no path.
     """
-    if path == PIXEL_DATA and instance.pixel_offset is not None:
-        return (stored_frame(pixels, instance, number) for number in frames_of(instance))
-    return iter([_value(pixels, instance, path)])
+    if not _PATH.fullmatch(path):
+        raise NotFound(_NONE)
+    return tuple(int(part, 16 if n % 2 == 0 else 10) for n, part in enumerate(path.split(".")))
 
 
-def _value(pixels: Pixels, instance: Instance, path: str) -> bytes:
-    found: Any = None
-    if _PATH.fullmatch(path):
-        tag, *rest = path.split(".")
-        try:
-            found = head_of(pixels, instance)[int(tag, 16)].value
-            for number, name in zip(rest[::2], rest[1::2], strict=True):
-                found = found[int(number)][int(name, 16)].value
-        except (AttributeError, KeyError, IndexError, TypeError):
-            found = None
+def bulk_value(pixels: Pixels, instance: Instance, tags: Sequence[int]) -> bytes:
+    """
+    Raises
+    ------
+    NotFound
+    """
+    tag, *rest = tags
+    try:
+        found: Any = head_of(pixels, instance)[tag].value
+        for number, name in zip(rest[::2], rest[1::2], strict=True):
+            found = found[number][name].value
+    except (AttributeError, KeyError, IndexError, TypeError):
+        found = None
     if not isinstance(found, bytes):
-        raise NotFound("This instance has no bulk data of that name; its metadata say which it has.")
+        raise NotFound(_NONE)
     return found

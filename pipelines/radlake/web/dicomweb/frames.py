@@ -1,12 +1,9 @@
-"""Frames as they are stored. One of native pixels is one range read; of encapsulated ones offsets tell where it is."""
+"""Frames as they are stored, and as which media type they are sent. One of native pixels is one range read."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from pydicom.encaps import get_frame
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -24,6 +21,7 @@ from pydicom.uid import (
 
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, transfer_syntax
 from radlake.web.dicomweb.catalogue import Instance
+from radlake.web.dicomweb.encapsulated import encapsulated_frame
 from radlake.web.dicomweb.media import Wish
 from radlake.web.dicomweb.metadata import head_of
 from radlake.web.dicomweb.pixels import Pixels
@@ -33,7 +31,6 @@ from radlake.web.dicomweb.transcode import decoded_frame, is_decodable
 __all__ = ["OCTETS", "frame_type", "frames_of", "numbers_of", "sent_frames", "stored_frame"]
 
 OCTETS = "application/octet-stream"
-_BUFFER = 64 << 10
 _TYPES = {  # PS3.18 Table 8.7.3-5
     JPEGBaseline8Bit: "image/jpeg",
     JPEGExtended12Bit: "image/jpeg",
@@ -80,9 +77,10 @@ def frame_type(instance: Instance, wish: Wish) -> str | None:
     stored = _TYPES.get(instance.syntax, OCTETS)  # pyright: ignore[reportCallIssue, reportArgumentType]
     if wish.type in (stored, "image/*", "*/*") and wish.syntax in ("", "*", instance.syntax):
         return f"{stored};transfer-syntax={instance.syntax}"
-    if wish.type == OCTETS and wish.syntax in ("*", instance.syntax):
+    is_octets = wish.type in (OCTETS, "application/*")
+    if is_octets and wish.syntax in ("*", instance.syntax):
         return f"{OCTETS};transfer-syntax={instance.syntax}"
-    if wish.type == OCTETS and wish.syntax in ("", EXPLICIT_VR_LITTLE_ENDIAN) and is_decodable(instance):
+    if is_octets and wish.syntax in ("", EXPLICIT_VR_LITTLE_ENDIAN) and is_decodable(instance):
         return f"{OCTETS};transfer-syntax={EXPLICIT_VR_LITTLE_ENDIAN}"
     return None
 
@@ -90,9 +88,10 @@ def frame_type(instance: Instance, wish: Wish) -> str | None:
 def sent_frames(pixels: Pixels, instance: Instance, numbers: Sequence[int], sent_as: str) -> Iterator[bytes]:
     """Frames of the type that `frame_type` told."""
     is_decoded = not instance.is_native and sent_as.endswith(f"={EXPLICIT_VR_LITTLE_ENDIAN}")
+    head = head_of(pixels, instance) if is_decoded else None
     for number in numbers:
         frame = stored_frame(pixels, instance, number)
-        yield decoded_frame(head_of(pixels, instance), frame, instance)[0].tobytes() if is_decoded else frame
+        yield frame if head is None else decoded_frame(head, frame, instance)[0].tobytes()
 
 
 def stored_frame(pixels: Pixels, instance: Instance, number: int) -> bytes:
@@ -104,9 +103,7 @@ def stored_frame(pixels: Pixels, instance: Instance, number: int) -> bytes:
     """
     assert instance.pixel_offset is not None
     if not instance.is_native:
-        ranges = io.BufferedReader(_Ranges(pixels, instance), _BUFFER)
-        ranges.seek(instance.pixel_offset)
-        return get_frame(ranges, number - 1, number_of_frames=instance.n_frames)
+        return encapsulated_frame(pixels, instance, number)
     known = transfer_syntax(instance.syntax)
     samples = 2 if instance.photometric == "YBR_FULL_422" else instance.samples
     n_bits = instance.rows * instance.columns * samples * instance.bits_allocated
@@ -114,31 +111,3 @@ def stored_frame(pixels: Pixels, instance: Instance, number: int) -> bytes:
         raise NotAcceptable("Frames of this instance do not begin at a byte of their own. Ask for the whole instance.")
     start = instance.pixel_offset + (number - 1) * n_bits // 8
     return pixels.read(instance.path, instance.offset + start, n_bits // 8)
-
-
-class _Ranges(io.RawIOBase):
-    """An instance as a file, of which only what is asked for is read."""
-
-    def __init__(self, pixels: Pixels, instance: Instance) -> None:
-        self._pixels, self._instance, self._at = pixels, instance, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._instance.n_bytes}[whence]
-        self._at = base + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        length = max(0, min(len(buffer), self._instance.n_bytes - self._at))
-        if length:
-            buffer[:length] = self._pixels.read(self._instance.path, self._instance.offset + self._at, length)
-            self._at += length
-        return length

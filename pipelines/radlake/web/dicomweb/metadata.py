@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
@@ -15,6 +16,7 @@ __all__ = ["PIXEL_DATA", "head_of", "json_of_instance"]
 
 PIXEL_DATA = "7FE00010"
 _INLINE_BYTES = 1024
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _BINARY = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 
 
@@ -43,4 +45,11 @@ def _elements(ds: Dataset, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         elif element.VR in _BINARY and isinstance(element.value, bytes) and len(element.value) > _INLINE_BYTES:
             yield name, {"vr": element.VR, "BulkDataURI": f"{path}{name}"}
         else:
-            yield name, element.to_json_dict(None, 0)
+            yield name, _finite(element.to_json_dict(None, 0))
+
+
+def _finite(element: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no numbers that are not finite: they are told as texts, which DICOM readers know (fo-dicom, pydicom)."""
+    if any(isinstance(value, float) and not math.isfinite(value) for value in element.get("Value", ())):
+        element["Value"] = [_NOT_FINITE.get(str(value), value) for value in element["Value"]]
+    return element

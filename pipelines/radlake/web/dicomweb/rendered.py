@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,13 @@ from pydicom.pixels.processing import apply_modality_lut
 from radlake.pixels.frames import Array, NotDecodable
 from radlake.pixels.pictures import picture_of
 from radlake.web.dicomweb.catalogue import Instance
-from radlake.web.dicomweb.frames import stored_frame
+from radlake.web.dicomweb.frames import frames_of, stored_frame
 from radlake.web.dicomweb.metadata import head_of
 from radlake.web.dicomweb.pixels import Pixels
 from radlake.web.dicomweb.refusals import BadRequest, NotAcceptable
-from radlake.web.dicomweb.transcode import DECODING, decoded_frame, is_frame_decodable
+from radlake.web.dicomweb.transcode import DECODING, UNDECODABLE, decoded_frame, has_codec, is_frame_decodable
 
-__all__ = ["PICTURES", "Look", "look_from_query", "picture"]
+__all__ = ["PICTURES", "Look", "can_be_shown", "look_from_query", "picture", "pictures"]
 
 PICTURES = {"image/jpeg": "JPEG", "image/png": "PNG"}
 _NUMBER = r"-?\d{1,9}(?:\.\d{1,6})?"
@@ -77,6 +77,31 @@ def look_from_query(given: Mapping[str, str]) -> Look:
     if not re.fullmatch(r"[0-9]{1,3}", quality) or not 1 <= int(quality) <= 100:
         raise BadRequest("quality: give a number from 1 to 100")
     return Look(window, viewport, region, int(quality))
+
+
+def can_be_shown(instance: Instance) -> bool:
+    """Whether there is a codec for its frames, and one is not too large; what its bytes are is only known by trying."""
+    return has_codec(instance.syntax) and is_frame_decodable(instance)
+
+
+def pictures(instances: Sequence[Instance], show: Callable[[Instance, int], bytes]) -> Iterator[bytes]:
+    """Every frame that can be shown: a damaged one does not keep the others from being seen.
+
+    Raises
+    ------
+    NotAcceptable
+        If none can.
+    """
+    refused, n_shown = NotAcceptable(UNDECODABLE), 0
+    for instance in instances:
+        for number in frames_of(instance):
+            try:
+                yield show(instance, number)
+                n_shown += 1
+            except NotAcceptable as exc:
+                refused = exc
+    if not n_shown:
+        raise refused
 
 
 def picture(pixels: Pixels, instance: Instance, number: int, *, look: Look, media_type: str) -> bytes:

@@ -13,7 +13,8 @@ from radlake.web.dicomweb.multipart import Multipart
 from radlake.web.dicomweb.pixels import Pixels
 from radlake.web.dicomweb.transcode import explicit, is_decodable
 
-__all__ = ["DICOM", "ZIP", "can_be_sent", "multipart_length", "multipart_of", "part10", "zip_of"]
+__all__ = ["DICOM", "ZIP", "can_be_sent", "multipart_length", "multipart_of", "part10", "sent_syntax",
+           "zip_of"]  # fmt: skip
 
 DICOM, ZIP = "application/dicom", "application/zip"
 _PIECE = 4 << 20
@@ -27,6 +28,11 @@ def can_be_sent(instances: Iterable[Instance], wish: Wish) -> bool:
     if not _is_transcoded(wish):
         return wish.syntax in ("", "*") or all(one.syntax == wish.syntax for one in instances)
     return all(one.syntax == EXPLICIT_VR_LITTLE_ENDIAN or is_decodable(one) for one in instances)
+
+
+def sent_syntax(instance: Instance, wish: Wish) -> str:
+    """Transfer syntax that an instance leaves in."""
+    return EXPLICIT_VR_LITTLE_ENDIAN if _is_transcoded(wish) else instance.syntax
 
 
 def part10(pixels: Pixels, instance: Instance, wish: Wish) -> Iterator[bytes]:
@@ -50,8 +56,7 @@ def multipart_of(pixels: Pixels, instances: Sequence[Instance], wish: Wish, form
         syntaxes = {one.syntax for one in run}
         if len(run) == 1 or (_is_transcoded(wish) and syntaxes != {EXPLICIT_VR_LITTLE_ENDIAN}):
             for one in run:
-                syntax = EXPLICIT_VR_LITTLE_ENDIAN if _is_transcoded(wish) else one.syntax
-                yield _head(form, syntax)
+                yield _head(form, sent_syntax(one, wish))
                 yield from part10(pixels, one, wish)
                 yield form.tail
         else:

@@ -16,26 +16,32 @@ from radlake.pixels.frames import Array, Layout, NotDecodable, encode_frames, la
 from radlake.web.dicomweb.catalogue import Instance
 from radlake.web.dicomweb.refusals import NotAcceptable
 
-__all__ = ["DECODING", "decoded_frame", "explicit", "is_decodable", "is_frame_decodable"]
+__all__ = ["DECODING", "UNDECODABLE", "decoded_frame", "explicit", "has_codec", "is_decodable", "is_frame_decodable"]
 
 _MOST_BYTES = 256 << 20  # of one instance, decoded: it is held in memory
 DECODING = BoundedSemaphore(2)  # each holds pixels several times
-_UNDECODABLE = "These pixels cannot be decoded here. Ask for them as they are stored: transfer-syntax=*."
+UNDECODABLE = "These pixels cannot be decoded here. Ask for them as they are stored: transfer-syntax=*."
 
 
 def is_decodable(instance: Instance) -> bool:
     """Whether a codec reads its pixels, and they are not too many to be held."""
-    known = transfer_syntax(instance.syntax)
-    if known is None or known.is_big_endian or known.is_deflated:
+    if not has_codec(instance.syntax):
         return False
-    if instance.pixel_offset is None or not known.is_encapsulated:
+    if instance.pixel_offset is None or instance.is_native:
         return instance.n_bytes <= _MOST_BYTES
     decoded = instance.rows * instance.columns * instance.samples * instance.bits_allocated // 8 * instance.n_frames
+    return decoded <= _MOST_BYTES
+
+
+def has_codec(syntax: str) -> bool:
+    """Whether pixels of a transfer syntax can be read here."""
+    known = transfer_syntax(syntax)
+    if known is None or known.is_big_endian or known.is_deflated:
+        return False
     try:
-        has_codec = instance.syntax == JPEGExtended12Bit or get_decoder(instance.syntax).is_available
+        return not known.is_encapsulated or syntax == JPEGExtended12Bit or get_decoder(syntax).is_available
     except NotImplementedError:
         return False
-    return has_codec and decoded <= _MOST_BYTES
 
 
 def is_frame_decodable(instance: Instance) -> bool:
@@ -62,7 +68,7 @@ def _explicit(content: bytes) -> bytes:
             native = replace(decoded, syntax=EXPLICIT_VR_LITTLE_ENDIAN)
             data = encode_frames(lambda: frames, native).data
         except NotDecodable as exc:
-            raise NotAcceptable(_UNDECODABLE) from exc
+            raise NotAcceptable(UNDECODABLE) from exc
         ds.PhotometricInterpretation = decoded.photometric
         if decoded.samples > 1:
             ds.PlanarConfiguration = 0
@@ -89,4 +95,4 @@ def decoded_frame(head: Dataset, frame: bytes, instance: Instance) -> tuple[Arra
         decoded, frames = read_frames(head, layout_of(head))
         return next(iter(frames)), decoded
     except NotDecodable as exc:
-        raise NotAcceptable(_UNDECODABLE) from exc
+        raise NotAcceptable(UNDECODABLE) from exc
