@@ -27,6 +27,7 @@ from support.dicomweb import PASSWORD, serving
 from support.webserver import running
 
 N_PERSONS, N_EXAMS = 6, 2
+LONG = "a_name_that_is_too_long_for_an_id_of_fhir_with_the_cohort"
 ASYNC = {"prefer": "respond-async", "accept": "application/fhir+json"}
 
 
@@ -36,7 +37,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = lake_of_cts(folder, write_cts(folder / "in", persons=N_PERSONS, exams=N_EXAMS))
     with_findings(settings, {"A00000": "右肺气胸。"})
     built = built_everybody(settings)
-    for project in ("alpha", "gone"):
+    for project in ("alpha", "gone", LONG):
         approved(settings, released(settings, built, project).release_id)
     return settings
 
@@ -125,7 +126,18 @@ def test_some_types_and_only_what_changed(web: httpx.Client, release_id: str) ->
         f"/Group/{release_id}/$export?_type=Patient,Medication&_elements=id",
         headers={"prefer": "respond-async, handling=lenient"},
     )
-    assert [one["type"] for one in done(web, lenient.headers["content-location"]).json()["output"]] == ["Patient"]
+    manifest = done(web, lenient.headers["content-location"]).json()
+    assert [one["type"] for one in manifest["output"]] == ["Patient"]
+    [error] = manifest["error"]
+    passed_over = [json.loads(line) for line in web.get(error["url"]).text.splitlines()]
+    for one in passed_over:
+        require_valid(one)
+    texts = [one["issue"][0]["details"]["text"] for one in passed_over]
+    assert (error["type"], error["count"], [text.split(" is ")[0] for text in texts]) == (
+        "OperationOutcome",
+        2,
+        ["_elements", "_type Medication"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +169,10 @@ def test_other_methods_are_not_allowed(web: httpx.Client, release_id: str) -> No
     assert told(web.post(f"/Group/{release_id}/$export", headers=ASYNC)) == (405, "not-supported")
 
 
-def test_a_release_is_found_by_its_identifier_and_read(web: httpx.Client, release_id: str) -> None:
+@pytest.mark.parametrize("project", ["alpha", LONG], ids=["short", "long"])
+def test_a_release_is_found_by_its_identifier_and_read(settings: Settings, web: httpx.Client, project: str) -> None:
+    [path] = (Path(settings.lake) / "releases").glob(f"*.{project}")
+    release_id = path.name
     found = web.get("/Group", params={"identifier": f"urn:radlake:release|{release_id}"}).json()
     assert found["total"] == 1
     require_valid(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from typer.testing import CliRunner
 from radlake.cli.cohort import app
 from radlake.cohort.candidate import Candidate
 from radlake.cohort.fhir.export import require_valid
-from radlake.cohort.mado import manifest_from_bundle, manifest_from_kos
+from radlake.cohort.mado import export_mado, manifest_from_bundle, manifest_from_kos
 from radlake.cohort.pull import Manifest, Release, open_release, pull
 from radlake.config import Settings
+from radlake.errors import ConfigInvalid
 from radlake.lake import Lake, duck
 from support.cohorts import CONTACT, approved, built_everybody, lake_of_cts, released, write_cts
 from support.dicom import ct_study, sr_document, write
@@ -146,6 +148,11 @@ def test_the_command_writes_both_formats_with_the_holders_address(
         assert manifest_from_bundle(bundle) == manifest_from_kos(kos)
         assert manifest_from_kos(kos).wado_url == "https://pacs.example/dicom-web"
         assert kos.SOPInstanceUID != dcmread(io.BytesIO(plain[path.relative_to(tmp_path).as_posix()])).SOPInstanceUID
+
+
+def test_a_release_without_manifests_says_so(release: Release, tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match="carries no manifests"):
+        export_mado(replace(release, document={**release.document, "metadata": {}}), tmp_path)
 
 
 def test_a_report_in_a_study_is_referred_to_as_a_composite(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
+from xml.sax.saxutils import escape
 
 from radlake.cohort.fhir.codings import CHINA, DCM, GENDERS, IMAGING_STUDY, Json, moment, told
 from radlake.cohort.mado.manifest import Coded, Instance, Manifest, ManifestInvalid, Series, scheme_of, system_of
@@ -57,7 +58,7 @@ def bundle_of(manifest: Manifest) -> Json:
     title = study["procedureCode"][0]["text"] if manifest.procedures else "Imaging study"
     composition = {
         "resourceType": "Composition",
-        "text": {"status": "generated", "div": f'<div xmlns="{_XHTML}">{_escaped(title)}</div>'},
+        "text": {"status": "generated", "div": f'<div xmlns="{_XHTML}">{escape(title)}</div>'},
         "identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{manifest.uid}"},
         "status": "final",
         "type": _KIND,
@@ -244,7 +245,3 @@ def _uid(uri: str) -> str:
 
 def _local(instant: str) -> datetime:
     return datetime.fromisoformat(instant).astimezone(CHINA).replace(tzinfo=None, microsecond=0)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

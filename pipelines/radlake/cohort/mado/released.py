@@ -27,6 +27,7 @@ from radlake.cohort.pull.released import Release
 from radlake.cohort.pull.targets import place_whole
 from radlake.cohort.studies import Row, Study, StudySeries, Tables, studies
 from radlake.dicom.part10 import encode_instance
+from radlake.errors import ConfigInvalid
 from radlake.lake.store import storage_errors
 
 __all__ = ["export_mado", "manifest_file", "manifests_of", "packed"]
@@ -84,6 +85,8 @@ def export_mado(
 
     Raises
     ------
+    ConfigInvalid
+        If the release was made before releases carried manifests.
     Damaged, StoreFull
     """
     n = 0
@@ -96,6 +99,9 @@ def export_mado(
                     _export(archive.read(member), folder, wado_url)
                     n += 1
             progress("manifests", n)
+    if not n:
+        problem = "it carries no manifests: it is older than they are. Ask for it to be made and approved again"
+        raise ConfigInvalid(path=release.release_id, problems=[problem])
     return {"manifests": n}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -11,11 +13,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from radlake.cohort.candidate import candidates
 from radlake.cohort.fhir import TYPES
-from radlake.cohort.fhir.resources import RELEASE, group
+from radlake.cohort.fhir.resources import RELEASE, group, group_id
 from radlake.cohort.pull import Release, ReleaseClosed, open_release
 from radlake.config import Settings
 from radlake.errors import ConfigInvalid, RadlakeError, SourceMissing
+from radlake.lake import Lake
 from radlake.log import get_logger
 from radlake.machine import utc_now
 from radlake.web.access import Access, Right
@@ -23,18 +27,20 @@ from radlake.web.access.gate import Forbidden, NotSignedIn, TooMany
 from radlake.web.fhir import ROOT
 from radlake.web.fhir.exports import Export, Exports
 from radlake.web.fhir.kickoff import require_async, wanted_from_query
-from radlake.web.fhir.outcomes import FHIR, Refused, outcome
+from radlake.web.fhir.outcomes import FHIR, Refused, outcome, refusal
 
 __all__ = ["create_fhir"]
 
 _NDJSON = "application/fhir+ndjson"
+_DIGEST = re.compile(r"[0-9a-f]{64}")  # of a release whose name is too long for an id
+_OUTCOMES = "OperationOutcome"
 _BULK = "http://hl7.org/fhir/uv/bulkdata"
 
 
 def create_fhir(settings: Settings, access: Access, *, exports: Exports | None = None) -> FastAPI:
     """Build the application; it is mounted at `ROOT`."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    kept = exports or Exports(settings)
+    kept, lake = exports or Exports(settings), Lake.from_settings(settings)
 
     def opened(release_id: str) -> Release:
         try:
@@ -74,7 +80,7 @@ def create_fhir(settings: Settings, access: Access, *, exports: Exports | None =
     @app.get("/Group/{name}")
     def read(request: Request, name: str) -> Response:
         access.require_program(request, Right.RELEASES)
-        return _answer(request, group(opened(_release_id(name)).document))
+        return _answer(request, group(opened(_release_id(lake, name)).document))
 
     @app.get("/Group/{name}/$export")
     def kick_off(request: Request, name: str) -> Response:
@@ -83,10 +89,10 @@ def create_fhir(settings: Settings, access: Access, *, exports: Exports | None =
         prefer = ",".join(request.headers.getlist("prefer"))
         require_async(prefer)
         wanted = wanted_from_query(request.query_params.multi_items(), prefer=prefer)
-        release = opened(_release_id(name))
+        release = opened(_release_id(lake, name))
         approved_at = datetime.fromisoformat(release.document["approval"]["approved_at"]).replace(tzinfo=UTC)
         types = wanted.types_of(approved_at)
-        export = kept.begin(person, release.release_id, types, request=str(request.url))
+        export = kept.begin(person, release.release_id, types, request=str(request.url), ignored=wanted.ignored)
         return Response(status_code=202, headers={"content-location": f"{_base(request)}/exports/{export.key}"})
 
     @app.get("/exports/{key}")
@@ -107,6 +113,9 @@ def create_fhir(settings: Settings, access: Access, *, exports: Exports | None =
     @app.get("/exports/{key}/{name}.ndjson")
     def file(request: Request, key: str, name: str) -> Response:
         export = own_export(request, key)
+        if name == _OUTCOMES and export.ignored:
+            lines = (json.dumps(outcome("not-supported", told, severity="warning")) for told in export.ignored)
+            return Response("".join(f"{line}\n" for line in lines), media_type=_NDJSON)
         if name not in (export.counts or {}):
             raise Refused(404, "not-found", "The export has no such file, or is not done.")
         return FileResponse(export.folder / f"{name}.ndjson", media_type=_NDJSON)
@@ -120,8 +129,10 @@ def _base(request: Request) -> str:
     return str(request.base_url).rstrip("/") + ROOT
 
 
-def _release_id(name: str) -> str:
+def _release_id(lake: Lake, name: str) -> str:
     """The release of a Group: by its id of FHIR, or by the release's own."""
+    if _DIGEST.fullmatch(name):
+        return next((one for one in candidates(lake) if group_id(one) == name), name)
     return name.replace("..", "_")
 
 
@@ -145,7 +156,9 @@ def _manifest(export: Export, url: str) -> dict[str, Any]:
             {"type": name, "url": f"{url}/{name}.ndjson", "count": count}
             for name, count in (export.counts or {}).items()
         ],
-        "error": [],
+        "error": [{"type": _OUTCOMES, "url": f"{url}/{_OUTCOMES}.ndjson", "count": len(export.ignored)}]
+        if export.ignored
+        else [],
     }
 
 
@@ -182,32 +195,32 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     def refused(_: Request, exc: Refused) -> Response:
         headers = {"retry-after": str(exc.retry_after)} if exc.retry_after else {}
-        return outcome(exc.status, exc.code, str(exc), headers=headers)
+        return refusal(exc.status, exc.code, str(exc), headers=headers)
 
     @app.exception_handler(ReleaseClosed)
     def closed(_: Request, exc: ReleaseClosed) -> Response:
-        return outcome(403, "forbidden", str(exc))
+        return refusal(403, "forbidden", str(exc))
 
     @app.exception_handler(NotSignedIn)
     def not_signed_in(_: Request, __: NotSignedIn) -> Response:
         told = "Sign in with the name and password of your account (HTTP Basic)."
-        return outcome(401, "login", told, headers={"www-authenticate": 'Basic realm="radlake", charset="UTF-8"'})
+        return refusal(401, "login", told, headers={"www-authenticate": 'Basic realm="radlake", charset="UTF-8"'})
 
     @app.exception_handler(Forbidden)
     def forbidden(_: Request, __: Forbidden) -> Response:
-        return outcome(403, "forbidden", "Only researchers export releases. Ask who runs the platform for the role.")
+        return refusal(403, "forbidden", "Only researchers export releases. Ask who runs the platform for the role.")
 
     @app.exception_handler(TooMany)
     def too_many(_: Request, exc: TooMany) -> Response:
-        return outcome(429, "throttled", "Too many requests.", headers={"retry-after": str(round(exc.seconds) + 1)})
+        return refusal(429, "throttled", "Too many requests.", headers={"retry-after": str(round(exc.seconds) + 1)})
 
     @app.exception_handler(HTTPException)
     def http_error(_: Request, exc: HTTPException) -> Response:
         code = "not-found" if exc.status_code == 404 else "not-supported"
         told = "There is no such resource; see docs/how-to/export-by-fhir.md for those that there are."
-        return outcome(exc.status_code, code, told, headers=exc.headers)
+        return refusal(exc.status_code, code, told, headers=exc.headers)
 
     @app.exception_handler(RadlakeError)
     def unreadable(_: Request, exc: RadlakeError) -> Response:
         get_logger().error("lake_read_failed", error_class=type(exc).__name__)
-        return outcome(503, "transient", "The lake cannot be read now. Ask again.", headers={"retry-after": "10"})
+        return refusal(503, "transient", "The lake cannot be read now. Ask again.", headers={"retry-after": "10"})

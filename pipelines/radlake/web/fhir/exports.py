@@ -41,6 +41,8 @@ class Export:
     ----------
     request : str
         URL that asked for it.
+    ignored : tuple of str
+        What of it was passed over.
     counts : mapping of str to int, optional
         Resources of each type, once it is done.
     failure : str
@@ -56,6 +58,7 @@ class Export:
     request: str
     started_at: datetime
     folder: Path
+    ignored: tuple[str, ...] = ()
     process: subprocess.Popen[str] | None = None
     counts: Mapping[str, int] | None = None
     failure: str = ""
@@ -82,7 +85,9 @@ class Exports:
         for left in self._lake.restricted.glob("releases/*/exports"):  # of servers that have ended
             sweep(left, older_than=_LEFT)
 
-    def begin(self, person: Person, release_id: str, types: tuple[str, ...], *, request: str) -> Export:
+    def begin(
+        self, person: Person, release_id: str, types: tuple[str, ...], *, request: str, ignored: tuple[str, ...] = ()
+    ) -> Export:
         """Begin an export; without types there is nothing to do, and it is done.
 
         Raises
@@ -102,7 +107,7 @@ class Exports:
                 self._drop(one)
             key = secrets.token_urlsafe(18)
             folder = candidate_folder(self._lake, release_id) / "exports" / key
-            export = Export(key, person, release_id, types, request, self._clock(), folder)
+            export = Export(key, person, release_id, types, request, self._clock(), folder, ignored)
             with storage_errors(str(folder)):
                 make_folder(folder)
             if types:

@@ -17,10 +17,17 @@ _UNDERSTOOD = ("_outputFormat", "_since", "_type")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Types of resources, and since when they must have changed; None for whenever."""
+    """Types of resources, and since when they must have changed; None for whenever.
+
+    Attributes
+    ----------
+    ignored : tuple of str
+        What a lenient client is told that was passed over.
+    """
 
     types: tuple[str, ...]
     since: datetime | None
+    ignored: tuple[str, ...] = ()
 
     def types_of(self, approved_at: datetime) -> tuple[str, ...]:
         """Of a release: all that is in it changed when it was approved."""
@@ -47,6 +54,7 @@ def wanted_from_query(query: Iterable[tuple[str, str]], *, prefer: str) -> Wante
     """
     is_lenient = "handling=lenient" in _preferences(prefer)
     types: list[str] = []
+    problems: list[str] = []
     since = None
     for name, value in query:
         if name == "_outputFormat":
@@ -56,13 +64,14 @@ def wanted_from_query(query: Iterable[tuple[str, str]], *, prefer: str) -> Wante
             since = _instant(value)
         elif name == "_type":
             types += [one.strip() for one in value.split(",") if one.strip()]
-        elif not is_lenient:
-            raise Refused(400, "not-supported", f"{name} is not supported; there are {', '.join(_UNDERSTOOD)}.")
-    if not is_lenient and (unknown := sorted(set(types) - set(TYPES))):
-        told = f"_type {', '.join(unknown)} is not exported; there are {', '.join(TYPES)}."
-        raise Refused(400, "not-supported", told)
+        else:
+            problems.append(f"{name} is not supported; there are {', '.join(_UNDERSTOOD)}.")
+    for name in sorted(set(types) - set(TYPES)):
+        problems.append(f"_type {name} is not exported; there are {', '.join(TYPES)}.")
+    if problems and not is_lenient:
+        raise Refused(400, "not-supported", " ".join(problems))
     chosen = tuple(name for name in TYPES if name in types) if types else TYPES
-    return Wanted(chosen, since)
+    return Wanted(chosen, since, tuple(problems))
 
 
 def _instant(value: str) -> datetime:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi.responses import JSONResponse, Response
 
-__all__ = ["FHIR", "Refused", "outcome"]
+__all__ = ["FHIR", "Refused", "outcome", "refusal"]
 
 FHIR = "application/fhir+json"
 
@@ -19,8 +20,12 @@ class Refused(Exception):
         self.status, self.code, self.retry_after = status, code, retry_after
 
 
-def outcome(status: int, code: str, text: str, *, headers: Mapping[str, str] | None = None) -> Response:
+def outcome(code: str, text: str, *, severity: str = "error") -> dict[str, Any]:
+    """An OperationOutcome of one issue."""
+    issue = {"severity": severity, "code": code, "details": {"text": text}}
+    return {"resourceType": "OperationOutcome", "issue": [issue]}
+
+
+def refusal(status: int, code: str, text: str, *, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to a request that is refused."""
-    issue = {"severity": "error", "code": code, "details": {"text": text}}
-    content = {"resourceType": "OperationOutcome", "issue": [issue]}
-    return JSONResponse(content, status, dict(headers or {}), media_type=FHIR)
+    return JSONResponse(outcome(code, text), status, dict(headers or {}), media_type=FHIR)
