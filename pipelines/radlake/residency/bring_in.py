@@ -28,6 +28,7 @@ from radlake.vault.lake_key import open_ledger
 
 __all__ = ["bring_in"]
 
+_PATIENCE_SECONDS = 600.0
 _BATCH_STUDIES = 100
 _KEY = ("hospital_id", "study_month", "series_instance_uid", "object_path")
 
@@ -96,13 +97,16 @@ def _store(lake: Lake, item: SeriesObject) -> bool:
     lake.scratch.mkdir(parents=True, exist_ok=True)
     copy = lake.scratch / f"object-{uuid.uuid4().hex}.zip"
     try:
-        shutil.copyfile(lake.cache.path(item.path), copy)
-        lake.objects.store.put({item.path: copy})
+        with lake.cache.lock(
+            f"{item.hospital_id}/{item.study_uid}", timeout=_PATIENCE_SECONDS
+        ):  # no withdrawal meanwhile
+            shutil.copyfile(lake.cache.path(item.path), copy)
+            lake.objects.store.put({item.path: copy})
+            reached("object.stored")
     except FileNotFoundError:
         return False
     finally:
         copy.unlink(missing_ok=True)
-    reached("object.stored")
     return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Collection
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -73,13 +73,14 @@ def remove(settings: Settings, ledger: Ledger, subject: Subject, *, name: str, w
             continue
         place = f"{study.hospital_id}/{study.lake_study_uid}"
         prefix = f"{place}/"
-        for path in list(lake.objects.list(prefix)):
-            lake.objects.delete(path)
-            reached("withdrawal.object")
-        if lake.cache.root.is_dir():
-            with lake.cache.lock(place, timeout=_PATIENCE_SECONDS):  # a fetch that is under way ends first
-                for path in lake.cache.paths(prefix):
-                    lake.cache.drop(path)
+        has_cache = lake.cache.root.is_dir()
+        # A fetch that is under way ends first, and nothing of it is stored after this.
+        with lake.cache.lock(place, timeout=_PATIENCE_SECONDS) if has_cache else nullcontext():
+            for path in list(lake.objects.list(prefix)):
+                lake.objects.delete(path)
+                reached("withdrawal.object")
+            for path in lake.cache.paths(prefix):
+                lake.cache.drop(path)
         for root in (lake.cache.root, lake.cache.root / ".pending", _local(lake.objects.url)):
             if root is not None:  # empty folders bear the study's name
                 shutil.rmtree(root / prefix, ignore_errors=True)

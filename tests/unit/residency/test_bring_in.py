@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from radlake.commit_points import listening
 from radlake.config import Settings
 from radlake.lake import Lake
+from radlake.lake.cache import FetchBusy
 from radlake.residency import bring_in, fetch_study, held
 from support.lakes import picture, states
 from support.residency import harvested, kept_objects, the_hospital, write_archive
@@ -51,3 +53,23 @@ def test_what_cannot_be_brought_stays_where_it_is(archive: Path, tmp_path: Path)
     (left,) = kept_objects(settings)
     assert len(left.instances) == 3
     assert fetch_study(settings, the_hospital(settings), [left])[0].outcome == "gone"
+
+
+def test_no_withdrawal_empties_the_cache_while_an_object_is_brought_in(archive: Path, tmp_path: Path) -> None:
+    settings = turned_central(tmp_path / "lake", archive)
+    lake, studies = Lake.from_settings(settings), {item.study_uid for item in kept_objects(settings)}
+    n_stored = n_locked = 0
+
+    def look(point: str) -> None:
+        nonlocal n_stored, n_locked
+        n_stored += point == "object.stored"
+        for study in studies if point == "object.stored" else ():
+            try:
+                with lake.cache.lock(f"h1/{study}", timeout=0):
+                    pass
+            except FetchBusy:
+                n_locked += 1
+
+    with listening(look):
+        bring_in(settings, the_hospital(settings))
+    assert n_stored == n_locked == 4  # two are packed in the cache, and stored

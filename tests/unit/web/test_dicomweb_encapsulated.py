@@ -13,7 +13,7 @@ from radlake.web.dicomweb.rendered import pictures
 from support.dicom import dicom_bytes, image_study
 
 N_FRAMES = 40
-FRAMES = [b"\xff\xd8" + bytes([number]) * 5_000 + b"\xff\xd9" for number in range(N_FRAMES)]
+FRAMES = [b"\xff\xd8" + bytes([number]) * 100_000 + b"\xff\xd9" for number in range(N_FRAMES)]
 
 
 class Counted:
@@ -43,11 +43,13 @@ def stored(kind: str) -> tuple[Counted, Instance]:
     return Counted(b"before" + content), instance
 
 
-@pytest.mark.parametrize("kind", ["basic", "basic, fragments", "extended", "none"])
-def test_a_frame_is_one_read_once_it_is_known_where_they_lie(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "most_reads"), [("basic", 2), ("basic, fragments", 2), ("extended", 3), ("none", N_FRAMES + 4)]
+)
+def test_a_frame_is_one_read_once_it_is_known_where_they_lie(kind: str, most_reads: int) -> None:
     pixels, instance = stored(kind)
     assert stored_frame(pixels, instance, 1) == FRAMES[0]  # pyright: ignore[reportArgumentType]
-    assert pixels.n_reads <= 8
+    assert pixels.n_reads <= most_reads
     pixels.n_reads = 0
     for number in (N_FRAMES, 7, 2):
         assert stored_frame(pixels, instance, number).rstrip(b"\0") == FRAMES[number - 1]  # pyright: ignore[reportArgumentType]

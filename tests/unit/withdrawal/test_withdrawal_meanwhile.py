@@ -53,13 +53,15 @@ from support.withdrawal import NOW, PATIENT, REASON, left_of, names_of, of_perso
 __all__ = ["postgres", "postgres_cluster"]
 
 
-def once(name: str, work: Callable[[], object]) -> Callable[[str], None]:
-    """Work at the first time that a commit point is reached."""
-    left = [work]
+def once(name: str, work: Callable[[], object], *, at: int = 1) -> Callable[[str], None]:
+    """Work at the nth time that a commit point is reached."""
+    n = 0
 
     def listener(reached: str) -> None:
-        if reached == name and left:
-            left.pop()()
+        nonlocal n
+        n += reached == name
+        if reached == name and n == at:
+            work()
 
     return listener
 
@@ -98,7 +100,8 @@ class Killed(BaseException):
     pass
 
 
-def test_a_release_that_is_half_made_is_begun_anew(settings: Settings) -> None:
+@pytest.mark.parametrize(("point", "at"), [("release.object", 16), ("release.batch", 1)])
+def test_a_release_that_is_half_made_is_begun_anew(settings: Settings, point: str, at: int) -> None:
     lake = Lake.from_settings(settings)
     names, built = names_of(settings), open_built(lake, built_cohorts(lake)[0])
     keys = lake_keys(settings).for_project("beta")
@@ -107,7 +110,7 @@ def test_a_release_that_is_half_made_is_begun_anew(settings: Settings) -> None:
     def kill() -> None:
         raise Killed
 
-    with listening(once("release.batch", kill)), pytest.raises(Killed):
+    with listening(once(point, kill, at=at)), pytest.raises(Killed):
         released(settings, built, project="beta")
     assert "beta" in str(left_of(settings, names))
     withdrawn_person(settings)
