@@ -19,8 +19,14 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Let Ctrl-C end the block in order; a second one does not wait for that."""
+def stoppable(words: str = _GO_ON) -> Iterator[None]:
+    """Let Ctrl-C end the block in order; a second one does not wait for that.
+
+    Parameters
+    ----------
+    words : str
+        What is told then.
+    """
 
     def stop(*_: int | FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,7 +37,7 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(_GO_ON, err=True)
+        typer.echo(words, err=True)
         raise typer.Exit(_INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGINT, before)

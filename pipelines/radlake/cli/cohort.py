@@ -302,7 +302,7 @@ def export(
 
     if form not in FORMS:
         raise ConfigInvalid(path=f"--as {form}", problems=[f"there are {', '.join(FORMS)}"])
-    with stoppable():
+    with stoppable("stopped. The same command begins anew."):
         opened = open_release(ctx.obj, release, today=utc_now().date())
         FORMS[form](opened, folder, types=types or (), wado_url=wado, as_json=as_json)
 

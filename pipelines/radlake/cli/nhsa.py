@@ -26,21 +26,21 @@ def check(
     restricted = existing_lake(ctx.obj).restricted.resolve()
     if not file.resolve().is_relative_to(restricted):
         raise ConfigInvalid(path=file, problems=[f"image indexes name persons; move the file below {restricted}"])
+    n_good = n_bad = 0
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        with file.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    if line.strip():
+                        image_index_from_text(line.strip())
+                        n_good += 1
+                except ImageIndexInvalid as exc:
+                    n_bad += 1
+                    typer.echo(f"line {number}: {'; '.join(exc.facts['problems'])}")
     except OSError as exc:
         raise SourceMissing(path=file) from exc
     except UnicodeDecodeError as exc:
         raise ConfigInvalid(path=file, problems=["it is no text in UTF-8"]) from exc
-    n_good = n_bad = 0
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line.strip():
-                image_index_from_text(line.strip())
-                n_good += 1
-        except ImageIndexInvalid as exc:
-            n_bad += 1
-            typer.echo(f"line {number}: {'; '.join(exc.facts['problems'])}")
     typer.echo(f"{n_good:,} image indexes are valid, {n_bad:,} are not")
     if n_bad:
         raise typer.Exit(1)

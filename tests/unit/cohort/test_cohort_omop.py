@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,7 @@ def told(done: Converted, table: str, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def left_out(done: Converted) -> Mapping[str, int]:
-    return dict(+done.left_out)
+    return dict(done.left_out)
 
 
 def test_columns_types_and_keys_are_those_of_another_statement_of_the_specification() -> None:
@@ -188,6 +189,38 @@ def test_a_series_is_told_once_and_only_with_images() -> None:
     }
 
 
+def test_what_headers_tell_lies_in_the_visit_although_a_series_began_after_midnight() -> None:
+    """Tools of OHDSI leave out what lies outside an observation period; Series Date is what MI-CDM suggests."""
+    done = converted(
+        exam=[exam("e1", "p1", datetime(2026, 3, 1, 23, 50))],
+        series=[series("1", "e1", "p1", series_at=datetime(2026, 3, 2, 0, 10))],
+        instance=[instance("1", kvp=120.0)],
+    )
+    [visit] = told(done, "visit_occurrence", "visit_start_date", "visit_end_date")
+    [period] = told(done, "observation_period", "observation_period_start_date", "observation_period_end_date")
+    assert visit == period == (date(2026, 3, 1), date(2026, 3, 1))
+    assert told(done, "measurement", "measurement_date") == [(date(2026, 3, 1),)] * 3
+    assert told(done, "image_occurrence", "image_occurrence_date") == [(date(2026, 3, 2),)]
+
+
+def test_a_series_of_which_no_instance_is_known_is_told_as_one_without_images() -> None:
+    done = converted(series=[series("1", "e1", "p1")])
+    assert done.tables["image_occurrence"].num_rows == 0
+    assert left_out(done) == {"series without images": 1}
+
+
+def test_an_exam_that_two_pseudonyms_of_a_person_have_is_the_dated_one() -> None:
+    done = converted(exam=[exam("e1", "p1", None), exam("e1", "p1", datetime(2026, 3, 1, 9))])
+    assert told(done, "procedure_occurrence", "procedure_date") == [(date(2026, 3, 1),)]
+    assert left_out(done) == {}
+
+
+def test_a_finding_names_the_table_of_its_exam() -> None:
+    found = {"exam_pseudo_id": "e1", "person_pseudo_id": "p1", "finding_code": "a", "certainty_code": "PRESENT"}
+    done = converted(finding=[found])
+    assert told(done, "observation", "observation_event_id", "obs_event_field_concept_id") == [(1, 1147082)]
+
+
 def test_what_instances_of_a_series_differ_in_is_not_told() -> None:
     done = converted(
         series=[series("1", "e1", "p1", body_part_examined=None)],
@@ -280,6 +313,19 @@ def test_the_command_tells_rows_and_what_has_no_concept(settings: Settings, tmp_
     assert not (tmp_path / "new").exists()
 
 
+def test_an_export_that_was_stopped_does_not_promise_to_go_on(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("radlake.cohort.omop.export.reached", stopped)
+    arguments = ["export", opened(settings).release_id, str(tmp_path / "out"), "--as", "omop"]
+    result = CliRunner().invoke(app, arguments, obj=settings)
+    assert (result.exit_code, result.stderr) == (130, "stopped. The same command begins anew.\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_who_may_not_pull_may_not_export(settings: Settings, tmp_path: Path) -> None:
     def refusal(release_id: str) -> str:
         arguments = ["export", release_id, str(tmp_path / "out"), "--as", "omop"]
@@ -303,6 +349,35 @@ def test_a_table_that_is_not_what_was_approved_ends_it(own: StoreSettings, tmp_p
     with pytest.raises(Damaged, match="its SHA-256 differs"):
         export_omop(opened(own), tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_of_instances_only_what_is_told_is_read(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release has millions of them."""
+    read, table = {}, Release.table
+
+    def reading(self: Release, name: str, *columns: Any) -> pa.Table:
+        found = table(self, name, *columns)
+        read[name] = set(found.column_names)
+        return found
+
+    monkeypatch.setattr(Release, "table", reading)
+    export_omop(opened(settings), tmp_path / "out")
+    assert "series_instance_uid" in read["instance"]
+    assert not {"sop_instance_uid", "object_path", "digest"} & read["instance"]
+
+
+@pytest.mark.parametrize("name", ["out", "[o]ut"])
+def test_what_a_killed_export_left_goes_after_a_day_and_nothing_else(
+    settings: Settings, tmp_path: Path, name: str
+) -> None:
+    left, own = tmp_path / f".{name}.{'0' * 32}.part", tmp_path / ".out.my.part"
+    for folder in (left, own):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    export_omop(opened(settings), tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {name, own.name}
 
 
 @contextmanager

@@ -117,6 +117,11 @@ def test_the_command_tells_lines_and_no_index(tmp_path: Path) -> None:
         "line 3: organisation: its check character (GB 32100) is wrong",
         "1 image indexes are valid, 1 are not",
     ]
+    file.write_text(f"{EXAMPLE}\u2028{EXAMPLE}\n{wrong}\n", encoding="utf-8")
+    numbers = [
+        line.partition(":")[0] for line in CliRunner().invoke(app, [str(file)], obj=settings).stdout.splitlines()
+    ]
+    assert numbers[:-1] == ["line 1", "line 2"]  # those of every editor
     file.write_text(EXAMPLE, encoding="utf-8")
     assert CliRunner().invoke(app, [str(file)], obj=settings).exit_code == 0
     outside = tmp_path / "indexes.txt"

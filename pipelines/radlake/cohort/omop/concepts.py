@@ -50,5 +50,5 @@ class Concepts:
 
 
 def record_concept(code: str) -> int:
-    """A concept of the group `record`: where a record comes from, and which table one points at."""
+    """A concept of the group `record`: where a record comes from, and what of another one it points at."""
     return concepts_file()["record"][code]["id"]

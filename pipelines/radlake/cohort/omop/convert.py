@@ -9,8 +9,8 @@ report does not say in which series it saw them. Numbers of rows count in the or
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,11 @@ import pyarrow as pa
 
 from radlake.cohort.omop.concepts import NO_CONCEPT, Concepts, concepts_file, record_concept
 from radlake.cohort.omop.model import Table, tables
+from radlake.cohort.risk import UNKNOWN
 from radlake.errors import ConfigInvalid, ContractBroken
 
 __all__ = ["USED", "Converted", "convert"]
 
-USED = ("person", "exam", "finding", "series", "instance")
-_UNKNOWN = "UNKNOWN"
 # What headers tell of an acquisition: column of a release, DICOM keyword, unit. One value for a series, or none.
 _TOLD_BY_SERIES = (("modality", "Modality"), ("body_part_examined", "BodyPartExamined"))
 _TOLD_BY_INSTANCE = (
@@ -34,9 +33,14 @@ _TOLD_BY_INSTANCE = (
     ("ctdi_vol_mgy", "CTDIvol", "mGy"),
     ("magnetic_field_t", "MagneticFieldStrength", "T"),
 )
+_OF_INSTANCE = ("series_instance_uid", "pixel_offset", *(name for name, _, _ in _TOLD_BY_INSTANCE))
+# Tables of a release that are told of, and their columns; a release may have millions of instances.
+USED: Mapping[str, Sequence[str] | None] = {
+    "person": None, "exam": None, "finding": None, "series": None, "instance": _OF_INSTANCE,
+}  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class Converted:
     """Tables by name, and what they do not hold.
 
@@ -48,9 +52,9 @@ class Converted:
         What could not be told in OMOP, by reason.
     """
 
-    tables: dict[str, pa.Table] = field(default_factory=dict)
-    unmapped: dict[str, Counter[str]] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
+    tables: Mapping[str, pa.Table]
+    unmapped: Mapping[str, Counter[str]]
+    left_out: Counter[str]
 
 
 def convert(released: Mapping[str, pa.Table], document: Mapping[str, Any]) -> Converted:
@@ -59,7 +63,7 @@ def convert(released: Mapping[str, pa.Table], document: Mapping[str, Any]) -> Co
     Parameters
     ----------
     released : mapping
-        The tables `USED`.
+        The tables `USED`, with at least its columns.
     document : mapping
         `release.json`.
 
@@ -68,22 +72,22 @@ def convert(released: Mapping[str, pa.Table], document: Mapping[str, Any]) -> Co
     ConfigInvalid
         If the release tells nobody's age: OMOP has no person without a year of birth.
     """
-    concepts, done = Concepts(), Converted()
-    exams = _dated_exams(released["exam"].to_pandas(), done.left_out)
-    persons = _persons(released["person"].to_pandas(), exams, done.left_out)
+    concepts, left_out = Concepts(), Counter[str]()
+    exams = _dated_exams(released["exam"].to_pandas(), left_out)
+    persons = _persons(released["person"].to_pandas(), exams, left_out)
     if persons.empty:
         problem = "it tells nobody's age and date of an exam, and OMOP has no person without a year of birth"
         raise ConfigInvalid(path=document["release_id"], problems=[problem])
     n_dated = len(exams)
     exams = exams.merge(persons[["person_pseudo_id", "person_id"]], on="person_pseudo_id")
-    done.left_out["exams of persons left out"] += n_dated - len(exams)
+    left_out["exams of persons left out"] += n_dated - len(exams)
     sites, regions = _sites(exams, persons)
     exams = exams.merge(sites[["site_pseudo_id", "care_site_id"]], on="site_pseudo_id")
     exams = exams.sort_values(["person_id", "study_at", "exam_pseudo_id"], ignore_index=True)
     exams["procedure_occurrence_id"] = exams.index + 1
     exams["visit_occurrence_id"] = exams.groupby(["person_id", "day", "care_site_id"]).ngroup() + 1
-    images = _images(released, exams, concepts, done.left_out)
-    told = _told_of(images, done.left_out)
+    images = _images(released, exams, concepts, left_out)
+    told = _told_of(images, left_out)
     made = {
         "location": regions,
         "care_site": sites,
@@ -98,18 +102,18 @@ def convert(released: Mapping[str, pa.Table], document: Mapping[str, Any]) -> Co
         "visit_occurrence": _visits(exams),
         "procedure_occurrence": _procedures(exams, concepts),
         "measurement": _measurements(told, concepts),
-        "observation": _findings(released["finding"].to_pandas(), exams, concepts, done.left_out),
+        "observation": _findings(released["finding"].to_pandas(), exams, concepts, left_out),
         "cdm_source": _source(document),
         "image_occurrence": images,
         "image_feature": _features(told),
     }
-    done.tables = {name: _fitted(made[name], table, done.left_out) for name, table in tables().items()}
-    done.unmapped = {group: found for group, found in concepts.unmapped.items() if found}
-    return done
+    fitted = {name: _fitted(made[name], table, left_out) for name, table in tables().items()}
+    return Converted(fitted, {group: found for group, found in concepts.unmapped.items() if found}, +left_out)
 
 
 def _dated_exams(exams: pd.DataFrame, left_out: Counter[str]) -> pd.DataFrame:
-    exams = exams.drop_duplicates("exam_pseudo_id").sort_values(["study_at", "exam_pseudo_id"])
+    """Each exam once, in the order of time; a person with two pseudonyms in the lake may have one twice."""
+    exams = exams.sort_values(["study_at", "exam_pseudo_id"]).drop_duplicates("exam_pseudo_id")
     left_out["exams without a date"] += _count(exams["study_at"].isna())
     exams = exams.dropna(subset=["study_at"])
     return exams.assign(day=exams["study_at"].dt.normalize())
@@ -130,7 +134,7 @@ def _persons(persons: pd.DataFrame, exams: pd.DataFrame, left_out: Counter[str])
 def _sites(exams: pd.DataFrame, persons: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Hospitals, and where they are: a release tells the region of the hospital of each person's first index exam."""
     sites = pd.DataFrame({"site_pseudo_id": sorted(exams["site_pseudo_id"].unique())})
-    known = persons[persons["region_code"] != _UNKNOWN]
+    known = persons[persons["region_code"] != UNKNOWN]
     region_of: Any = known.groupby("site_pseudo_id")["region_code"].agg(lambda codes: codes.mode().iat[0])
     region = sites["site_pseudo_id"].map(region_of)
     codes = sorted(region.dropna().unique())
@@ -187,16 +191,15 @@ def _images(
     released: Mapping[str, pa.Table], exams: pd.DataFrame, concepts: Concepts, left_out: Counter[str]
 ) -> pd.DataFrame:
     """Series with pixels, once each, with the least and the most of what their instances tell."""
-    numbers = [name for name, _, _ in _TOLD_BY_INSTANCE]
-    extremes = [(name, how) for name in numbers for how in ("min", "max")]
-    instances = released["instance"].select(["series_instance_uid", "pixel_offset", *numbers])
-    counted = instances.group_by("series_instance_uid").aggregate([("pixel_offset", "count"), *extremes])
+    extremes = [(name, how) for name, _, _ in _TOLD_BY_INSTANCE for how in ("min", "max")]
+    instances = released["instance"].group_by("series_instance_uid")
+    counted = instances.aggregate([("pixel_offset", "count"), *extremes]).to_pandas()
     series = released["series"].to_pandas().drop_duplicates("series_instance_uid")
-    series = series.merge(counted.to_pandas(), on="series_instance_uid")
+    series = series.merge(counted, on="series_instance_uid", how="left")
     has_images = series["pixel_offset_count"] > 0
     left_out["series without images"] += _count(~has_images)
     n_images = _count(has_images)
-    of_exam = ["exam_pseudo_id", "person_id", "procedure_occurrence_id", "visit_occurrence_id", "study_at",
+    of_exam = ["exam_pseudo_id", "person_id", "procedure_occurrence_id", "visit_occurrence_id", "study_at", "day",
                "body_part_code"]  # fmt: skip
     images = series[has_images].merge(exams[of_exam], on="exam_pseudo_id")
     left_out["series of exams or persons left out"] += n_images - len(images)
@@ -214,8 +217,8 @@ def _images(
 
 
 def _told_of(images: pd.DataFrame, left_out: Counter[str]) -> pd.DataFrame:
-    """One row for every attribute that all instances of a series agree on; numbered."""
-    of_image = images[["image_occurrence_id", "person_id", "visit_occurrence_id", "image_occurrence_date",
+    """One row for every attribute that a series or its instances tell, and no two otherwise; numbered."""
+    of_image = images[["image_occurrence_id", "person_id", "visit_occurrence_id", "day",
                        "anatomic_site_concept_id"]]  # fmt: skip
     told = [
         of_image.assign(keyword=keyword, text=images[column])[images[column].fillna("") != ""]
@@ -231,9 +234,10 @@ def _told_of(images: pd.DataFrame, left_out: Counter[str]) -> pd.DataFrame:
 
 
 def _measurements(told: pd.DataFrame, concepts: Concepts) -> pd.DataFrame:
+    """Of the day of the exam: a series that began after midnight would lie outside its visit and observation period."""
     return told.assign(
         measurement_concept_id=concepts.of("dicom_attribute", told["keyword"]),
-        measurement_date=told["image_occurrence_date"],
+        measurement_date=told["day"],
         measurement_type_concept_id=record_concept("ehr"),
         value_as_number=told["number"],
         measurement_source_value=told["keyword"],
@@ -267,6 +271,7 @@ def _findings(findings: pd.DataFrame, exams: pd.DataFrame, concepts: Concepts, l
         observation_source_value=rows["finding_code"],
         value_source_value=rows["certainty_code"],
         observation_event_id=rows["procedure_occurrence_id"],
+        obs_event_field_concept_id=record_concept("procedure_occurrence"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import shutil
@@ -53,13 +54,13 @@ def export_omop(release: Release, folder: Path) -> Mapping[str, Any]:
     StoreFull
     """
     _refuse_existing(folder)
-    released = {name: release.table(name) for name in USED}
+    released = {name: release.table(name, columns) for name, columns in USED.items()}
     converted = convert(released, release.document)
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
     with storage_errors(str(folder)):
-        make_folder(part)
-        sweep(folder.parent, older_than=_DEAD_AFTER, pattern=f".{folder.name}.*.part")
         try:
+            make_folder(part)
+            sweep(folder.parent, older_than=_DEAD_AFTER, pattern=f".{glob.escape(folder.name)}.{'?' * 32}.part")
             told = _write(part, release, converted)
             reached("export.written")
             _refuse_existing(folder)
@@ -84,7 +85,7 @@ def _write(part: Path, release: Release, converted: Converted) -> Mapping[str, A
         "concepts_version": str(concepts_file()["version"]),
         "tables": files,
         "unmapped": {group: dict(sorted(found.items())) for group, found in sorted(converted.unmapped.items())},
-        "left_out": dict(sorted((+converted.left_out).items())),
+        "left_out": dict(sorted(converted.left_out.items())),
     }
     place_whole(part / "ddl.sql", f"{ddl()}\n".encode())
     place_whole(part / "export.json", f"{json.dumps(told, ensure_ascii=False, indent=1, sort_keys=True)}\n".encode())
