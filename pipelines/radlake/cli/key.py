@@ -63,7 +63,7 @@ def verify(
     settings: Settings = ctx.obj
     existing_lake(settings)
     keys = lake_keys(settings)
-    ledger = Ledger(settings.ledger)
+    ledger = Ledger(settings.ledger, is_anew=adopt)
     try:
         if adopt:
             claim_key(keys, settings, ledger=ledger, adopt=True)

@@ -26,14 +26,21 @@ from radlake.lake.certificate_survey import Survey, Uid, catalogue, difference, 
 from radlake.lake.events import head_of
 from radlake.lake.ledger import Ledger, head_file
 from radlake.lake.turns import backfill_turn
-from radlake.machine import shanghai_day
+from radlake.machine import shanghai_day, utc_now
 from radlake.vault.lake_key import lake_keys, open_ledger
 
-__all__ = ["Certified", "HospitalUnknown", "certify", "verify"]
+__all__ = ["Certified", "HistoryGone", "HospitalUnknown", "certify", "verify"]
 
 
 class HospitalUnknown(PermanentError):
     sentence = "The ledger knows no hospital {hospital}. `radlake ledger certify` without a name certifies all."
+
+
+class HistoryGone(PermanentError):
+    sentence = (
+        "Of {hospital} the ledger knows nothing any more, but certificates, ends of histories or studies in the lake "
+        "tell of it.\nPut the newest backup of the ledger in its place; `radlake ledger verify` tells more."
+    )
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def certify(settings: Settings, hospital_ids: Collection[str], day: date, now: d
     Parameters
     ----------
     hospital_ids : collection of str
-        All that the ledger knows when empty.
+        All that anything tells of when empty.
     day : date
         In Asia/Shanghai, not in the future, not before the last certificate.
     now : datetime
@@ -60,13 +67,17 @@ def certify(settings: Settings, hospital_ids: Collection[str], day: date, now: d
     ------
     LedgerBusy
         If a hospital must be looked at again and is being harvested; the others are certified.
-    CertificateRefused, HospitalUnknown, KeyMissing, KeyMismatch
+    HistoryGone
+        If the ledger has lost a hospital; the others are certified.
+    CertificateRefused, HospitalUnknown, LedgerMissing, LedgerUnusable, KeyMissing, KeyMismatch
     """
     keys, lake = lake_keys(settings), Lake.from_settings(settings)
     done: list[Certified] = []
     busy: LedgerBusy | None = None
     with closing(open_ledger(settings)) as ledger:
-        chosen = _chosen(ledger, hospital_ids)
+        chosen = _chosen(hospital_ids, settings, lake, ledger)
+        gone = sorted(set(chosen) - set(ledger.hospital_ids()))
+        chosen = [hospital for hospital in chosen if hospital not in gone]
         if day > shanghai_day(now):
             raise CertificateRefused(hospital=", ".join(chosen[:3]), day=day, reason="that day has not come yet")
         for hospital_id, found, head in _surveys(lake, ledger, chosen, uid=keys.uid):
@@ -80,6 +91,8 @@ def certify(settings: Settings, hospital_ids: Collection[str], day: date, now: d
             draft = _draft(hospital_id, found, head, day=day, now=now)
             done.append(Certified(enter(ledger, draft, mac=keys.ledger_mac), told))
         _publish(settings, lake, ledger, [one.certificate.hospital_id for one in done])
+    if gone:
+        raise HistoryGone(hospital=", ".join(gone))
     if busy:
         raise busy
     return done
@@ -90,11 +103,12 @@ def verify(settings: Settings, hospital_ids: Collection[str] = ()) -> Iterator[P
 
     Raises
     ------
-    HospitalUnknown, KeyMissing, KeyMismatch
+    HospitalUnknown, LedgerMissing, LedgerUnusable, KeyMissing, KeyMismatch
     """
-    keys, lake = lake_keys(settings), Lake.from_settings(settings)
+    keys, lake, today = lake_keys(settings), Lake.from_settings(settings), shanghai_day(utc_now())
     with closing(open_ledger(settings)) as ledger:
-        chosen = _chosen(ledger, hospital_ids)
+        ledger.check_whole()
+        chosen = _chosen(hospital_ids, settings, lake, ledger)
         published = _published(lake)
         for hospital_id, found, _ in _surveys(lake, ledger, chosen, uid=keys.uid):
             with ledger.snapshot() as connection:
@@ -105,6 +119,7 @@ def verify(settings: Settings, hospital_ids: Collection[str] = ()) -> Iterator[P
                     head=head_file(settings.restricted / "heads", hospital_id),
                     folder=settings.restricted / "certificates" / hospital_id,
                     published=published.get(hospital_id, {}),
+                    today=today,
                 )
             if not found.agrees:
                 try:
@@ -114,11 +129,16 @@ def verify(settings: Settings, hospital_ids: Collection[str] = ()) -> Iterator[P
                     yield Problem(hospital_id, "catalogue", "all", told)
 
 
-def _chosen(ledger: Ledger, hospital_ids: Collection[str]) -> list[str]:
-    known = ledger.hospital_ids()
-    if unknown := sorted(set(hospital_ids) - set(known)):
+def _chosen(hospital_ids: Collection[str], settings: Settings, lake: Lake, ledger: Ledger) -> list[str]:
+    """The hospitals that are asked for, or all: those of the ledger, and those that it should know."""
+    known = {*ledger.hospital_ids(), *_published(lake)}
+    known |= {file.stem for file in (settings.restricted / "heads").glob("*.head")}
+    known |= {file.parent.name for file in (settings.restricted / "certificates").glob("*/*.json")}
+    with duck.connect(lake, tables=["dicom.study"]) as connection:
+        known |= {name for (name,) in connection.execute("SELECT DISTINCT hospital_id FROM dicom.study").fetchall()}
+    if unknown := sorted(set(hospital_ids) - known):
         raise HospitalUnknown(hospital=", ".join(unknown))
-    return sorted(set(hospital_ids)) or known
+    return sorted(set(hospital_ids) or known)
 
 
 def _surveys(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -45,6 +46,7 @@ def problems(
     head: HeadFile,
     folder: Path,
     published: Mapping[int, str],
+    today: date,
 ) -> Iterator[Problem]:
     """Everything that is wrong with a hospital's ledger in itself.
 
@@ -54,6 +56,8 @@ def problems(
         Where the files of its certificates lie.
     published : mapping
         Digest of each certificate by number, as ops.certificate tells it.
+    today : date
+        In Asia/Shanghai.
     """
     first: dict[str, int] = {}
     last: dict[str, Event] = {}
@@ -96,6 +100,8 @@ def problems(
         name = names[number]
         if one.sealed(mac) != one.mac or one.document != text:
             yield broken(name, "it was changed, or issued with another key")
+        if one.day > today:
+            yield broken(name, "its day has not come yet: the clock was ahead when it was issued, or is behind now")
         if one.previous != previous:
             yield broken(name, "it does not follow the certificate before it")
         if one.head_seq and heads.get(one.head_seq) != one.head_mac:

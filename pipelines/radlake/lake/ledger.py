@@ -36,9 +36,18 @@ from radlake.lake.study_changes import Changes, Listed, begun, discovered, settl
 from radlake.lake.study_rows import entry_from_row, new_row
 from radlake.lake.vault import enter_sealed
 
-__all__ = ["Claim", "Ledger", "LedgerLocked", "Listed", "head_file"]
+__all__ = ["Claim", "Ledger", "LedgerLocked", "LedgerMissing", "LedgerUnusable", "Listed", "head_file"]
 
 _WRITES = {"radlake_write": True}
+_RESTORE = (
+    "Stop what uses it, keep the file, and put its newest backup in its place; "
+    "`radlake ledger verify` then tells what the backup does not know."
+)
+_PERMANENT = {  # what SQLite says that no second try mends
+    "malformed": _RESTORE,
+    "not a database": _RESTORE,
+    "readonly": "Let this user write to the file and its folder.",
+}
 _FIRST_ADVISORY_KEY = 7253
 
 
@@ -51,6 +60,19 @@ class Claim(Enum):
     RUNNER = "runner"  # the one process that works on the plan of a backfill
     VISIT = "visit"  # a study is fetched from its node beside the harvest of this moment
     BUILD = "build"  # of the whole lake: builds share it, a withdrawal has it alone
+
+
+class LedgerMissing(PermanentError):
+    sentence = (
+        "The ledger {path} is missing; {heads} has the ends of its histories, so there was one.\n"
+        "Put its newest backup there, or point RADLAKE_LEDGER at it; `radlake ledger verify` then tells what the "
+        "backup does not know.\nIf it is lost for good, `radlake key verify --adopt` begins another one; "
+        "it will know nothing of what is stored."
+    )
+
+
+class LedgerUnusable(PermanentError):
+    sentence = "The ledger cannot be used ({reason}). {advice}"
 
 
 class LedgerLocked(PermanentError):
@@ -73,7 +95,7 @@ class Ledger:
         Folder that the ends of the histories are kept in; default `heads` beside the file of SQLite.
     """
 
-    def __init__(self, url: str, *, mac: Mac | None = None, heads: Path | None = None) -> None:
+    def __init__(self, url: str, *, mac: Mac | None = None, heads: Path | None = None, is_anew: bool = False) -> None:
         if url.startswith(("file:", "env:")):
             url = resolve_secret(url)
         self._is_sqlite = url.startswith("sqlite")
@@ -85,6 +107,8 @@ class Ledger:
             self._path = Path(url.removeprefix("sqlite:///"))
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._heads_folder = heads or self._path.parent / "heads"
+            if not (is_anew or self._path.exists()) and any(self._heads_folder.glob("*.head")):
+                raise LedgerMissing(path=self._path, heads=self._heads_folder)
         try:
             # Hospitals are harvested at the same time; how many connections there may be is the server's to say.
             self.engine = sa.create_engine(url, pool_pre_ping=not self._is_sqlite, max_overflow=-1)
@@ -371,6 +395,19 @@ class Ledger:
                     file.write(head)
                     reached("history.kept")
 
+    def check_whole(self) -> None:
+        """Let SQLite look at every page of its file; a server looks after its own.
+
+        Raises
+        ------
+        LedgerUnusable
+        """
+        if self._is_sqlite:
+            with self.reading() as connection:
+                told = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+            if told != "ok":
+                raise LedgerUnusable(reason=str(told).replace("\n", " "), advice=_RESTORE)
+
     def hospital_ids(self) -> list[str]:
         """Hospitals that have a study in the ledger, or a history of one."""
         with self.reading() as connection:
@@ -470,6 +507,9 @@ def _tell(context: sa.ExceptionContext) -> None:
     reason = str(context.original_exception).partition("\n")[0]
     if "full" in reason:  # SQLite: "database or disk is full"
         raise StoreFull(path="The ledger", reason=reason) from context.original_exception
+    for words, advice in _PERMANENT.items():
+        if words in reason:
+            raise LedgerUnusable(reason=reason, advice=advice) from context.original_exception
     raise StoreUnavailable(path="of the ledger", reason=reason) from context.original_exception
 
 

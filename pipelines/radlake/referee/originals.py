@@ -55,6 +55,7 @@ class Originals:
     _by_name: dict[str, list[tuple[_Place, str]]] = field(default_factory=lambda: defaultdict(list))
     _by_fingerprint: dict[str, list[tuple[_Place, str]]] = field(default_factory=lambda: defaultdict(list))
     _by_digest: dict[str, tuple[_Place, str]] = field(default_factory=dict)
+    _by_uids: dict[tuple[str, str], list[tuple[_Place, str]]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
     def from_paths(cls, paths: Iterable[Path]) -> Originals:
@@ -82,6 +83,7 @@ class Originals:
             return
         study = self.add(instance)
         self._by_name[name].append((place, study))
+        self._by_uids[study, instance.text(_SOP_UID)].append((place, study))
         self._by_digest[xxhash.xxh3_128_hexdigest(data)] = (place, study)
         if mark := fingerprint(instance):
             self._by_fingerprint[mark].append((place, study))
@@ -107,6 +109,11 @@ class Originals:
         """(bytes, study) of the original whose bytes have this XXH3-128, as the ledger remembers them."""
         found = self._by_digest.get(digest)
         return (found[0].read(), found[1]) if found else None
+
+    def of_uids(self, study_uid: str, sop_uid: str) -> tuple[bytes, str] | None:
+        """(bytes, study) of the one original with these UIDs."""
+        found = self._by_uids.get((study_uid, sop_uid), [])
+        return (found[0][0].read(), found[0][1]) if len(found) == 1 else None
 
 
 def fingerprint(instance: Instance) -> str:

@@ -153,8 +153,7 @@ def _judge_instances(
                 where = f"objects/{path}@{span[0]}"
                 referee.report.looked_at["rows"] += 1
                 referee.report.add(row_findings(row, data, where=where))
-                digest = sources.get(row["digest"], "")
-                found = told.of_digest(digest) if digest else None
+                found = _original_in_ledger(sources.get(row["digest"]), told)
                 if found is None and told.n_files:
                     referee.report.notes["instances whose original is not among the given ones"] += 1
                 referee.judge_object(data, where=where, original=_read(found[0]) if found else None)
@@ -171,13 +170,21 @@ def _judge_instances(
             referee.judge_bytes(_between(store, path, spans), where=f"objects/{path}", path="between the members")
 
 
-def _sources(ledger: Ledger, told: Originals, hospital: str) -> dict[str, str]:
-    """Digest of the stored bytes to digest of the original's, for the studies of the originals."""
+_Source = tuple[str, str, str]  # digest, Study and SOP Instance UID of an original
+
+
+def _original_in_ledger(source: _Source | None, told: Originals) -> tuple[bytes, str] | None:
+    """The given file that has the bytes that were received; else, as a node sends other meta information, the UIDs."""
+    return (told.of_digest(source[0]) or told.of_uids(*source[1:])) if source else None
+
+
+def _sources(ledger: Ledger, told: Originals, hospital: str) -> dict[str, _Source]:
+    """Digest of the stored bytes to what the ledger knows of its original, for the studies of the originals."""
     return {
-        stored.digest: stored.source_digest
+        stored.digest: (stored.source_digest, entry.study_uid, sop_uid)
         for hospital_id in sorted({hospital} if hospital else {row["hospital_id"] for row in ledger.completeness()})
         for entry in ledger.entries(hospital_id, list(told.studies))
-        for stored in entry.stored.values()
+        for sop_uid, stored in entry.stored.items()
     }
 
 

@@ -20,11 +20,11 @@ from radlake.config import Settings
 from radlake.contracts import load_table
 from radlake.ingest import harvest_folder
 from radlake.ingest.batch import stage
-from radlake.ingest.certify import HospitalUnknown, certify, verify
+from radlake.ingest.certify import HistoryGone, HospitalUnknown, certify, verify
 from radlake.lake import Lake, duck
 from radlake.lake.certificate_store import CertificateRefused
 from radlake.lake.evidence import Settlement
-from radlake.lake.ledger import Ledger
+from radlake.lake.ledger import Ledger, LedgerUnusable
 from support.dicom import ct_study, mr_study, write_all
 from support.lakes import settings_of
 from support.postgres import postgres, postgres_cluster
@@ -178,6 +178,13 @@ def drop_certificate(lake: Settings) -> None:
         connection.execute("DELETE FROM certificate WHERE hospital_id = 'h1'")
 
 
+def drop_hospital(lake: Settings) -> None:
+    """All that the ledger knows of a hospital."""
+    with sqlite3.connect(lake.restricted / "ledger.db") as connection:
+        for table in ("study", "study_event", "certificate"):
+            connection.execute(f"DELETE FROM {table} WHERE hospital_id = 'h1'")
+
+
 def restore_older(lake: Settings) -> None:
     """An older copy of the database, with the end of the history that it had."""
     (lake.restricted / "heads" / "h1.head").unlink()
@@ -195,6 +202,9 @@ def restore_older(lake: Settings) -> None:
         pytest.param(alter_certificate, "certificate", "it was changed", id="a certificate"),
         pytest.param(drop_certificate, "certificate", "the file is of no certificate", id="no certificate"),
         pytest.param(drop_certificate, "certificate", "ops.certificate of the lake has it", id="no certificate, lake"),
+        pytest.param(drop_hospital, "chain", "entries 1 to 6 are missing", id="a hospital"),
+        pytest.param(drop_hospital, "catalogue", "the ledger does not know it as stored", id="a hospital, catalogue"),
+        pytest.param(drop_hospital, "certificate", "the file is of no certificate", id="a hospital, its files"),
         pytest.param(restore_older, "certificate", "the history has another event", id="an older history"),
     ],
 )
@@ -205,6 +215,43 @@ def test_harm_is_found_and_its_hospital_named(
     problems = told(lake)
     assert {hospital for hospital, _, _ in problems} == {"h1"}
     assert found in "\n".join(text for _, place, text in problems if place == where)
+
+
+def test_no_certificate_hides_that_a_hospital_is_gone(lake: Settings) -> None:
+    drop_hospital(lake)
+    with pytest.raises(HistoryGone, match=r"Of h1 the ledger knows nothing any more"):
+        certify(lake, (), DAY + timedelta(days=1), NOW + timedelta(days=1))
+    assert [path.name for path in (lake.restricted / "certificates" / "h1").iterdir()] == [f"{DAY}.json"]
+    assert len(list((lake.restricted / "certificates" / "h2").iterdir())) == 2  # the others are certified
+
+
+def test_a_clock_that_was_ahead_is_told_and_stops_no_later_certificate(lake: Settings) -> None:
+    ahead = timedelta(days=3650)
+    certify(lake, ["h1"], DAY + ahead, NOW + ahead)
+    ((hospital, where, text),) = told(lake)
+    assert (hospital, where) == ("h1", "certificate")
+    assert "its day has not come yet" in text
+    (one,) = certify(lake, ["h1"], DAY + timedelta(days=1), NOW + timedelta(days=1))
+    assert (one.certificate.number, one.problems) == (3, ())
+    assert len(told(lake)) == 1
+    with pytest.raises(CertificateRefused, match="has one already"):
+        certify(lake, ["h1"], DAY, NOW + timedelta(days=1))
+
+
+def test_a_damaged_file_is_no_passing_fault(lake: Settings) -> None:
+    file = lake.restricted / "ledger.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    connection.close()
+    content = bytearray(file.read_bytes())
+    half = len(content) // 2
+    content[half : half + 8192] = b"\x5a" * 8192
+    file.write_bytes(content)
+    with pytest.raises(LedgerUnusable, match="newest backup"):
+        told(lake)
+    file.write_bytes(b"noise" * 10_000)
+    with pytest.raises(LedgerUnusable, match="not a database"):
+        told(lake)
 
 
 @pytest.mark.postgres

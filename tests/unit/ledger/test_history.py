@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,10 @@ def history(ledger: Ledger, study_uid: str = "1.2") -> list[tuple[str, str]]:
 def wrong(ledger: Ledger, folder: Path) -> list[Problem]:
     with ledger.snapshot() as connection:
         heads = head_file(folder / "heads", "h1")
-        return list(problems(connection, "h1", mac=MAC, head=heads, folder=folder / "none", published={}))
+        found = problems(
+            connection, "h1", mac=MAC, head=heads, folder=folder / "none", published={}, today=date(2026, 3, 2)
+        )
+        return list(found)
 
 
 def test_each_change_is_an_event_and_a_resend_is_none(tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def test_a_lake_is_clean_and_every_object_finds_its_original(harvested: Path) ->
     assert (report.looked_at["pairs"], report.looked_at["rows"], report.looked_at["pixels equal"]) == (4, 4, 4)
 
 
+def test_an_original_that_a_node_sent_with_other_meta_information_is_found_by_its_uids(place: Path) -> None:
+    for file in (place / "cd").rglob("*.dcm"):
+        ds = pydicom.dcmread(file)
+        ds.file_meta.ImplementationVersionName = "AS_SENT"
+        ds.save_as(file)
+    report = verified(place)
+    assert report.findings == []
+    assert (report.looked_at["pairs"], dict(report.notes)) == (4, {})
+
+
 def test_a_sample_is_the_same_every_time(harvested: Path) -> None:
     first, second = verified(harvested, sample=2), verified(harvested, sample=2)
     assert first.looked_at["objects"] == 2

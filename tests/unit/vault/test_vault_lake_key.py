@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from radlake.errors import KeyMismatch
 from radlake.ingest import harvest_folder
 from radlake.ingest.build import build_lake
 from radlake.ingest.study import IngestJob, ingest_study
-from radlake.lake.ledger import Ledger
+from radlake.lake.ledger import Ledger, LedgerMissing
 from radlake.lake.ledger_tables import FACT
 from radlake.machine import utc_now
 from radlake.vault.lake_key import KeyUnproven, LakeKeyMissing, claim_key
@@ -56,8 +57,9 @@ def give_key(lake: Settings, key: str) -> None:
 
 
 def forget(lake: Settings, *, ledger: bool = False, fact: bool = False, file: bool = False) -> None:
-    """Lose the ledger, its check value, or that of the lake."""
+    """Lose the ledger with the ends of its histories, its check value, or that of the lake."""
     if ledger:
+        shutil.rmtree(lake.restricted / "heads", ignore_errors=True)
         for path in lake.restricted.glob("ledger.db*"):
             path.unlink()
     if fact:
@@ -98,6 +100,18 @@ def test_a_lake_with_data_and_nothing_to_compare_with_needs_a_person(lake: Setti
     ledger = Ledger(lake.ledger)
     claim_key(key_ring(lake), lake, ledger=ledger, adopt=True)
     ledger.close()
+    harvest(lake, files_of(lake))
+
+
+def test_a_ledger_that_is_gone_is_not_begun_anew_unless_a_person_says_so(lake: Settings) -> None:
+    for path in lake.restricted.glob("ledger.db*"):
+        path.unlink()
+    for use in (lambda: harvest(lake, files_of(lake)), lambda: Ledger(lake.ledger)):
+        with pytest.raises(LedgerMissing, match="newest backup"):
+            use()
+    assert not Path(lake.ledger.removeprefix("sqlite:///")).exists()
+    with closing(Ledger(lake.ledger, is_anew=True)) as ledger:
+        claim_key(key_ring(lake), lake, ledger=ledger, adopt=True)
     harvest(lake, files_of(lake))
 
 
