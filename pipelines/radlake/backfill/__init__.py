@@ -54,7 +54,7 @@ class BackfillUnfinished(TransientError):
 
 def backfill_hospital(
     settings: Settings, hospital_id: str, window: Window, *, executor: Executor | None = None
-) -> dict[str, str | int]:
+) -> dict[str, str | int | None]:
     """Plan a range of study dates at one hospital and fetch what is missing; the counts of what was done.
 
     It may be called again after any end, and goes on at the study. Studies that the node has to bring from tape first
@@ -81,6 +81,6 @@ def backfill_hospital(
     if result.cause is not None:
         raise result.cause
     n_offline = count_offline(settings, hospital_id, window)
-    if result.n_open > n_offline:
+    if (result.n_open or 0) > n_offline:
         raise BackfillUnfinished(hospital=hospital_id, reason=f"{result.n_open} studies are open")
     return result.to_json() | {"n_offline": n_offline}

@@ -49,13 +49,19 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class BackfillResult:
-    """What one run did at one hospital; studies and bytes as they came into the lake."""
+    """What one run did at one hospital; studies and bytes as they came into the lake.
+
+    Attributes
+    ----------
+    n_open : int, optional
+        Studies of its windows that are not here in full; None when nobody counted them.
+    """
 
     hospital_id: str
     ending: Ending
     n_windows: int = 0
     n_studies: int = 0
-    n_open: int = 0
+    n_open: int | None = None
     stored_bytes: int = 0
     cause: RadlakeError | None = None  # of an end that is FAILED or AT_REST
 
@@ -63,7 +69,7 @@ class BackfillResult:
     def error(self) -> str:
         return str(self.cause) if self.ending is Ending.FAILED else ""
 
-    def to_json(self) -> dict[str, str | int]:
+    def to_json(self) -> dict[str, str | int | None]:
         told = {name: value for name, value in self.__dict__.items() if name != "cause"}
         error_class = type(self.cause).__name__ if self.error else ""
         return told | {"ending": self.ending.value, "error": self.error, "error_class": error_class}

@@ -33,7 +33,9 @@ def show_plans(plans: Sequence[HospitalPlan], *, is_kept: bool) -> None:
     for made in plans:
         for line in _notes(made):
             console.print(f"{made.hospital_id}: {line}", markup=False)
-    console.print("the plan is kept; `radlake backfill run` fetches it" if is_kept else "a dry run: nothing is kept")
+    if plans:
+        kept = "the plan is kept; `radlake backfill run` fetches it"
+        console.print(kept if is_kept else "a dry run: nothing is kept")
 
 
 def _notes(made: HospitalPlan) -> Iterator[str]:
@@ -41,7 +43,8 @@ def _notes(made: HospitalPlan) -> Iterator[str]:
         window = made.window
         yield f"0 studies: the node lists none between {window.start} and {window.end}, and it is reachable"
     else:
-        states = ", ".join(f"{n:,} {state}" for state, n in sorted(made.states.items()))
+        words = {"unknown": "not listed before"}
+        states = ", ".join(f"{n:,} {words.get(state, state)}" for state, n in sorted(made.states.items()))
         yield f"in the ledger: {states}; bytes are estimated by {made.size_source}"
         yield (
             f"hours by {made.rate.source}" if made.rate else "hours are unknown: nothing was fetched from any node yet"
@@ -60,7 +63,8 @@ def show_results(results: Sequence[BackfillResult]) -> None:
     table = plain_table(*_RESULT, numbers=_NUMBERS)
     for result in results:
         counts = (f"{result.n_windows:,}", f"{result.n_studies:,}", human_bytes(result.stored_bytes))
-        table.add_row(result.hospital_id, *counts, f"{result.n_open:,}", result.ending.value)
+        n_open = "" if result.n_open is None else f"{result.n_open:,}"
+        table.add_row(result.hospital_id, *counts, n_open, result.ending.value)
     wide_console().print(table)
     for result in results:
         if result.error:
@@ -77,7 +81,7 @@ def show_status(found: Sequence[HospitalStatus], *, days: bool) -> None:
             else ""
         )
         ends = f"{one.eta:%Y-%m-%d %H:%M} UTC" if one.eta else ("" if one.n_open else "done")
-        state = "paused" if one.is_paused else "running" if one.is_running else "at rest"
+        state = "paused" if one.is_paused else "running" if one.is_running else "idle"
         counts = (
             f"{one.n_windows_done:,}/{one.n_windows:,}",
             *(f"{n:,}" for n in (one.n_studies, one.n_complete, one.n_open)),
