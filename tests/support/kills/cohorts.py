@@ -117,8 +117,23 @@ def _see_pulled(folder: Path) -> dict[str, Any]:
     }
 
 
+def _export(folder: Path, given: Mapping[str, Any]) -> None:
+    """The release that stands, in tables of OMOP; run again, what is whole stays."""
+    from radlake.cohort.omop import export_omop
+    from radlake.cohort.pull import open_release
+
+    [path] = (folder / "lake" / "releases").glob("*.one")
+    if not (folder / "omop").exists():
+        export_omop(open_release(settings_in(folder), path.name, today=NOW.date()), folder / "omop")
+
+
+def _see_exported(folder: Path) -> dict[str, Any]:
+    return files_of(folder / "omop")
+
+
 COHORTS: Mapping[str, Scenario] = {
     "cohort": Scenario(_build, _see_built, _exams),
     "release": Scenario(_release, _see_released, _built),
     "pull": Scenario(_pull, _see_pulled, _released),
+    "export": Scenario(_export, _see_exported, _released),
 }
