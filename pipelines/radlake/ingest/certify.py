@@ -75,9 +75,9 @@ def certify(settings: Settings, hospital_ids: Collection[str], day: date, now: d
     done: list[Certified] = []
     busy: LedgerBusy | None = None
     with closing(open_ledger(settings)) as ledger:
-        chosen = _chosen(hospital_ids, settings, lake, ledger)
-        gone = sorted(set(chosen) - set(ledger.hospital_ids()))
-        chosen = [hospital for hospital in chosen if hospital not in gone]
+        known = ledger.hospital_ids()
+        asked = _chosen(hospital_ids, settings, lake, known={*known, *_published(lake)})
+        chosen, gone = [one for one in asked if one in known], [one for one in asked if one not in known]
         if day > shanghai_day(now):
             raise CertificateRefused(hospital=", ".join(chosen[:3]), day=day, reason="that day has not come yet")
         for hospital_id, found, head in _surveys(lake, ledger, chosen, uid=keys.uid):
@@ -98,18 +98,23 @@ def certify(settings: Settings, hospital_ids: Collection[str], day: date, now: d
     return done
 
 
-def verify(settings: Settings, hospital_ids: Collection[str] = ()) -> Iterator[Problem]:
+def verify(settings: Settings, hospital_ids: Collection[str] = (), *, now: datetime | None = None) -> Iterator[Problem]:
     """Everything that is wrong, hospital by hospital; nothing is changed.
+
+    Parameters
+    ----------
+    now : datetime, optional
+        UTC; default the clock. A certificate of a later day is wrong.
 
     Raises
     ------
     HospitalUnknown, LedgerMissing, LedgerUnusable, KeyMissing, KeyMismatch
     """
-    keys, lake, today = lake_keys(settings), Lake.from_settings(settings), shanghai_day(utc_now())
+    keys, lake, today = lake_keys(settings), Lake.from_settings(settings), shanghai_day(now or utc_now())
     with closing(open_ledger(settings)) as ledger:
         ledger.check_whole()
-        chosen = _chosen(hospital_ids, settings, lake, ledger)
         published = _published(lake)
+        chosen = _chosen(hospital_ids, settings, lake, known={*ledger.hospital_ids(), *published})
         for hospital_id, found, _ in _surveys(lake, ledger, chosen, uid=keys.uid):
             with ledger.snapshot() as connection:
                 yield from problems(
@@ -129,9 +134,8 @@ def verify(settings: Settings, hospital_ids: Collection[str] = ()) -> Iterator[P
                     yield Problem(hospital_id, "catalogue", "all", told)
 
 
-def _chosen(hospital_ids: Collection[str], settings: Settings, lake: Lake, ledger: Ledger) -> list[str]:
-    """The hospitals that are asked for, or all: those of the ledger, and those that it should know."""
-    known = {*ledger.hospital_ids(), *_published(lake)}
+def _chosen(hospital_ids: Collection[str], settings: Settings, lake: Lake, *, known: set[str]) -> list[str]:
+    """The hospitals that are asked for, or all: those known, and those that files and the catalogue tell of."""
     known |= {file.stem for file in (settings.restricted / "heads").glob("*.head")}
     known |= {file.parent.name for file in (settings.restricted / "certificates").glob("*/*.json")}
     with duck.connect(lake, tables=["dicom.study"]) as connection:

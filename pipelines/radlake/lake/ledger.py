@@ -93,6 +93,14 @@ class Ledger:
         `KeyRing.ledger_mac`: without it studies can be read, but not changed.
     heads : Path, optional
         Folder that the ends of the histories are kept in; default `heads` beside the file of SQLite.
+    is_anew : bool
+        Begin another one where the file is gone; a person said so.
+
+    Raises
+    ------
+    LedgerMissing
+        If the file is gone, and histories had ends.
+    ConfigInvalid
     """
 
     def __init__(self, url: str, *, mac: Mac | None = None, heads: Path | None = None, is_anew: bool = False) -> None:

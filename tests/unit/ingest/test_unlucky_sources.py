@@ -24,7 +24,7 @@ from radlake.ingest.job import IngestJob
 from radlake.ingest.packing import Packing
 from radlake.ingest.reading import Readable, Reading
 from radlake.lake import Lake, duck
-from radlake.lake.ledger import Ledger
+from radlake.lake.ledger import Ledger, LedgerUnusable
 from support.dicom import ct_study, dicom_bytes, image_study, uid, write, write_all
 from support.lakes import settings_of, states
 
@@ -322,7 +322,7 @@ def test_no_scheduler_is_told_in_words(cd: Path, tmp_path: Path, monkeypatch: py
 
 def test_a_ledger_that_does_not_answer_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"no database " * 20)
-    with pytest.raises(StoreUnavailable, match="not a database"):
+    with pytest.raises(LedgerUnusable, match="not a database"):
         Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     with pytest.raises(StoreUnavailable, match="refused") as raised:
         Ledger("postgresql+psycopg://radlake:s3cret@127.0.0.1:1/ledger")

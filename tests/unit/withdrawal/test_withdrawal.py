@@ -180,12 +180,12 @@ def test_a_study_goes_alone_and_does_not_come_back(settings: Settings, archive: 
 def test_the_history_stays_whole_and_certificates_hold(settings: Settings) -> None:
     certify(settings, [], shanghai_day(NOW), NOW)
     withdrawn_person(settings)
-    assert list(verify(settings)) == []
+    assert list(verify(settings, now=NOW)) == []
     path = settings.restricted / "ledger.db"
     with closing(sqlite3.connect(path)) as connection:  # what was made unreadable is under a seal
         connection.execute("UPDATE study_event SET state = 'partial' WHERE redaction IS NOT NULL AND what = 'settle'")
         connection.commit()
-    assert any("was changed, or written with another key" in problem.told for problem in verify(settings))
+    assert any("was changed, or written with another key" in problem.told for problem in verify(settings, now=NOW))
 
 
 def test_twice_is_harmless(settings: Settings) -> None:
@@ -271,7 +271,7 @@ def test_it_is_finished_on_a_later_day_after_a_certificate(settings: Settings) -
         (done,) = resume(settings, ledger, now=later)
     content = done.report.content
     assert (content["begun_at"], content["finished_at"]) == (NOW.isoformat(), later.isoformat())
-    assert list(verify(settings)) == []
+    assert list(verify(settings, now=later)) == []
 
 
 def test_what_a_simulated_hospital_keeps_is_no_remnant(settings: Settings, archive: Path) -> None:
