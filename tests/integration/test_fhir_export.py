@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from radlake.cohort.approval import revoke
 from radlake.cohort.fhir.export import require_valid
 from radlake.config import Settings
+from radlake.web import command
 from radlake.web.access import Access, Role
-from radlake.web.fhir import exports as exports_module
 from radlake.web.fhir.app import create_fhir
 from radlake.web.fhir.exports import KEPT, Exports
 from radlake.web.server import access_of, accounts_of, app_of, audit_of
@@ -240,7 +240,7 @@ def test_a_release_that_is_revoked_ends_its_exports(settings: Settings, web: htt
 @pytest.fixture
 def slow(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[httpx.Client, Exports, list[datetime]]]:
     """A service whose exports never end by themselves, and whose clock a test moves."""
-    monkeypatch.setattr(exports_module, "_MAIN", "import time; time.sleep(600)")
+    monkeypatch.setattr(command, "_MAIN", "import time; time.sleep(600)")
     at = [datetime.now(UTC)]
     exports = Exports(settings, clock=lambda: at[0])
     access = access_of(settings, "0.0.0.0")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from radlake.config import Settings
+from radlake.web.command import radlake_command
 
 __all__ = ["TraceFailed", "Tracer", "tracer_of"]
 
 _SECONDS = 120
 _KEPT = 64
-_MAIN = "from radlake.cli import main; main()"
 
 
 class TraceFailed(Exception):
@@ -80,7 +79,7 @@ def tracer_of(settings: Settings) -> Tracer:
     """A tracer over the lake of these settings."""
 
     def run(number: str, options: Sequence[str]) -> dict[str, Any]:
-        command = [sys.executable, "-c", _MAIN, "--lake", settings.lake, "trace", "--json", *options]
+        command = radlake_command(settings, "trace", "--json", *options)
         try:
             done = subprocess.run(
                 [*command, "--", number], capture_output=True, text=True, timeout=_SECONDS, check=False

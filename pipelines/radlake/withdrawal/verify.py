@@ -13,13 +13,12 @@ import sqlite3
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ahocorasick
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
@@ -34,6 +33,7 @@ from radlake.lake.purge import log_files
 from radlake.lake.statements import in_parts
 from radlake.lake.store import Store, open_store
 from radlake.lake.tables import TableStore
+from radlake.withdrawal.names import Names, automaton_of, hits
 from radlake.withdrawal.subject import Subject
 
 __all__ = ["Remnant", "Verification", "verify"]
@@ -43,9 +43,6 @@ _CHUNK = 8 << 20
 _OVERLAP = 4096
 _ROWS = 1000  # of a database that are held at once
 _ZLIB = b"\x78"  # how what is packed in a column begins (RFC 1950)
-_MIN_TEXT = 8  # characters of a number that is searched for in bytes: a shorter one is found by chance
-_UID_BYTES = frozenset(b"0123456789.")
-_WORD_BYTES = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 @dataclass(frozen=True, order=True)
@@ -89,40 +86,6 @@ class Verification:
     seconds: float = 0.0
 
 
-class _Names:
-    """What is searched for: texts and numbers of columns, and bytes of files."""
-
-    def __init__(self, subject: Subject) -> None:
-        kinds: dict[str, str] = dict.fromkeys(subject.uids, "uid")
-        kinds |= dict.fromkeys(subject.exams, "pseudonym")
-        kinds |= dict.fromkeys(subject.reminders, "pseudonym")
-        kinds |= dict.fromkeys(subject.more.get("release_names", ()), "name in a release")
-        kinds |= {text: "pseudonym" for key in subject.patient_keys for text in (f"{key:016x}", str(key))}
-        self.numbers = frozenset(subject.patient_keys)
-        self.of_others = _automaton(kinds)  # of what stays though it has a number of the subject
-        self.kept = frozenset(subject.kept)
-        self.texts = dict(kinds)  # told exactly: a column's value, whole
-        long = [text for text in subject.identifiers if len(text) >= _MIN_TEXT and any(c.isdigit() for c in text)]
-        kinds |= dict.fromkeys(long, "identifier")
-        self.texts |= dict.fromkeys(long, "identifier")
-        names = [text for text in subject.identifiers if text not in long and len(text) > 1]
-        wide = [name for name in names if len(name.encode()) >= _MIN_TEXT]
-        self.public = _automaton(kinds | dict.fromkeys(wide, "identifier"))
-        self.own = _automaton(kinds)  # of the restricted zone: another patient there may have the same name
-        self.every = _automaton(kinds | dict.fromkeys(names, "identifier"))
-        self.n_short = len(names) - len(wide)
-
-    def __len__(self) -> int:
-        return len(self.texts) + len(self.numbers)
-
-    def masked(self, place: str) -> str:
-        """A place without the names that stand in it."""
-        data = place.encode()
-        for begin, end, kind in sorted(_found(self.every, data), reverse=True):
-            data = data[:begin] + f"[{kind}]".encode() + data[end:]
-        return data.decode("utf-8", "replace")
-
-
 def verify(
     lake: Lake, ledger: Ledger, subject: Subject, *, others: Sequence[tuple[sa.Engine, sa.MetaData]] = ()
 ) -> Verification:
@@ -134,7 +97,7 @@ def verify(
         Databases of the restricted zone beside the ledger.
     """
     begin = time.monotonic()
-    names = _Names(subject)
+    names = Names(subject)
     done = Verification(n_names=len(names), n_short=names.n_short)
     found: Counter[tuple[str, str]] = Counter()
     seen: set[str] = set()  # files that are searched as tables and databases
@@ -161,41 +124,8 @@ def verify(
     return done
 
 
-def _automaton(kinds: Mapping[str, str]) -> Any:
-    """Aho-Corasick over bytes as Latin-1; texts that are not ASCII in UTF-8 and in GB18030."""
-    automaton = ahocorasick.Automaton()
-    for text, kind in kinds.items():
-        for encoding in ("utf-8", "gb18030"):
-            data = text.encode(encoding, "replace")
-            if len(data) > 3:
-                automaton.add_word(data.decode("latin-1"), (data, kind))
-    if len(automaton):
-        automaton.make_automaton()
-    return automaton
-
-
-def _hits(automaton: Any, data: bytes) -> Iterator[str]:
-    """Kinds of the names that stand in bytes."""
-    return (kind for _, _, kind in _found(automaton, data))
-
-
-def _found(automaton: Any, data: bytes) -> Iterator[tuple[int, int, str]]:
-    """Begin, end and kind of the names that stand in bytes, each whole: 1.2.3 does not stand in 1.2.34."""
-    if not len(automaton):
-        return
-    for end, (word, kind) in automaton.iter(data.decode("latin-1")):
-        around = _UID_BYTES if kind == "uid" else _WORD_BYTES
-        before, after = data[end - len(word) : end - len(word) + 1], data[end + 1 : end + 2]
-        if end >= len(word) and before and before[0] in around and word[0] in around:
-            continue
-        is_file_name = kind == "uid" and after == b"." and not data[end + 2 : end + 3].isdigit()
-        if after and after[0] in around and word[-1] in around and not is_file_name:
-            continue
-        yield end - len(word) + 1, end + 1, kind
-
-
 def _in_tables(
-    store: TableStore, zone: str, names: _Names, done: Verification, seen: set[str]
+    store: TableStore, zone: str, names: Names, done: Verification, seen: set[str]
 ) -> Iterator[tuple[str, str, int]]:
     """Values of every column of text or pseudonyms, in every Parquet file that lies there; and the logs as bytes."""
     texts = pa.table({"value": pa.array(sorted(names.texts), pa.string())})
@@ -206,7 +136,7 @@ def _in_tables(
         for name in log_files(store, table) if listed else ():
             seen.add(_seen(store.store.uri(name)))
             content = store.store.read(name, offset=0, length=store.store.size(name) or 0)
-            for kind in _in_parquet(content, names) if name.endswith(".parquet") else _hits(names.public, content):
+            for kind in _in_parquet(content, names) if name.endswith(".parquet") else hits(names.public, content):
                 yield f"{zone} tables/{name}", kind, 1
             done.searched["log files"] += 1
         files = {store.store.uri(name): name for name in listed if _is_data(name)}
@@ -258,10 +188,10 @@ def _seen(place: Path | str) -> str:
 
 
 def _in_name(automaton: Any, name: str) -> Iterator[str]:
-    return (f"{kind} in its name" for kind in _hits(automaton, name.encode()))
+    return (f"{kind} in its name" for kind in hits(automaton, name.encode()))
 
 
-def _in_stored(root: Store, name: str, names: _Names, done: Verification) -> Iterator[str]:
+def _in_stored(root: Store, name: str, names: Names, done: Verification) -> Iterator[str]:
     """The bytes of an object."""
     if (n_bytes := root.size(name)) is None:  # somebody wrote it, and it is gone
         return
@@ -277,7 +207,7 @@ def _in_stored(root: Store, name: str, names: _Names, done: Verification) -> Ite
 
 def _in_pieces(pieces: Iterable[bytes], automaton: Any) -> Iterator[str]:
     for piece in pieces:
-        yield from _hits(automaton, piece)
+        yield from hits(automaton, piece)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -302,7 +232,7 @@ def _place(path: Path, lake: Lake) -> str:
     return str(path)
 
 
-def _in_file(path: Path, names: _Names, done: Verification) -> Iterator[str]:
+def _in_file(path: Path, names: Names, done: Verification) -> Iterator[str]:
     """Kinds of the names in a file of the restricted zone or the cache."""
     if path.is_dir():
         return
@@ -326,7 +256,7 @@ def _is_database(path: Path) -> bool:
         return file.read(16) == b"SQLite format 3\0"
 
 
-def _in_copy(path: Path, names: _Names) -> Iterator[str]:
+def _in_copy(path: Path, names: Names) -> Iterator[str]:
     """Numbers and packed values in a copy of a database of SQLite; its texts are found in the bytes."""
     uri = f"{path.absolute().as_uri()}?immutable=1"
     with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(uri, uri=True)) as copy:
@@ -335,7 +265,7 @@ def _in_copy(path: Path, names: _Names) -> Iterator[str]:
                 if isinstance(value, int) and value in names.numbers:
                     yield f"value of {table}"
                 elif isinstance(value, bytes):
-                    yield from (f"{kind} in {table}" for kind in _hits(names.own, _unpacked(value)))
+                    yield from (f"{kind} in {table}" for kind in hits(names.own, _unpacked(value)))
 
 
 def _unpacked(value: bytes) -> bytes:
@@ -352,13 +282,13 @@ def _pieces(file: Any) -> Iterator[bytes]:
         tail = block[-_OVERLAP:]
 
 
-def _in_parquet(source: Path | bytes, names: _Names) -> Iterator[str]:
+def _in_parquet(source: Path | bytes, names: Names) -> Iterator[str]:
     """Kinds of the names in the columns of a Parquet file outside the tables; in the bytes of a half written one."""
     texts, numbers = pa.array(sorted(names.texts), pa.string()), pa.array(sorted(names.numbers), pa.int64())
     try:
         file = pq.ParquetFile(source if isinstance(source, Path) else pa.BufferReader(source))
     except pa.ArrowInvalid:
-        yield from _hits(names.own, source.read_bytes() if isinstance(source, Path) else source)
+        yield from hits(names.own, source.read_bytes() if isinstance(source, Path) else source)
         return
     for batch in file.iter_batches():
         for column, data in zip(batch.schema, batch.columns, strict=True):
@@ -366,11 +296,11 @@ def _in_parquet(source: Path | bytes, names: _Names) -> Iterator[str]:
                 n = compute.sum(compute.is_in(data, value_set=against)).as_py() or 0
                 yield from [f"value of {column.name}"] * n
             elif not (pa.types.is_primitive(column.type) or pa.types.is_null(column.type)):  # lists, records, ...
-                yield from (f"{kind} in {column.name}" for kind in _hits(names.own, str(data.to_pylist()).encode()))
+                yield from (f"{kind} in {column.name}" for kind in hits(names.own, str(data.to_pylist()).encode()))
 
 
 def _in_database(
-    engine: sa.Engine, tables: sa.MetaData, names: _Names, done: Verification, seen: set[str]
+    engine: sa.Engine, tables: sa.MetaData, names: Names, done: Verification, seen: set[str]
 ) -> Iterator[tuple[str, str, int]]:
     """Values of columns, what is packed in columns, and the bytes of the file when it is SQLite's."""
     place = "ledger" if tables is METADATA else "journal"
@@ -386,7 +316,7 @@ def _in_database(
     done.searched["database tables"] += len(tables.sorted_tables)
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
-        automaton = _automaton({text: kind for text, kind in names.texts.items() if text not in audited})
+        automaton = automaton_of({text: kind for text, kind in names.texts.items() if text not in audited})
         for one in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
             seen.add(str(one))
             with suppress(FileNotFoundError), one.open("rb") as file:
@@ -395,12 +325,12 @@ def _in_database(
                     yield one.name, kind, 1
 
 
-def _in_column(connection: sa.Connection, column: sa.Column[Any], names: _Names) -> Iterator[tuple[str, str, int]]:
+def _in_column(connection: sa.Connection, column: sa.Column[Any], names: Names) -> Iterator[tuple[str, str, int]]:
     """Value, kind and number of what is found in a column."""
     if isinstance(column.type, sa.LargeBinary):
         packed = sa.select(column).where(sa.func.substr(column, 1, 1) == _ZLIB).execution_options(yield_per=_ROWS)
         for (value,) in connection.execute(packed):
-            for kind in _hits(names.own, _unpacked(value)):
+            for kind in hits(names.own, _unpacked(value)):
                 yield "", f"{kind} in", 1
         return
     if column.table is VAULT_AUDIT and column.name == "pseudonym":  # several pseudonyms may stand in one entry

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from radlake.cohort.fhir.codings import Json
+from radlake.cohort.codings import Json
 from radlake.cohort.fhir.resources import diagnostic_report, group, imaging_study, observation, patient
 from radlake.cohort.pull.released import Release
 from radlake.cohort.studies import Row, studies

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from radlake.cohort.fhir.codings import (
+from radlake.cohort.codings import (
     DCM,
     GENDERS,
     Json,

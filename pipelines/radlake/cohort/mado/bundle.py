@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
-from radlake.cohort.fhir.codings import CHINA, DCM, GENDERS, IMAGING_STUDY, Json, moment, told
+from radlake.cohort.codings import CHINA, DCM, GENDERS, IMAGING_STUDY, Json, moment, told
 from radlake.cohort.mado.manifest import Coded, Instance, Manifest, ManifestInvalid, Series, scheme_of, system_of
 
 __all__ = ["bundle_of", "manifest_from_bundle"]

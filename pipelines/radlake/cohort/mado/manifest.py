@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from radlake.cohort.fhir.codings import DCM, LOINC, SCT
+from radlake.cohort.codings import DCM, LOINC, SCT
 from radlake.errors import PermanentError
 
 __all__ = ["Coded", "Instance", "Manifest", "ManifestInvalid", "Series", "scheme_of", "system_of"]

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydicom import dcmread
 
-from radlake.cohort.fhir.codings import body_site, laterality, number, procedure, regions
+from radlake.cohort.codings import body_site, laterality, number, procedure, regions
 from radlake.cohort.mado.bundle import bundle_of
 from radlake.cohort.mado.kos import kos_of, manifest_from_kos
 from radlake.cohort.mado.manifest import Coded, Instance, Manifest, Series, scheme_of

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
 from threading import BoundedSemaphore, Lock, Thread
 from typing import Any
 
 from radlake.config import Settings
+from radlake.web.command import radlake_command
 from radlake.web.dicomweb.refusals import TryLater
 
 __all__ = ["LATER", "Fetches"]
@@ -18,15 +18,13 @@ __all__ = ["LATER", "Fetches"]
 LATER = "The hospital that keeps these pixels has not sent them yet. Ask again."
 _MOST_RUNS, _MOST_WAITING = 4, 8  # a request that waits holds a thread of the server
 _SECONDS = 120  # that a request waits
-_MAIN = "from radlake.cli import main; main()"
 
 
 class Fetches:
     """Thread-safe. A run goes on when nobody waits for it any more: who asks again finds what it brought."""
 
     def __init__(self, settings: Settings, *, seconds: float = _SECONDS) -> None:
-        where = ["--lake", settings.lake, "--hospitals", str(settings.hospitals)]
-        self._command = [sys.executable, "-c", _MAIN, *where, "fetch", "--json"]
+        self._command = radlake_command(settings, "--hospitals", str(settings.hospitals), "fetch", "--json")
         self._seconds = seconds
         self._runs: dict[tuple[str, ...], Future[list[dict[str, Any]]]] = {}
         self._lock, self._waiting = Lock(), BoundedSemaphore(_MOST_WAITING)

@@ -10,7 +10,6 @@ import json
 import secrets
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from radlake.config import Settings
 from radlake.lake import Lake
 from radlake.lake.store import make_folder, storage_errors, sweep
 from radlake.web.access.gate import Person
+from radlake.web.command import radlake_command
 from radlake.web.fhir.outcomes import Refused
 
 __all__ = ["Export", "Exports"]
@@ -30,7 +30,6 @@ KEPT = timedelta(hours=1)
 _LEFT = timedelta(days=1)
 _MOST_RUNS = 2
 _RETRY_SECONDS = 5
-_MAIN = "from radlake.cli import main; main()"
 
 
 @dataclass
@@ -79,7 +78,7 @@ class Exports:
 
     def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._lake, self._clock = Lake.from_settings(settings), clock
-        self._command = [sys.executable, "-c", _MAIN, "--lake", settings.lake, "cohort", "export"]
+        self._command = radlake_command(settings, "cohort", "export")
         self._exports: dict[str, Export] = {}
         self._lock = threading.Lock()
         for left in self._lake.restricted.glob("releases/*/exports"):  # of servers that have ended
