@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 __all__ = [
     "SHANGHAI",
     "die_with_parent",
+    "forget_pages",
     "free_port",
     "fsync",
     "is_free",
@@ -50,6 +51,19 @@ def fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def forget_pages(path: Path) -> None:
+    """Take a durable file that nobody reads soon out of memory: its pages hold what is written next.
+
+    A harvest writes every byte twice, to the spool and to an object, and would fill all memory with what is done.
+    """
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
 
 
 def free_port() -> int:

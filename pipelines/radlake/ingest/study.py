@@ -7,10 +7,12 @@ and touches neither ledger nor tables. What it could not take comes back with a 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydicom import Dataset
@@ -22,13 +24,14 @@ from radlake.deidentify.person import identity_conflict
 from radlake.dicom.values import first_text
 from radlake.errors import KeyMismatch, PermanentError, PrivacyError, QuarantineError, TransientError
 from radlake.ingest import rows
-from radlake.ingest.job import IngestJob, Refused, StudyOutcome, unexpected
+from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome, unexpected
 from radlake.ingest.packing import Packed, Packing
 from radlake.ingest.reading import Readable, Reading, read_files
 from radlake.lake import Lake, ObjectStore
 from radlake.lake.evidence import SealedRecord, StoredInstance
 from radlake.lake.unread import UnreadPiece
 from radlake.lake.withdrawals import withdrawn_digest
+from radlake.machine import forget_pages
 from radlake.retention.classes import class_of_headers
 from radlake.telemetry import Work
 from radlake.vault.record import identity_of, seal
@@ -79,12 +82,22 @@ def _ingested(job: IngestJob, *, use_templates: bool) -> StudyOutcome:
         given, place = shop.keys.check_value()[:8], "the harvest that this worker belongs to"
         raise KeyMismatch(key=job.settings.key, place=place, expected=job.key_check[:8], given=given)
     try:
-        return _Study(job, shop, read_files(job, use_templates=use_templates)).ingest()
+        outcome = _Study(job, shop, read_files(job, use_templates=use_templates)).ingest()
+        _forget_spooled(outcome.files, shop.lake.spool)
+        return outcome
     except (TransientError, PrivacyError, PermanentError):
         raise
     except Exception as exc:  # one bad study never fails a run
         refused = tuple(Refused(file, file.sop_uid, unexpected(exc)) for file in job.files)
         return StudyOutcome(job.hospital_id, job.study_uid, refused=refused, files=job.files)
+
+
+def _forget_spooled(files: Iterable[SourceFile], spool: Path) -> None:
+    """Only a sample of what was received is read once more; what lies in somebody's folder stays as it is."""
+    for file in files:
+        if spool in file.path.parents:
+            with suppress(OSError):  # gone: the study is partial, and says so
+                forget_pages(file.path)
 
 
 class _Series(NamedTuple):

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from radlake.lake.store.errors import storage_errors
-from radlake.machine import fsync
+from radlake.machine import forget_pages, fsync
 
 __all__ = ["LocalStore", "make_folder", "sweep", "write_whole"]
 
@@ -49,6 +49,7 @@ class LocalStore:
     def archive(self, name: str, source: Path, *, retain_until: datetime | None = None) -> None:  # noqa: ARG002
         """Move one record to its name. A folder locks nothing: until when it is kept is for the ledger to say."""
         self.put({name: source})
+        forget_pages(self.root / name)
 
     def _copy_in(self, source: Path, target: Path) -> None:
         part = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
