@@ -90,7 +90,8 @@ class TransientError(RadlakeError):
 class NodeUnavailable(TransientError):
     sentence = (
         "{node} cannot be reached ({reason}).\n"
-        "Check host and port with `radlake node echo {node}`; the harvest goes on where it stopped when it is back."
+        "Check its host and port (`radlake node list`) and the network; "
+        "the harvest goes on where it stopped when it is back."
     )
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in a harvest: it ends before its work is done, leaves no process behind, and the same command goes on."""
+"""Ctrl-C and SIGTERM in a harvest: it ends early, leaves no process behind, and the same command goes on."""
 
 from __future__ import annotations
 
@@ -61,14 +61,18 @@ def is_gone(session: int) -> bool:
     return False
 
 
-def test_ctrl_c_ends_a_harvest_and_the_same_command_goes_on(archive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_harvest_that_is_told_to_end_ends_and_the_same_command_goes_on(
+    told: signal.Signals, archive: Path, tmp_path: Path
+) -> None:
     settings = settings_of(tmp_path / "lake")
     harvest = start(settings, "folder", str(archive), "--hospital", "h1")
     while harvest.poll() is None and not objects_of(settings):
         time.sleep(0.01)
-    os.killpg(harvest.pid, signal.SIGINT)
+    send = os.killpg if told is signal.SIGINT else os.kill  # a terminal tells all processes of the group, others one
+    send(harvest.pid, told)
     said = harvest.communicate(timeout=300)[1]
-    assert harvest.returncode == 130, said
+    assert harvest.returncode == 128 + told, said
     assert len(objects_of(settings)) < N_STUDIES
     assert "stopped. Nothing is lost; the same command goes on where it stopped." in said
     assert "Traceback" not in said

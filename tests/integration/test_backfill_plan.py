@@ -153,3 +153,12 @@ def test_planning_a_part_again_forgets_nothing_of_the_rest(pacs: CountingPacs, t
         "20240321-20240331": 0,
         "20240401-20240430": 80,
     }
+
+
+def test_a_hospital_that_got_another_id_has_no_plan_and_the_old_id_is_told(pacs: CountingPacs, tmp_path: Path) -> None:
+    settings = lake_of(tmp_path / "lake", h1=pacs.node)
+    planned(settings)
+    settings.hospitals.write_text(settings.hospitals.read_text(encoding="utf-8").replace("h1", "h9"), encoding="utf-8")
+    asked = radlake(settings, "backfill", "run")
+    assert asked.returncode == 1
+    assert "nothing is planned of these hospitals, only of h1; begin with" in asked.stderr

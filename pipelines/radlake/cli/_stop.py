@@ -1,4 +1,4 @@
-"""Ctrl-C: heard at once, told in words, and nothing that was done is lost."""
+"""Ctrl-C and SIGTERM: heard at once, told in words, and nothing that was done is lost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import typer
 __all__ = ["stoppable", "stopping", "told_to_end"]
 
 _GO_ON = "stopped. Nothing is lost; the same command goes on where it stopped."
-_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def stoppable(words: str = _GO_ON) -> Iterator[None]:
-    """Let Ctrl-C end the block in order; a second one does not wait for that.
+    """Let Ctrl-C and SIGTERM end the block in order; a second one does not wait for that.
 
     Parameters
     ----------
@@ -28,19 +28,25 @@ def stoppable(words: str = _GO_ON) -> Iterator[None]:
         What is told then.
     """
 
-    def stop(*_: int | FrameType | None) -> None:
+    received = int(signal.SIGINT)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal received
+        received = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.stderr.write("\nstopping; Ctrl-C again does not wait\n")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.stderr.write("\nstopping; once more does not wait\n")
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {one: signal.signal(one, stop) for one in _SIGNALS}
     try:
         yield
     except KeyboardInterrupt:
         typer.echo(words, err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(128 + received) from None  # as shells say it
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 class Told(Event):
@@ -67,7 +73,7 @@ def told_to_end(words: str) -> Iterator[Told]:
         told.set()
         sys.stderr.write(f"{words}; once more does not wait\n")
 
-    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {one: signal.signal(one, stop) for one in _SIGNALS}
     try:
         yield told
     finally:
@@ -78,7 +84,7 @@ def told_to_end(words: str) -> Iterator[Told]:
 @contextmanager
 def stopping() -> Iterator[Event]:
     """`told_to_end` for a command whose work is not done then: it exits with the signal's code."""
-    with told_to_end("\nending after the current study") as told:
+    with told_to_end("\nending after the current study; what came is published first") as told:
         yield told
     if told.is_set():
         typer.echo(_GO_ON, err=True)

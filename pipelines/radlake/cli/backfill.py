@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -124,7 +124,7 @@ def run(
         planned = set(PlanRows(ledger).planned_hospitals())
     chosen = [hospital for hospital in chosen_hospitals(settings, hospitals) if hospital.hospital_id in planned]
     if not chosen:
-        _refuse_unplanned()
+        _refuse_unplanned(planned)
     with (
         stopping() as told,
         Bars(Console(stderr=True)) as bars,
@@ -216,8 +216,10 @@ def _planned(settings: Settings, rows: PlanRows, hospitals: list[str] | None) ->
     return rows.planned_hospitals() or _refuse_unplanned()
 
 
-def _refuse_unplanned() -> NoReturn:
-    typer.echo("nothing is planned; begin with `radlake backfill plan --from DAY --to DAY`", err=True)
+def _refuse_unplanned(planned: Collection[str] = ()) -> NoReturn:
+    """What to do when none of the hospitals that are meant has a plan; `planned` are those that have."""
+    others = f" of these hospitals, only of {', '.join(sorted(planned)[:3])}" if planned else ""
+    typer.echo(f"nothing is planned{others}; begin with `radlake backfill plan --from DAY --to DAY`", err=True)
     raise typer.Exit(1)
 
 

@@ -65,7 +65,11 @@ def certify_command(
             )
             for one in (item.certificate for item in done)
         ]
-        _answers.show_table(rows, header=header, numbers=[name not in ("hospital", "day", "digest") for name in header])
+        if rows:
+            numbers = [name not in ("hospital", "day", "digest") for name in header]
+            _answers.show_table(rows, header=header, numbers=numbers)
+        else:
+            typer.echo("no hospital has a study yet: nothing is certified; `radlake harvest` brings some", err=True)
         for problem in (problem for one in done for problem in one.problems):
             typer.echo(f"{problem.hospital_id}: {problem.where} {problem.name}: {problem.told}", err=True)
     raise typer.Exit(1 if any(one.certificate.disagreeing for one in done) else 0)

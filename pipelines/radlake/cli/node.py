@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from radlake.cli._lake import existing_lake
 from radlake.cli.hospitals import NO_HOSPITAL, chosen_hospitals
 from radlake.cli.tables import plain_table, wide_console
 from radlake.config import Settings
@@ -22,6 +23,8 @@ _AT_ONCE = 16  # a province has more nodes than patience
 def list_nodes(ctx: typer.Context) -> None:
     """Show every hospital of the hospitals file and how its images are reached."""
     settings: Settings = ctx.obj
+    if not settings.hospitals.exists():
+        existing_lake(settings)
     hospitals = load_hospitals(settings.hospitals)
     if not hospitals:
         typer.echo(f"{settings.hospitals}: {NO_HOSPITAL}")
@@ -52,6 +55,8 @@ def echo(
     Exits with 1 when a node fails; the others are asked all the same.
     """
     settings: Settings = ctx.obj
+    if not settings.hospitals.exists():
+        existing_lake(settings)
     chosen = chosen_hospitals(settings, hospital_ids)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = pool.map(lambda hospital: _answer(hospital, settings=settings), chosen)

@@ -77,3 +77,23 @@ def test_twins_make_one_key(tmp_path: Path) -> None:
 def _key_made(settings: Settings) -> str:
     ensure_key(settings)
     return resolve_secret(settings.key)
+
+
+@pytest.mark.parametrize("words", [["node", "list"], ["node", "echo", "h1"], ["fetch", "1.2.3"], ["ledger", "certify"]])
+def test_a_misspelt_lake_is_told_whatever_is_asked(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "lake" / "tables").mkdir(parents=True)
+    told = refusal(["--lake", str(tmp_path / "lkae"), *words], monkeypatch, capsys)
+    assert f"There is no lake at {tmp_path / 'lkae'}. Did you mean {tmp_path / 'lake'}?" in told
+
+
+def test_an_empty_lake_has_nothing_to_certify_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for words in (["init"], ["ledger", "certify"]):
+        monkeypatch.setattr("sys.argv", ["radlake", "--lake", str(tmp_path / "lake"), *words])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert not stopped.value.code
+    assert "no hospital has a study yet: nothing is certified" in capsys.readouterr().err
