@@ -1,7 +1,7 @@
 """Pull: a release of CT series to a disk, from a folder beside `cp -r`, from a real Ceph RGW beside boto3.
 
-radlake looks at the digest of every byte and makes every file durable (fsync). `cp` does neither, and boto3 looks at
-lengths; `cp -r, sync` is followed by `sync -f`. Counted is wall time, of a process that is there already.
+radlake looks at the digest of every byte, and a file has its name when it is durable (syncfs). `cp` does neither, and
+boto3 looks at lengths; `cp -r, sync` is followed by `sync -f`. Counted is wall time of a process that is there.
 """
 
 from __future__ import annotations

@@ -232,7 +232,9 @@ def pull(
     ] = "dicom",
     csv: Annotated[bool, typer.Option("--csv", help="Tables as CSV too.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read again what is there, and mend it.")] = False,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Range reads at once.")] = 8,
+    workers: Annotated[
+        int, typer.Option(min=0, max=64, help="Range reads at once; 0: as many as suit the store.", show_default=False)
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Bring an approved release home: verified by digest, resumable, nothing twice.

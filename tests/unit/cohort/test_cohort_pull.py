@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -40,6 +41,7 @@ from radlake.cohort.pull import (
     manifest_text,
     open_release,
     pull,
+    run,
 )
 from radlake.cohort.pull.run import FolderBusy, _locked
 from radlake.config import Settings, StoreSettings
@@ -326,6 +328,29 @@ def test_too_small_a_disk_is_told_before_anything_is_fetched(
     assert pulled_to(tmp_path, release).is_complete
 
 
+def test_nothing_has_its_name_before_it_is_durable(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_sync = list[int]()
+
+    def full(handle: int) -> None:
+        assert os.fstat(handle).st_dev == tmp_path.stat().st_dev
+        at_sync.append(len(list(tmp_path.glob("dicom/*/*/*"))))
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "syncfs", full)
+        with pytest.raises(StoreFull):
+            pulled_to(tmp_path, release)
+    assert set(at_sync) == {0}
+    assert not list(tmp_path.glob("dicom/*/*/*"))
+    assert len(manifest_from_text((tmp_path / "retry.manifest").read_text()).series) == N_SERIES
+    again, read = counting(opened_again(release))
+    assert pulled_to(tmp_path, again).is_complete
+    assert sum(read) < release.document["n_bytes"]  # what was received is there
+    assert files_in(tmp_path) == wanted(release)
+
+
 def test_waiting_revoked_and_expired_releases_are_refused_with_whom_to_ask(settings: Settings, tmp_path: Path) -> None:
     made = released(settings, built_everybody(settings), "waiting")
     with pytest.raises(ReleaseClosed, match=f"waits for approval. Ask {CONTACT}"):
@@ -414,11 +439,12 @@ def test_who_pulls_needs_nothing_of_the_platform(settings: Settings, tmp_path: P
             f"import sys; sys.modules.update(dict.fromkeys({sorted(blocked)!r})); sys.argv[1:] = {arguments!r}\n"
             "from radlake.cli import main; main()"
         )
-        command = [sys.executable, "-c", code]
+        command = [sys.executable, "-X", "importtime", "-c", code]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     done = run("--lake", str(tmp_path / "lake"), "cohort", "pull", release_id(settings), "out")
     assert done.returncode == 0, done.stderr
+    assert not re.search(r"\| +pandas\n", done.stderr)  # it takes longer to import than many a pull
     assert files_in(tmp_path / "out") == wanted(opened(settings))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "out"]
     assert [path.name for path in (tmp_path / "lake").iterdir()] == ["releases"]

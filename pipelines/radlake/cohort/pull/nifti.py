@@ -16,9 +16,8 @@ from pathlib import Path
 
 from radlake.cohort.pull.chunks import file_digest
 from radlake.cohort.pull.released import SeriesObject
-from radlake.cohort.pull.targets import FolderTarget, name_folder, place_whole
+from radlake.cohort.pull.targets import FolderTarget, give_name
 from radlake.errors import ConfigInvalid, PermanentError
-from radlake.machine import fsync
 
 __all__ = ["NiftiTarget", "is_converted", "require_converter"]
 
@@ -39,8 +38,12 @@ class NiftiTarget(FolderTarget):
             shutil.rmtree(final)
         super().__init__(objects, part=part, final=final)
 
+    @property
+    def _out(self) -> Path:
+        return self.part / "nifti"
+
     def finish(self) -> None:
-        out = self.part / "nifti"
+        out = self._out
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         program = require_converter()
@@ -51,12 +54,13 @@ class NiftiTarget(FolderTarget):
             raise NotConverted(series=self.objects[0].series_uid, reason=f"exit {done.returncode}: {said[0]}")
         files = {}
         for path in sorted(out.iterdir()):
-            fsync(path)
             files[path.name] = {"bytes": path.stat().st_size, "xxh3_128": file_digest(path)}
         told = {"converter": converter_version(program), "files": files, "of": _digests(self.objects),
                 "is_partial": done.returncode == _SOME_LEFT}  # fmt: skip
-        place_whole(out / _TOLD, json.dumps(told, indent=1, sort_keys=True).encode())
-        name_folder(out, self.final)
+        (out / _TOLD).write_text(json.dumps(told, indent=1, sort_keys=True), encoding="utf-8")
+
+    def name(self) -> None:
+        give_name(self._out, self.final)
         shutil.rmtree(self.part)
 
 

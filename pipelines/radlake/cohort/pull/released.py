@@ -111,7 +111,7 @@ class Release:
         ------
         Damaged
         """
-        return pq.read_table(pa.BufferReader(self.table_bytes(name)), columns=columns and list(columns))
+        return _read(self.table_bytes(name), columns=columns)
 
     def metadata(self) -> Iterator[tuple[str, bytes]]:
         """Files for catalogues of research data (Croissant, RO-Crate, DataCite), verified.
@@ -149,9 +149,7 @@ class Release:
         ConfigInvalid
             If one is wanted that the release does not have.
         """
-        instances = pq.read_table(
-            pa.BufferReader(self.table_bytes("instance")), columns=_MEMBERS, read_dictionary=["object_path"]
-        )
+        instances = _read(self.table_bytes("instance"), columns=_MEMBERS, read_dictionary=["object_path"])
         starts = runs_of(instances["object_path"])
         asked = set(wanted)
         rows = [row for row in self.series_rows if not asked or row["series_instance_uid"] in asked]
@@ -198,6 +196,12 @@ def _json(store: Store, name: str) -> Any:
     if n_bytes is None:
         raise SourceMissing(path=store.uri(name))
     return json.loads(store.read(name, offset=0, length=n_bytes))
+
+
+def _read(content: bytes, *, columns: Sequence[str] | None, read_dictionary: Sequence[str] = ()) -> pa.Table:
+    """A Parquet file; pyarrow's `read_table` would import pandas first, which takes longer than many a pull."""
+    with pq.ParquetFile(pa.BufferReader(content), read_dictionary=[*read_dictionary]) as file:
+        return file.read(columns=columns and [*columns])
 
 
 def _refuse_unknown(release: Release, asked: set[str]) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,8 @@ from radlake.cohort.pull.released import Damaged, Release
 from radlake.cohort.pull.targets import Target, place_whole
 from radlake.commit_points import reached
 from radlake.errors import ConfigInvalid, PermanentError, StoreFull, TransientError
-from radlake.lake.store import make_folder, storage_errors
+from radlake.lake.store import LocalStore, make_folder, storage_errors
+from radlake.machine import syncfs
 
 __all__ = ["RETRY", "Count", "FolderBusy", "Pulled", "Step", "pull"]
 
@@ -92,7 +94,7 @@ def pull(
     *,
     manifest: Manifest,
     layout: str = "dicom",
-    workers: int = 8,
+    workers: int = 0,
     with_csv: bool = False,
     by_digest: bool = False,
     progress: Callable[[Step], None] = lambda _: None,
@@ -104,7 +106,7 @@ def pull(
     layout : str
         A name of `LAYOUTS`.
     workers : int
-        Range reads at once.
+        Range reads at once; 0 means eight, and from a folder no more than there are processors.
     with_csv : bool
         Tables as CSV too (UTF-8 with BOM).
     by_digest : bool
@@ -121,7 +123,7 @@ def pull(
     make = LAYOUTS[layout]
     if layout == "nifti":
         require_converter()
-    with storage_errors(str(folder)), _locked(folder):
+    with storage_errors(str(folder)), _locked(folder) as handle:
         _refuse_other(release, folder)
         _pull_tables(release, folder, with_csv=with_csv)
         if make is None:
@@ -130,7 +132,8 @@ def pull(
         todo = run.sift()
         _require_room(folder, run.n_bytes_to_come)
         try:
-            run.fetch(todo, workers=workers)
+            run.fetch(todo, workers=workers or _workers(release), handle=handle)
+            syncfs(handle)  # of the names
         finally:
             run.pulled.n_left = _write_retry(folder, run.retry())
         if run.pulled.is_complete:
@@ -145,7 +148,6 @@ class _UnderWay:
     job: Job
     target: Target
     n_left: int
-    has_failed: bool = False
 
 
 class _Run:
@@ -166,6 +168,8 @@ class _Run:
         rows = [row for row in release.series_rows if not asked or row["series_instance_uid"] in asked]
         self._left = Counter(row["series_instance_uid"] for row in rows)  # objects that are not settled
         self._step = Step(0, len(rows), 0, sum(row["object_bytes"] for row in rows))
+        self._finished = deque[_UnderWay]()  # and not named
+        self._failed = set[Path]()
         self._lock = Lock()
         self._crash: BaseException | None = None
         self.pulled = Pulled()
@@ -189,16 +193,29 @@ class _Run:
                 todo.add(job.final)
         return todo
 
-    def fetch(self, todo: set[Path], *, workers: int) -> None:
-        """Fetch everything that is to do, or as much of it as disk and store allow."""
+    def fetch(self, todo: set[Path], *, workers: int, handle: int) -> None:
+        """Fetch everything that is to do, or as much of it as disk and store allow.
+
+        Parameters
+        ----------
+        handle : int
+            Of the file system that it goes to; open before anything is written.
+        """
         room = BoundedSemaphore(2 * workers)
-        with ThreadPoolExecutor(workers, thread_name_prefix="pull") as pool:
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="name") as namer,
+            ThreadPoolExecutor(workers, thread_name_prefix="pull") as pool,
+        ):
+
+            def name() -> None:
+                namer.submit(self._name_finished, handle)
+
             try:
                 for job in self._jobs():
                     if self.is_over:
                         break
                     if job.final in todo:
-                        self._begin(job, pool, room)
+                        self._begin(job, pool, room, name)
             except BaseException as exc:
                 self._crash = exc  # threads end after their chunk
                 raise
@@ -212,7 +229,7 @@ class _Run:
     def _jobs(self) -> Iterator[Job]:
         return self._layout.jobs(self._release.series(self._manifest.series))
 
-    def _begin(self, job: Job, pool: ThreadPoolExecutor, room: BoundedSemaphore) -> None:
+    def _begin(self, job: Job, pool: Executor, room: BoundedSemaphore, name: Callable[[], None]) -> None:
         under_way = None
         with self._failing(job):
             target = self._layout.begin(job)
@@ -221,26 +238,41 @@ class _Run:
             under_way = _UnderWay(job, target, max(1, len(chunks)))
         for chunk in (chunks or [None]) if under_way else []:
             room.acquire()
-            pool.submit(self._work, under_way, chunk).add_done_callback(lambda _: room.release())
+            pool.submit(self._work, under_way, chunk, name).add_done_callback(lambda _: room.release())
 
-    def _work(self, under_way: _UnderWay, chunk: Chunk | None) -> None:
-        """Receive a chunk, and name what is whole by it."""
+    def _work(self, under_way: _UnderWay, chunk: Chunk | None, name: Callable[[], None]) -> None:
+        """Receive a chunk, and finish what is whole by it."""
         try:
-            if chunk is not None and not under_way.has_failed and not self.is_over:
-                with self._failing(under_way.job, under_way):
+            job = under_way.job
+            if chunk is not None and job.final not in self._failed and not self.is_over:
+                with self._failing(job):
                     self._receive(under_way.target, chunk)
                     reached("pull.received")
                     self._advance(chunk.end - chunk.start)
             with self._lock:
                 under_way.n_left -= 1
-                is_whole = not (under_way.n_left or under_way.has_failed or self.is_over)
+                is_whole = not (under_way.n_left or job.final in self._failed or self.is_over)
             if is_whole:
-                with self._failing(under_way.job, under_way):
+                with self._failing(job):
                     under_way.target.finish()
-                    reached("pull.named")
-                    self._settle(under_way.job, self.pulled.downloaded)
+                    self._finished.append(under_way)
+                    name()
             elif not under_way.n_left:
                 under_way.target.close()
+        except BaseException as exc:
+            self._crash = self._crash or exc
+
+    def _name_finished(self, handle: int) -> None:
+        """Make all that is finished durable at once, and name it; meanwhile more is being finished."""
+        try:
+            if group := [self._finished.popleft() for _ in range(len(self._finished))]:
+                with self._failing(*(under_way.job for under_way in group)):
+                    syncfs(handle)
+                    for under_way in group:
+                        with self._failing(under_way.job):
+                            under_way.target.name()
+                            reached("pull.named")
+                            self._settle(under_way.job, self.pulled.downloaded)
         except BaseException as exc:
             self._crash = self._crash or exc
 
@@ -260,7 +292,7 @@ class _Run:
         return None
 
     @contextmanager
-    def _failing(self, job: Job, under_way: _UnderWay | None = None) -> Iterator[None]:
+    def _failing(self, *jobs: Job) -> Iterator[None]:
         """Of a series that cannot be had the others know nothing; a store or a disk that cannot go on ends the run."""
         try:
             with storage_errors(str(self._layout.folder)):
@@ -270,9 +302,9 @@ class _Run:
                 self.pulled.ended_by = self.pulled.ended_by or exc
         except PermanentError as exc:
             with self._lock:
-                if under_way is not None:
-                    under_way.has_failed = True
-                self.pulled.failed |= {series.series_uid: str(exc) for series in job.objects}
+                for job in jobs:
+                    self._failed.add(job.final)
+                    self.pulled.failed |= {series.series_uid: str(exc) for series in job.objects}
 
     def _settle(self, job: Job, count: Count) -> None:
         with self._lock:
@@ -286,6 +318,10 @@ class _Run:
         with self._lock:
             self._step = replace(self._step, n_bytes=self._step.n_bytes + n_bytes)
             self._progress(self._step)
+
+
+def _workers(release: Release) -> int:
+    return min(8, os.cpu_count() or 8) if isinstance(release.store, LocalStore) else 8
 
 
 def _pull_tables(release: Release, folder: Path, *, with_csv: bool) -> None:
@@ -331,11 +367,11 @@ def _write_retry(folder: Path, wanted: Manifest) -> int:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[int]:
     make_folder(folder / PARTS)
     with (folder / ".radlake" / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise FolderBusy(folder=folder) from exc
-        yield
+        yield file.fileno()

@@ -1,5 +1,7 @@
 """Files that are being pulled: under a temporary name until they are whole, verified and durable.
 
+Whoever calls `name` has made the file system durable before (`machine.syncfs`): one call for many files.
+
 What a kill leaves below `.radlake/parts` is looked at again by digest, so a pull goes on in the middle of a series and
 trusts nothing that it did not read.
 """
@@ -18,7 +20,7 @@ from radlake.cohort.pull.released import Damaged, Member, SeriesObject
 from radlake.lake.store import make_folder
 from radlake.machine import fsync
 
-__all__ = ["FolderTarget", "PlacedTarget", "Receive", "Target", "ZipTarget", "name_folder", "place_whole"]
+__all__ = ["FolderTarget", "PlacedTarget", "Receive", "Target", "ZipTarget", "give_name", "name_folder", "place_whole"]
 
 Receive = Callable[[int, bytes], None]  # where a piece begins in its object, and the piece
 
@@ -35,7 +37,11 @@ class Target(Protocol):
         ...
 
     def finish(self) -> None:
-        """Give it its name: every chunk is here."""
+        """Do what is left but the name: every chunk is here."""
+        ...
+
+    def name(self) -> None:
+        """Give it its name: it is finished and durable."""
         ...
 
     def close(self) -> None:
@@ -51,10 +57,9 @@ class FolderTarget:
         if final.exists():  # somebody changed it: what is good of it stays
             if part.exists():
                 shutil.rmtree(part)
-            make_folder(part.parent)
             final.rename(part)
         self._is_new = not part.exists()
-        make_folder(part)
+        part.mkdir(exist_ok=True)
 
     def file(self, member: Member) -> Path:
         return self.part / f"{member.name}.dcm"
@@ -83,7 +88,6 @@ class FolderTarget:
                 _write(handle, share, within)
                 left -= len(share)
                 if not left:
-                    os.fsync(handle)
                     os.close(handle)
                     handle = -1
 
@@ -98,7 +102,9 @@ class FolderTarget:
         for path in self.part.iterdir():
             if path.name not in wanted:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        name_folder(self.part, self.final)
+
+    def name(self) -> None:
+        give_name(self.part, self.final)
 
     def close(self) -> None: ...
 
@@ -127,7 +133,6 @@ class PlacedTarget:
         self.objects, self.part, self.final = objects, part, final
         self._places = places
         self._is_new = not part.exists()
-        make_folder(part.parent)
         self._handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
         os.ftruncate(self._handle, n_bytes)
         for at, content in frame:
@@ -152,9 +157,10 @@ class PlacedTarget:
         yield receive
 
     def finish(self) -> None:
-        os.fsync(self._handle)
         self.close()
-        _name_file(self.part, self.final)
+
+    def name(self) -> None:
+        give_name(self.part, self.final)
 
     def close(self) -> None:
         if self._handle >= 0:
@@ -180,6 +186,12 @@ class ZipTarget(PlacedTarget):
             self.part.unlink()
             raise Damaged(path=self.final.name, reason="its digest differs", contact=self._contact)
         super().finish()
+
+
+def give_name(part: Path, final: Path) -> None:
+    """Let a file or a folder appear that is whole and durable."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part.rename(final)
 
 
 def name_folder(part: Path, final: Path) -> None:
