@@ -10,7 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from radlake.cli import _results
+
 app = typer.Typer(help="Cohorts of exams, defined as files under review.", no_args_is_help=True)
+app.add_typer(_results.app, name="results")
 
 File = Annotated[Path, typer.Argument(help="YAML of a cohort, or the name of one that comes with radlake.")]
 Files = Annotated[list[Path], typer.Argument(help="YAML of cohorts, or names of ones that come with radlake.")]

@@ -206,6 +206,8 @@ def _show_removed(removed: dict[str, Any], *, verb: str) -> None:
         typer.echo(
             f"stays: {n:,} instances in quarantine have a number of the person, but are somebody else's or may be"
         )
+    if n := removed.get("results"):
+        typer.echo(f"{verb}: {n:,} results of research, {removed['result_bytes']:,} bytes")
     for pin in removed["pins"]:
         typer.echo(f"issued again: pin {pin}")
     for release in removed["releases"]:

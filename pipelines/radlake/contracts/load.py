@@ -22,7 +22,7 @@ from radlake.resources import schemas_root
 
 __all__ = ["load_table", "load_tables"]
 
-LAYERS = ("dicom", "core", "dose", "stats", "ref", "ops")
+LAYERS = ("dicom", "core", "dose", "stats", "research", "ref", "ops")
 ZONES = ("lake", "restricted")
 PRIVACY_CLASSES = ("public", "technical", "clinical", "quasi_identifier", "shifted_date", "pseudonym", "identifier")
 

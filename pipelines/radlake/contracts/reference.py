@@ -20,6 +20,7 @@ _LAYERS = {
     "core": "exams, the unit of every statistic",
     "dose": "what machines reported of each irradiation",
     "stats": "statistics; in the lake after disclosure control, exact in the restricted zone only",
+    "research": "results of research that came home, under the names of their release",
     "ref": "reference data that statistics need",
     "ops": "what the pipeline did",
 }

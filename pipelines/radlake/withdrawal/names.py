@@ -23,7 +23,7 @@ class Names:
         kinds: dict[str, str] = dict.fromkeys(subject.uids, "uid")
         kinds |= dict.fromkeys(subject.exams, "pseudonym")
         kinds |= dict.fromkeys(subject.reminders, "pseudonym")
-        kinds |= dict.fromkeys(subject.more.get("release_names", ()), "name in a release")
+        kinds |= dict.fromkeys(subject.release_names, "name in a release")
         kinds |= {text: "pseudonym" for key in subject.patient_keys for text in (f"{key:016x}", str(key))}
         self.numbers = frozenset(subject.patient_keys)
         self.of_others = automaton_of(kinds)  # of what stays though it has a number of the subject

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from radlake.cohort.build import built_cohorts
 from radlake.cohort.candidate import begun_releases, candidate_folder
 from radlake.cohort.rekey import new_identity
 from radlake.cohort.release import project_of
+from radlake.cohort.results.taken import results_store, taken_results
 from radlake.contracts import Table, load_tables
 from radlake.contracts.check import compute
 from radlake.deidentify import KeyRing
@@ -28,7 +29,7 @@ from radlake.lake.statements import in_parts
 from radlake.lake.tables import TableStore
 from radlake.withdrawal.subject import Subject
 
-__all__ = ["Plan", "found_since", "obstacles", "person_tables", "plan_withdrawal"]
+__all__ = ["Plan", "found_since", "obstacles", "person_tables", "plan_withdrawal", "results_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,10 @@ class Plan:
         That are issued again.
     releases : tuple of mapping
         Releases that have the subject: whom to tell (`holder`), for what it was approved, until when.
+    results, result_bytes : int
+        Objects that researchers made of the subject in releases, and that came home.
     release_names : tuple of str
-        What they call the subject.
+        What releases call the subject.
     linked : int
         Other pseudonyms that are linked with the person's: they stay unless they are withdrawn too.
     blocked : tuple of str
@@ -73,6 +76,8 @@ class Plan:
     pins: tuple[str, ...] = ()
     cohorts: tuple[str, ...] = ()
     releases: tuple[dict[str, Any], ...] = ()
+    results: int = 0
+    result_bytes: int = 0
     release_names: tuple[str, ...] = ()
     linked: int = 0
     blocked: tuple[str, ...] = ()
@@ -94,6 +99,8 @@ def person_tables(lake: Lake, subject: Subject) -> Iterator[tuple[TableStore, Ta
 
 def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> Plan:
     """Count what there is of a subject, and find what forbids its removal."""
+    releases, names = _releases(lake, ledger, keys, subject)
+    subject = replace(subject, more={**subject.more, "release_names": sorted(names)})
     rows: dict[str, int] = {}
     old: dict[str, int] = {}
     files = file_bytes = 0
@@ -112,7 +119,7 @@ def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject)
         cached += len(lake.cache.paths(prefix))
     quarantined = [lake.quarantine / one[:2] / f"{one}.dcm" for one in subject.quarantine_ids]
     sizes = [path.stat().st_size for path in quarantined if path.exists()]
-    releases, names = _releases(lake, ledger, keys, subject)
+    results = [results_store(lake).size(path) for path in results_of(lake, subject)]
     return Plan(
         n_studies=len(subject.studies),
         rows=rows,
@@ -128,6 +135,8 @@ def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject)
         pins=tuple(sorted(pins)),
         cohorts=_cohorts(lake, subject),
         releases=tuple(releases),
+        results=len(results),
+        result_bytes=sum(results),
         release_names=tuple(sorted(names)),
         linked=len(_linked(ledger, subject)),
         blocked=tuple(obstacles(lake, ledger, subject)),
@@ -147,6 +156,9 @@ def obstacles(lake: Lake, ledger: Ledger, subject: Subject) -> Iterator[str]:
         for path in lake.objects.list(prefix):
             if lock := lake.objects.store.lock_of(path):
                 yield f"the store has locked {path}: {lock}"
+    for path in results_of(lake, subject):
+        if lock := results_store(lake).store.lock_of(path):
+            yield f"the store has locked results/{path}: {lock}"
 
 
 def found_since(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> Subject:
@@ -160,6 +172,14 @@ def found_since(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> 
     }
     more |= {"cohorts": told["cohorts"], "release_names": sorted({*more["release_names"], *names})}
     return replace(subject, more={**more, "removed": {**more["removed"], **told}})
+
+
+def results_of(lake: Lake, subject: Subject) -> Iterator[str]:
+    """Objects that researchers made of the subject, whether a row names them or not."""
+    if names := frozenset(subject.release_names):
+        for path in results_store(lake).list():
+            if not names.isdisjoint(path.split("/")):
+                yield path
 
 
 def _prefixes(subject: Subject) -> list[str]:
@@ -212,10 +232,7 @@ def _releases(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> tu
     found, names = [], set()
     for release_id, is_made in begun_releases(lake).items():
         project = keys.for_project(project_of(release_id))
-        called = {project.uid(uid) for uid in subject.lake_studies}
-        for key in subject.patient_keys:
-            identity = new_identity(project, person_key=person.get(key, key), lake_offset_seconds=0)
-            called.add(identity.person_pseudo_id)
+        called = _called(project, subject, person)
         told = {
             value
             for path in candidate_folder(lake, release_id).rglob("*.parquet")
@@ -239,4 +256,24 @@ def _releases(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> tu
             for one in approvals
         ]
         found.append({"release_id": release_id, "holders": told_to})
+    for release_id, told in _told_by_results(lake).items():  # also of releases that were ended since
+        project = keys.for_project(project_of(release_id))
+        if called := _called(project, subject, person) & told:
+            names |= called | {project.uid(uid) for uid in subject.uids}
     return found, names
+
+
+def _called(project: KeyRing, subject: Subject, person: Mapping[int, int]) -> set[str]:
+    """What a project calls the persons and the studies of a subject."""
+    keys = {person.get(key, key) for key in subject.patient_keys}
+    persons = {new_identity(project, person_key=key, lake_offset_seconds=0).person_pseudo_id for key in keys}
+    return persons | {project.uid(uid) for uid in subject.lake_studies}
+
+
+def _told_by_results(lake: Lake) -> dict[str, set[str]]:
+    """Persons and studies that results of each release are of, by their rows and by what lies in the store."""
+    found: dict[str, set[str]] = {}
+    for path in {*results_store(lake).list(), *(row["object_path"] for row in taken_results(lake))}:
+        release_id, *names = path.split("/")
+        found.setdefault(release_id, set()).update(names[:2])
+    return found

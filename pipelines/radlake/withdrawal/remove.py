@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from radlake.cohort.approval import revoke
 from radlake.cohort.build import rebuild_cohort
 from radlake.cohort.candidate import candidate_folder, candidates
+from radlake.cohort.results.taken import results_store
 from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.harvest import spool_folder
@@ -39,7 +40,7 @@ from radlake.lake.purge import purge
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.reminders import LINK, REMINDER, WISH, ReminderJournal
 from radlake.lake.store import open_store
-from radlake.withdrawal.plan import person_tables
+from radlake.withdrawal.plan import person_tables, results_of
 from radlake.withdrawal.subject import Subject
 
 __all__ = ["forget_releases", "reminders_of", "remove", "tidy_databases"]
@@ -66,7 +67,8 @@ def remove(settings: Settings, ledger: Ledger, subject: Subject, *, name: str, w
             reached("withdrawal.erased")
     for store, table in person_tables(lake, subject):
         gone = subject.gone(table.column_names)
-        purge(store, table, gone, names=subject.uids, name=name, day=str(now.date()))
+        uids = {*subject.uids, *subject.release_names}
+        purge(store, table, gone, names=uids, name=name, day=str(now.date()))
         reached("withdrawal.purged")
     for study in subject.studies:
         if not study.lake_study_uid:
@@ -84,6 +86,7 @@ def remove(settings: Settings, ledger: Ledger, subject: Subject, *, name: str, w
         for root in (lake.cache.root, lake.cache.root / ".pending", _local(lake.objects.url)):
             if root is not None:  # empty folders bear the study's name
                 shutil.rmtree(root / prefix, ignore_errors=True)
+    _forget_results(lake, subject)
     _issue_cohorts_anew(settings, lake, subject)
     _forget_rows(ledger, subject)
     PersonLinks(ledger).forget(subject.patient_keys, by=subject.more["by"], why=why, now=now)
@@ -145,6 +148,18 @@ def tidy_databases(settings: Settings, ledger: Ledger) -> None:
 
 def _local(url: str) -> Path | None:
     return None if "://" in url else Path(url)
+
+
+def _forget_results(lake: Lake, subject: Subject) -> None:
+    """Objects that researchers made of the subject; their rows are gone with those of other tables."""
+    store = results_store(lake)
+    for path in list(results_of(lake, subject)):
+        store.delete(path)
+        reached("withdrawal.object")
+    if (root := _local(store.url)) is not None:  # empty folders bear the names of persons and studies
+        for folder in [*root.glob("*/*"), *root.glob("*/*/*")]:  # RELEASE/PERSON, RELEASE/PERSON/STUDY
+            if folder.name in subject.release_names:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _issue_cohorts_anew(settings: Settings, lake: Lake, subject: Subject) -> None:

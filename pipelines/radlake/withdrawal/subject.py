@@ -103,8 +103,16 @@ class Subject:
     def lake_studies(self) -> list[str]:
         return sorted({study.lake_study_uid for study in self.studies} - {""})
 
+    @property
+    def release_names(self) -> Collection[str]:
+        """What releases call it: pseudonyms and UIDs that are not the lake's."""
+        return self.more.get("release_names", ())
+
     def gone(self, columns: Collection[str]) -> Gone:
         """By which values rows of a table with these columns go."""
+        if "release_id" in columns:  # results of research: under the names of their release, none of the lake's
+            names = self.release_names
+            return {"person_pseudo_id": names, "study_instance_uid": names} if names else {}
         found: dict[str, Collection[Any]] = {
             "study_instance_uid": self.lake_studies,
             "exam_pseudo_id": self.exams,

@@ -131,9 +131,33 @@ def _see_exported(folder: Path) -> dict[str, Any]:
     return files_of(folder / "omop")
 
 
+def _with_results(folder: Path, given: Mapping[str, Any]) -> None:
+    from support.results import write_results
+
+    _released(folder, given)
+    [path] = (folder / "lake" / "releases").glob("*.one")
+    assert any(write_results(settings_in(folder), path.name, folder / "home").rglob("*.dcm"))
+
+
+def _take(folder: Path, given: Mapping[str, Any]) -> None:
+    from support.results import take_all
+
+    [path] = (folder / "lake" / "releases").glob("*.one")
+    assert not any(one.refused for one in take_all(settings_in(folder), path.name, folder / "home"))
+
+
+def _see_taken(folder: Path) -> dict[str, Any]:
+    from radlake.cohort.results.taken import taken_results
+    from radlake.lake import Lake
+
+    rows = taken_results(Lake.from_settings(settings_in(folder)))
+    return {"rows": rows, "objects": files_of(folder / "lake" / "results")}
+
+
 COHORTS: Mapping[str, Scenario] = {
     "cohort": Scenario(_build, _see_built, _exams),
     "release": Scenario(_release, _see_released, _built),
     "pull": Scenario(_pull, _see_pulled, _released),
     "export": Scenario(_export, _see_exported, _released),
+    "results": Scenario(_take, _see_taken, _with_results),
 }

@@ -30,6 +30,7 @@ from pydicom.sr.coding import Code
 
 from radlake.cohort.opened.volumes import LazyVolume
 from radlake.cohort.pull.targets import place_whole
+from radlake.cohort.results.provenance import PROVENANCE, provenance_text
 from radlake.errors import ConfigInvalid
 
 __all__ = ["Algorithm", "Measurement", "Result", "ResultStore", "Segment"]
@@ -240,7 +241,7 @@ class ResultStore:
             if path.with_suffix(".dcm").is_file():
                 rows.append(json.loads(path.read_text(encoding="utf-8")))
         order = sorted(rows, key=lambda row: (row["created_at"], row["sop_instance_uid"]))
-        return pd.DataFrame(order, columns=_COLUMNS)
+        return pd.DataFrame(order, columns=PROVENANCE)
 
     def _equipment(self, algorithm: Algorithm) -> dict[str, Any]:
         return {
@@ -255,6 +256,9 @@ class ResultStore:
         }
 
     def _write(self, kind: str, made: Dataset, volume: LazyVolume, algorithm: Algorithm) -> Result:
+        # highdicom copies the other marks of de-identification.
+        if moved := volume.headers[0].get("LongitudinalTemporalInformationModified"):
+            made.LongitudinalTemporalInformationModified = moved
         buffer = BytesIO()
         made.save_as(buffer, enforce_file_format=True)
         content, uid = buffer.getvalue(), str(made.SOPInstanceUID)
@@ -276,16 +280,9 @@ class ResultStore:
             "digest": xxhash.xxh3_128_hexdigest(content),
         }
         path = self.folder / str(made.PatientID) / str(made.StudyInstanceUID) / f"{uid}.dcm"
-        place_whole(path.with_suffix(".json"), json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False).encode())
+        place_whole(path.with_suffix(".json"), provenance_text(told).encode())
         place_whole(path, content)
         return Result(kind, path, uid, told)
-
-
-_COLUMNS = [
-    "kind", "person_pseudo_id", "study_instance_uid", "series_instance_uid", "sop_instance_uid", "sop_class_uid",
-    "source_series_instance_uid", "source_object_digest", "source_sop_instance_uids", "release_id", "release_digest",
-    "algorithm", "software", "created_at", "digest",
-]  # fmt: skip
 
 
 @contextmanager
