@@ -95,6 +95,8 @@ def test_every_route_is_in_the_matrix(settings: Settings) -> None:
             "/dicom-web",
             "/fhir",
             "/exams/{number:path}",
+            "/releases",
+            "/releases/manifest",
             "/audit",
         }
     )
@@ -152,6 +154,15 @@ def test_exams_are_for_researchers_and_engineers_and_every_look_is_entered(
 
 
 @pytest.mark.parametrize("role", Role)
+def test_releases_are_for_researchers(clients: dict[Role, httpx.Client], role: Role) -> None:
+    may = role is Role.RESEARCHER
+    assert clients[role].get("/releases").status_code == (200 if may else 403)
+    answer = clients[role].get("/releases/manifest", params={"release": "no.such.release"})
+    assert answer.status_code == (404 if may else 403)
+    assert ('href="/releases"' in clients[role].get("/about").text) == may
+
+
+@pytest.mark.parametrize("role", Role)
 def test_audit_is_for_administrators(clients: dict[Role, httpx.Client], role: Role) -> None:
     answer = clients[role].get("/audit", params={"lang": "en"})
     assert answer.status_code == (200 if role is Role.ADMIN else 403)
@@ -188,7 +199,7 @@ def test_nobody_sees_anything_without_signing_in(url: str) -> None:
         for path in (
             [page.path for page in PAGES]
             + [f"/export/{name}.csv" for name in FIGURES]
-            + ["/trace/x", "/exams/x", "/audit"]
+            + ["/trace/x", "/exams/x", "/releases", "/releases/manifest", "/audit"]
         ):
             answer = client.get(path)
             assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in"), path

@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,15 +15,18 @@ from xml.etree import ElementTree
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+from radlake.cohort.pull import manifest_from_text
 from radlake.config import Settings
 from radlake.lake import Lake, duck
-from radlake.web.access import Role
+from radlake.machine import utc_now
+from radlake.web.access import Access, Role
 from radlake.web.app import create_app
 from radlake.web.pages import PAGES
 from radlake.web.server import access_of, accounts_of, app_of
 from radlake.web.snapshot import TABLES
 from radlake.web.tracing import Tracer
 from support import need, weblake
+from support.cohorts import approved, built_everybody, lake_of_cts, released, write_cts
 from support.webserver import running
 
 pytestmark = pytest.mark.chromium
@@ -190,6 +194,36 @@ def test_pages_of_who_signed_in_and_of_a_region_are_accessible(browser: Browser,
                 look(path)
     tab.page.context.close()
     assert {path: told for path, told in found.items() if told} == {}
+
+
+@pytest.fixture(scope="module")
+def release_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page of a release of five CT series, open to researchers."""
+    folder = tmp_path_factory.mktemp("release")
+    settings = lake_of_cts(folder, write_cts(folder / "in", persons=5, slices=2))
+    made = released(settings, built_everybody(settings))
+    approved(settings, made.release_id, expires_on=utc_now().date() + timedelta(days=9))
+    with running(app_of(settings, Access(everyone=Role.RESEARCHER))) as url:
+        yield f"{url}/releases?release={made.release_id}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_series_that_is_ticked_is_in_the_manifest(browser: Browser, release_page: str, scheme: str) -> None:
+    """On a phone, by the keyboard alone, without a broken rule of accessibility."""
+    tab = open_tab(browser, color_scheme=scheme, viewport={"width": 390, "height": 844}, locale="zh-CN")
+    page = tab.open(release_page)
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    box = page.locator("input[name=series]").nth(2)
+    box.press("Space")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="下载清单").press("Enter")
+    assert download.value.suggested_filename.endswith(".alpha.manifest")
+    text = download.value.path().read_text()
+    assert manifest_from_text(text).series == (box.get_attribute("value"),)
+    complaints = [told for told in tab.complaints if "/releases/manifest?" not in told]  # a download ends its request
+    assert (tab.foreign, complaints) == ([], [])
+    tab.page.context.close()
 
 
 def test_inaccessible_page_would_be_seen(tab: Tab, site: str) -> None:

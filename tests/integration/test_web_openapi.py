@@ -19,6 +19,7 @@ from radlake.lineage.trace import trace
 from radlake.web.access import Access, Role
 from radlake.web.access.oidc import OpenId, Provider
 from radlake.web.app import create_app
+from radlake.web.releases import Releases
 from radlake.web.server import accounts_of, audit_of
 from radlake.web.snapshot import TABLES
 from radlake.web.tracing import TraceFailed, Tracer, tracer_of
@@ -31,6 +32,8 @@ from support.webserver import running
 # Parameters that the routes read by themselves, which FastAPI does not know.
 READ = {
     "/audit": ("who", "route", "on", "before"),
+    "/releases": ("release", "modality", "series"),
+    "/releases/manifest": ("release", "modality", "series"),
     "/sign-in/callback": ("state", "code", "error", "iss"),
     "/sign-in/openid": ("to",),
     "/sign-in": ("to",),
@@ -94,12 +97,13 @@ def test_no_request_finds_a_fault(settings: Settings, provider: OpenId, everyone
         clock=lambda: float(next(later)),
     )  # fmt: skip
     app = create_app(
-        lambda: duck.connect(lake, tables=TABLES), access=access, tracer=in_this_process(settings), check_seconds=3600
-    )
+        lambda: duck.connect(lake, tables=TABLES), access=access, tracer=in_this_process(settings),
+        releases=Releases(settings), check_seconds=3600,
+    )  # fmt: skip
 
     def is_asked(label: str) -> bool:
         if everyone is Role.RESEARCHER:
-            return "/exams/" in label
+            return "/exams/" in label or "/releases" in label
         return everyone is not None or "/sign-" in label
 
     with running(app) as url:

@@ -19,16 +19,19 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from radlake.cohort.pull import Release, ReleaseClosed, manifest_text
 from radlake.contracts.periods import is_of_period
+from radlake.errors import TransientError
 from radlake.log import get_logger
 from radlake.web.access import Access, Right
-from radlake.web.access.gate import CALLBACK, ELSEWHERE, SIGN_IN, SIGN_OUT, Forbidden, NotSignedIn, TooMany
+from radlake.web.access.gate import CALLBACK, ELSEWHERE, SIGN_IN, SIGN_OUT, Forbidden, NotSignedIn, Person, TooMany
 from radlake.web.access.oidc import ProviderUnavailable, SignInRefused
 from radlake.web.audited import AuditView
 from radlake.web.dicomweb import ROOT
 from radlake.web.export import FORMATS
 from radlake.web.figures import FIGURES
 from radlake.web.pages import PAGES, Page
+from radlake.web.releases import Choice, Releases
 from radlake.web.render import Renderer
 from radlake.web.snapshot import LakeReader, LakeUnreadable
 from radlake.web.tracing import TraceFailed, Tracer
@@ -58,6 +61,7 @@ def create_app(
     *,
     access: Access | None = None,
     tracer: Tracer | None = None,
+    releases: Releases | None = None,
     services: Mapping[str, ASGIApp] = MappingProxyType({}),
     version: Callable[[], Hashable] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
@@ -73,6 +77,8 @@ def create_app(
         Who may see what; without it everybody is an analyst, and nothing is audited.
     tracer : Tracer, optional
         Traces numbers; without it cells have no links.
+    releases : Releases, optional
+        Opens releases of cohorts; without it there is no page of them.
     services : mapping of str to ASGI application
         For programs (DICOMweb, FHIR), by the path that each is mounted at.
     version : callable
@@ -83,7 +89,12 @@ def create_app(
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     reader = LakeReader(open_lake, version=version, clock=clock, check_seconds=check_seconds)
     gate = access or Access()
-    show = Renderer(static=f"/static/{_digest(STATIC)}", access=gate, may_trace=tracer is not None)
+    show = Renderer(
+        static=f"/static/{_digest(STATIC)}",
+        access=gate,
+        may_trace=tracer is not None,
+        has_releases=releases is not None,
+    )
 
     def add_page(page: Page) -> None:
         @app.api_route(page.path, methods=["GET", "HEAD"], name=page.name)
@@ -126,6 +137,37 @@ def create_app(
         if gate.audit is None:
             raise HTTPException(404)
         return show.audit(request, reader.snapshot(), person, AuditView.from_query(request.query_params), gate.audit)
+
+    def opened(request: Request) -> tuple[Person, Releases, Choice, Release | None]:
+        """Who asks for what of which release, which may be pulled; none when no release is named."""
+        if releases is None:
+            raise HTTPException(404)
+        person = gate.require(request, Right.RELEASES)
+        choice = Choice.from_query(request.query_params)
+        return person, releases, choice, releases.open(choice.release_id) if choice.release_id else None
+
+    @app.get("/releases")
+    def release_page(request: Request) -> Response:
+        person, _, choice, release = opened(request)
+        if choice.release_id and release is None:
+            return show.error(request, 404, "release", person=person)
+        return show.release(request, reader.snapshot(), person, choice, release)
+
+    @app.get("/releases/manifest")
+    def manifest(request: Request) -> Response:
+        person, kept, choice, release = opened(request)
+        if release is None:
+            return show.error(request, 404, "release", person=person)
+        text = manifest_text(choice.manifest(release, kept.settings))
+        headers = {
+            "content-disposition": f'attachment; filename="{release.release_id}.manifest"',
+            "cache-control": "private, no-cache",
+        }
+        return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
+
+    @app.exception_handler(ReleaseClosed)
+    def release_closed(request: Request, exc: ReleaseClosed) -> Response:
+        return show.error(request, 403, "release_closed", person=gate.person(request), reason=str(exc))
 
     @app.exception_handler(TraceFailed)
     def trace_failed(request: Request, exc: TraceFailed) -> Response:
@@ -223,7 +265,8 @@ def create_app(
         return show.error(request, exc.status_code, "not_found" if exc.status_code == 404 else "request")
 
     @app.exception_handler(LakeUnreadable)
-    def lake_unreadable(request: Request, _: LakeUnreadable) -> Response:
+    @app.exception_handler(TransientError)  # of the store, asked for a release
+    def lake_unreadable(request: Request, _: Exception) -> Response:
         return show.error(request, 503, "lake")
 
     @app.exception_handler(Exception)

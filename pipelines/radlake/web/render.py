@@ -14,6 +14,7 @@ import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from radlake.cohort.pull import Release
 from radlake.contracts.periods import is_of_period
 from radlake.web import exams
 from radlake.web.access.audit import AuditLog
@@ -26,6 +27,7 @@ from radlake.web.figures import FIGURES, Figure
 from radlake.web.i18n import LANGUAGES, Words, language_from, load_words
 from radlake.web.pages import DEFINITIONS, PAGES, Page, why_empty
 from radlake.web.places import above
+from radlake.web.releases import COLUMNS, LISTED, Choice, cells_of, modalities_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import PARAMETERS, WINDOWS, View
 
@@ -56,7 +58,8 @@ def templates() -> jinja2.Environment:
 class Renderer:
     """Fills the templates; `static` is the URL path of the static files."""
 
-    def __init__(self, *, static: str, access: Access, may_trace: bool = False) -> None:
+    def __init__(self, *, static: str, access: Access, may_trace: bool = False, has_releases: bool = False) -> None:
+        self.has_releases = has_releases
         self.may_trace = may_trace
         self.static = static
         self.access = access
@@ -166,6 +169,38 @@ class Renderer:
             writer=_writer(words, snapshot),
         )
 
+    def release(
+        self, request: Request, snapshot: Snapshot, person: Person, choice: Choice, release: Release | None
+    ) -> Response:
+        """What a release holds, to choose from; without one the page asks for its id.
+
+        Raises
+        ------
+        ViewInvalid
+        """
+        words, told = _words(request), {}
+        if release is not None:
+            rows = choice.listed(release)
+            title = release.document["title"]
+            told = {
+                "title": title["zh" if words.language == "zh-CN" else "en"],
+                "modalities": modalities_of(release),
+                "columns": COLUMNS,
+                "rows": [cells_of(row) for row in rows[:LISTED]],
+                "n_listed": len(rows),
+                "command": f"radlake cohort pull {release.release_id}.manifest FOLDER",
+            }
+        return self._html(
+            "releases.html",
+            request,
+            words,
+            view=choice,
+            person=person,
+            release=release,
+            writer=_writer(words, snapshot),
+            **told,
+        )
+
     def error(
         self, request: Request, status: int, kind: str, *, person: Person | None = None, **facts: str
     ) -> Response:
@@ -207,7 +242,7 @@ class Renderer:
         request: Request,
         words: Words,
         *,
-        view: View | AuditView,
+        view: View | AuditView | Choice,
         person: Person | None = None,
         status: int = 200,
         **context: Any,
@@ -233,6 +268,7 @@ class Renderer:
                 asked_language=asked,
                 languages=LANGUAGES,
                 pages=[page for page in PAGES if person and person.may(page.right)],
+                may_pull=self.has_releases and person is not None and person.may(Right.RELEASES),
                 may_audit=person is not None and person.may(Right.AUDIT) and self.access.audit is not None,
                 person=person,
                 sign_out_token=self.access.form_token(request.cookies.get(SESSION, "")) if person else "",

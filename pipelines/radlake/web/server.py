@@ -20,6 +20,7 @@ from radlake.web.app import create_app
 from radlake.web.dicomweb import ROOT as DICOMWEB
 from radlake.web.fhir import ROOT as FHIR
 from radlake.web.later import Later
+from radlake.web.releases import Releases
 from radlake.web.snapshot import TABLES
 from radlake.web.tracing import tracer_of
 
@@ -74,6 +75,7 @@ def app_of(settings: Settings, access: Access | None = None) -> FastAPI:
         lambda: duck.connect(lake, tables=TABLES),
         access=access,
         tracer=tracer_of(settings),
+        releases=Releases(settings),
         services=_services(settings, access) if access else {},
         version=lambda: tuple(tables.version(name) for name in TABLES),
     )

@@ -23,7 +23,7 @@ class Right(StrEnum):
     `service`: how fast uploads, reports and images are, and reminders. `statistics`: the other published numbers.
     `operations`: the gate, builds and storage. `export`: files of tables. `lineage`: where a number comes from.
     `exams`: de-identified exams, one by one. `images`: de-identified images and their headers, by DICOMweb.
-    `releases`: approved releases of cohorts, by FHIR. `audit`: who saw what.
+    `releases`: approved releases of cohorts, by FHIR and as manifests. `audit`: who saw what.
     """
 
     SERVICE = "service"
