@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ __all__ = [
     "digest",
     "each",
     "lake_of",
+    "lay_out_without_newest",
     "link",
     "make",
     "newest_month",
@@ -43,6 +45,7 @@ __all__ = [
 WORKERS = 2
 WINDOW_DAYS = 30
 _PERIOD = date(2024, 1, 1), date(2026, 12, 31)
+_BEFORE = "before-newest.json"  # of what the sequence without the last month was made
 
 
 def lake_of(folder: Path) -> Lake:
@@ -207,16 +210,60 @@ def one_pass_without_stays(folder: Path, _: Path) -> Callable[[], Done]:
     return run
 
 
-def newest_month(folder: Path, _: Path) -> Callable[[], Done]:
-    """Repeats of the last month, which need its exams and those of the month before."""
-    from radlake.stats.duplicates.pairs import repeats
+def lay_out_without_newest(folder: Path, _: Path) -> Callable[[], Done]:
+    """Take the exams of the last month out of core.exam, lay out the rest, and add them again; not measured."""
+    from radlake.config import Settings
+    from radlake.contracts import load_table
+    from radlake.ingest.offsets import date_offsets
+    from radlake.lake import parquet
+    from radlake.sqlrun.date_offsets import register_offsets
+    from radlake.stats.duplicates.sequence import Observed, build_sequence
 
-    files = sequence_files(folder)
-    relation = "(FROM read_parquet('{}') WHERE exam_month BETWEEN 202611 AND 202612)"
+    lake, table = lake_of(folder), load_table("core.exam")
+    since = _PERIOD[1].replace(day=1)
 
     def run() -> Done:
-        each(files, lambda file: repeats(relation.format(file), window_days=WINDOW_DAYS))
-        return Done(0)
+        with date_offsets(Settings(lake=str(folder))) as offsets:
+            with parquet.new_connection(threads=WORKERS) as connection:
+                # moved dates lie up to a year before the true ones
+                files = lake.tables.files(table, where=f"study_month >= {since.year - 1}{since.month:02}")
+                connection.execute(f"CREATE TABLE near AS FROM {parquet.scan(table, files)} WHERE study_at IS NOT NULL")
+                register_offsets(connection, offsets, persons="near")
+                rows = connection.sql(
+                    f"SELECT {', '.join(table.column_names)} FROM near INNER JOIN offsets USING (patient_key)"
+                    f" WHERE study_at - to_seconds(seconds) >= DATE '{since}'"
+                ).to_arrow_table()
+            newest = rows.cast(table.arrow_schema())
+            name, keys = f"bench-{time.time_ns()}", newest.select([*table.key, "study_month"])
+            lake.tables.commit_batch(table, newest.slice(0, 0), batch_id=f"{name}-without", replace=keys)
+            built = build_sequence(lake, date_offsets=offsets, observed=Observed(*_PERIOD), workers=WORKERS)
+        lake.tables.commit_batch(table, newest, batch_id=f"{name}-newest")
+        (folder / _BEFORE).write_text(json.dumps({"version": built.version, "inputs": dict(built.inputs)}))
+        return Done(newest.num_rows)
+
+    return run
+
+
+def newest_month(folder: Path, _: Path) -> Callable[[], Done]:
+    """What the exams of the last month add to the sequence that was laid out without them; the part is offsets."""
+    from radlake.config import Settings
+    from radlake.ingest.offsets import date_offsets
+    from radlake.stats.duplicates.added import added_repeats, summed
+    from radlake.stats.duplicates.places import repeats_by_place
+
+    lake, before = lake_of(folder), json.loads((folder / _BEFORE).read_text())
+
+    def run() -> Done:
+        with date_offsets(Settings(lake=str(folder))) as offsets:
+            timed = _Timed(offsets)
+            added = added_repeats(lake, **before, window_days=WINDOW_DAYS, date_offsets=timed, workers=WORKERS)
+        rows = added.rows
+        assert rows is not None, added.reason
+
+        def look() -> str:
+            return _digest(summed(repeats_by_place(lake, window_days=WINDOW_DAYS), rows))
+
+        return Done(added.n_exams, part_cpu=timed.cpu, look=look)
 
     return run
 

@@ -86,13 +86,15 @@ def count(
 ) -> None:
     """Count all repeats within any window, in one pass: before exclusions, and without the guards of `rates`.
 
-    The first days of a period have too few repeats, since what lies before is not known. Exact counts of the
-    restricted zone.
+    The first days of a period have too few repeats, since what lies before is not known. Exams that came since
+    `radlake duplicates build`, such as those of a new month, are looked up by themselves and added. Exact counts of
+    the restricted zone.
     """
-    from radlake.stats.duplicates.places import repeats_by_place
+    from radlake.ingest.duplicates import count_repeats_now
 
-    lake = existing_lake(ctx.obj)
-    found = repeats_by_place(lake, window_days=window, workers=max(1, ctx.obj.workers or 2))
+    existing_lake(ctx.obj)
+    counted = count_repeats_now(ctx.obj, window_days=window)
+    found = counted.rows
     keys = [] if by == "all" else [by]
     total = found.group_by(keys).aggregate([("n_exams", "sum"), ("n_repeats", "sum")])
     total = total.sort_by(by) if keys else total
@@ -105,3 +107,5 @@ def count(
         return
     shown = [(row["group"], f"{row['n_exams']:,}", f"{row['n_repeats']:,}") for row in rows]
     show_table(shown, header=(by, "exams", f"repeats within {window} days"), numbers=(False, True, True))
+    if counted.n_added:
+        typer.echo(f"{counted.n_added:,} of the exams came since `radlake duplicates build`")

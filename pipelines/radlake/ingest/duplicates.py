@@ -16,24 +16,40 @@ import pyarrow as pa
 
 from radlake.config import Settings
 from radlake.contracts import load_table
-from radlake.errors import SourceMissing
+from radlake.errors import PermanentError, SourceMissing
 from radlake.ingest.offsets import date_offsets
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
 from radlake.lake.person_links import publish_links
 from radlake.lake.withdrawals import sharing_lake
+from radlake.stats.duplicates.added import added_repeats, summed
 from radlake.stats.duplicates.packs import load_packs, load_windows
+from radlake.stats.duplicates.places import repeats_by_place
 from radlake.stats.duplicates.rates import RATES, repeat_rates
-from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence
+from radlake.stats.duplicates.sequence import INPUTS, TABLE, Observed, build_sequence
 from radlake.stats.duplicates.why import Explanation, PersonExam, explain
 
-__all__ = ["BuiltRepeats", "ExamMissing", "build_repeats", "build_repeats_alone", "rules_digest", "why_counted"]
+__all__ = [
+    "BuiltRepeats",
+    "CountedRepeats",
+    "ExamMissing",
+    "SequenceOld",
+    "build_repeats",
+    "build_repeats_alone",
+    "count_repeats_now",
+    "rules_digest",
+    "why_counted",
+]
 
 
 class ExamMissing(SourceMissing):
     sentence = (
         "There is no exam {exam} in core.exam of this lake; give its exam_pseudo_id, and --hospital if several have it."
     )
+
+
+class SequenceOld(PermanentError):
+    sentence = "core.exam_sequence is older than the lake: {reason}; run `radlake duplicates build`."
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,55 @@ def build_repeats_alone(settings: Settings, *, now: datetime, observed: Observed
     versions = {TABLE: (built.version, built.inputs), RATES: (version, {TABLE: built.version})}
     _record(lake, versions, rules=rules, n_rows=rows.num_rows, batch_id=batch_id, now=now)
     return BuiltRepeats(built.version, version, rows.num_rows, version != before)
+
+
+@dataclass(frozen=True)
+class CountedRepeats:
+    """Rows of `places.SCHEMA`; `n_added` of their exams came after the sequence was laid out."""
+
+    rows: pa.Table
+    n_added: int
+
+
+def count_repeats_now(settings: Settings, *, window_days: int) -> CountedRepeats:
+    """Count repeats by place over core.exam_sequence, and add what exams that came since add; those need the key.
+
+    Raises
+    ------
+    ContractBroken
+        If there is no sequence.
+    SequenceOld
+        If more changed since than that exams were added.
+    KeyMissing, KeyMismatch
+    """
+    lake = Lake.from_settings(settings)
+    workers = max(1, settings.workers or 2)
+    rows = repeats_by_place(lake, window_days=window_days, workers=workers)
+    version = lake.restricted_tables.version(TABLE)
+    assert version is not None, "it was counted"
+    inputs = _inputs_of(lake, version)
+    if all(lake.tables.version(name) == inputs.get(name) for name in INPUTS):
+        return CountedRepeats(rows, 0)
+    with date_offsets(settings) as offsets:
+        added = added_repeats(
+            lake, inputs=inputs, version=version, window_days=window_days, date_offsets=offsets, workers=workers
+        )
+    if added.rows is None:
+        raise SequenceOld(reason=added.reason)
+    return CountedRepeats(summed(rows, added.rows), added.n_exams)
+
+
+def _inputs_of(lake: Lake, version: int) -> dict[str, int]:
+    """Versions of the tables that a version of the sequence was made from, by their short names."""
+    with duck.connect(lake, tables=["ops.build"]) as connection:
+        found = connection.execute(
+            "SELECT inputs FROM ops.build WHERE built_table = ? AND built_version = ? ORDER BY built_at DESC LIMIT 1",
+            [load_table(TABLE).full_name, version],
+        ).fetchall()
+    if not found:
+        raise SequenceOld(reason="ops.build does not tell what it was made from")
+    told = json.loads(found[0][0])
+    return {name: told[full] for name in INPUTS if (full := load_table(name).full_name) in told}
 
 
 def rules_digest() -> str:

@@ -258,6 +258,7 @@ def test_the_commands(province, capsys, monkeypatch):
     assert built["n_rows"] > 1_000
     again = json.loads(run("duplicates", "build", "--start", "2024-01-01", "--end", "2026-12-31", "--json"))
     assert again == built | {"is_new": False}
+    run("duplicates", "build")
     rates = json.loads(run("duplicates", "rates", "--window", "30", "--by", "hospital_level", "--json"))
     assert {row["rule_pack"] for row in rates} == set(load_packs())
     counted = json.loads(run("duplicates", "count", "30", "--by", "hospital_level", "--json"))

@@ -28,10 +28,11 @@ from radlake.stats.duplicates.codes import code_rows, ground_rows
 from radlake.stats.duplicates.moved import Moved, moved_rows
 from radlake.stats.duplicates.packs import Windows, load_windows
 
-__all__ = ["CODES", "TABLE", "Built", "Observed", "build_sequence", "person_ranges", "sequence_codes"]
+__all__ = ["CODES", "INPUTS", "TABLE", "Built", "Observed", "build_sequence", "person_ranges", "sequence_codes"]
 
 TABLE = "core.exam_sequence"
 CODES = "core.sequence_code"
+INPUTS = ("core.exam", "ref.exam_order", "ref.hospital", "core.person_link")
 _ROWS_AT_ONCE = 2_000_000
 _ROW_GROUP = 122_880  # scanned, never looked up
 _LAYOUT = 2  # of the rows: another number makes a sequence anew from the same tables
@@ -74,15 +75,14 @@ def build_sequence(
     ContractBroken
         If there is no exam, or an exam's record names a ground that grounds.yaml does not have.
     """
-    names = ("core.exam", "ref.exam_order", "ref.hospital", "core.person_link")
-    snapshot = {name: version for name in names if (version := lake.tables.version(name)) is not None}
+    snapshot = {name: version for name in INPUTS if (version := lake.tables.version(name)) is not None}
     if "core.exam" not in snapshot:
         raise ContractBroken(table="core.exam", problems=["there is no exam; run `radlake build` first"])
     windows = load_windows()
-    said = "-".join(str(snapshot.get(name, "none")) for name in names)
+    said = "-".join(str(snapshot.get(name, "none")) for name in INPUTS)
     period = f"{observed.first}-{observed.last}" if observed else "by-hospital"
     batch_id = f"sequence-{said}-w{windows.version}-{period}-l{_LAYOUT}"
-    exams, orders, hospitals, links = (_relation(lake, snapshot, name) for name in names)
+    exams, orders, hospitals, links = (_relation(lake, snapshot, name) for name in INPUTS)
     with _connection(lake) as connection:
         codes = code_rows(connection, exams=exams, hospitals=hospitals)
         ranges = person_ranges(connection, exams)

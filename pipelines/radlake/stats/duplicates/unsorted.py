@@ -22,7 +22,7 @@ from radlake.stats.duplicates.packs import load_windows
 from radlake.stats.duplicates.places import told_apart
 from radlake.stats.duplicates.sequence import person_ranges
 
-__all__ = ["exam_columns", "repeats_unsorted"]
+__all__ = ["earlier_exams", "exam_columns", "repeats_unsorted"]
 
 _EXAM = "core.exam"
 _DAY = 86_400
@@ -77,7 +77,7 @@ class _Job:
         begins = np.flatnonzero(is_first)
         n_of_person = np.diff(np.append(begins, len(key)))
         day = (at - np.repeat(self.date_offsets(key[begins]), n_of_person)) // _DAY
-        earlier = _earlier(is_first | np.append(True, kind[1:] != kind[:-1]), side)
+        earlier = earlier_exams(is_first | np.append(True, kind[1:] != kind[:-1]), side)
         gap = day - day[earlier]
         is_person = np.repeat(n_of_person <= self.max_person_exams, n_of_person)
         is_repeat = (earlier >= 0) & (gap >= 1) & (gap <= self.window_days) & (kind != _NO_KIND) & is_person
@@ -148,7 +148,7 @@ def repeats_unsorted(lake: Lake, *, date_offsets: DateOffsets, window_days: int,
     return told_apart(n_exams, n_repeats, codes=codes)
 
 
-def _earlier(begins: np.ndarray, side: np.ndarray) -> np.ndarray:
+def earlier_exams(begins: np.ndarray, side: np.ndarray) -> np.ndarray:
     """Place of the latest earlier exam of a compatible side in the same group, or -1; `begins` tells groups."""
     place = np.arange(len(side))
     earlier = place - 1
