@@ -34,6 +34,9 @@ _READING_WORDS = re.compile(
 )
 _NO_TABLE = re.compile(r'Catalog Error: Table with name "?(.+?)"? does not exist')
 _PLACE = re.compile(r"\n(LINE \d+: )(.*)\n( *\^+)$")
+_MOST_MEMORY = (
+    "50%"  # of the machine: other programs run there, and what a query cannot hold goes to the scratch folder
+)
 _NO_COLUMN = re.compile(r'(?:Referenced column|does not have a column named) "(.+?)"')
 
 
@@ -72,6 +75,7 @@ def connect(
             connection.register_filesystem(store.store.fs)
     scratch = lake.scratch
     connection.execute(f"SET temp_directory = {parquet.text(str(scratch) if scratch.is_dir() else '')}")
+    connection.execute(f"SET memory_limit = '{_MOST_MEMORY}'")
     allowed = ", ".join(parquet.text(f"{store.root}/") for store in stores)
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false; SET lock_configuration = true")

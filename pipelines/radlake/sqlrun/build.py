@@ -108,6 +108,7 @@ def build(
     results: dict[str, _Result] = {}
     problems: list[str] = []
     read = {*_inputs(queries), *PERSONS, LINKS, *(query.table.full_name for query in queries)}
+    lake.scratch.mkdir(parents=True, exist_ok=True)  # for what a query cannot hold in memory
     with duck.connect(lake, zone="restricted", snapshot=inputs, tables=read) as connection:
         register_date_offsets(connection, date_offsets)
         if prepare is not None:

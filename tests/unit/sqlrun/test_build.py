@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -250,3 +251,16 @@ def test_a_failed_check_leaves_the_other_tables_alone(lake: Lake) -> None:
 
 def test_an_empty_lake_builds_empty_tables(lake: Lake) -> None:
     assert [table.n_rows for table in built(lake, offset=-5)] == [0] * len(load_queries())
+
+
+def test_what_a_query_cannot_hold_in_memory_goes_to_the_scratch_folder(lake: Lake) -> None:
+    folders: list[Path] = []
+
+    def look(connection: duckdb.DuckDBPyConnection) -> None:
+        [(folder,)] = connection.sql("SELECT current_setting('temp_directory')").fetchall()
+        folders.append(Path(folder))
+
+    harvested(lake, true_studies(), offset=0)
+    built(lake, offset=0, prepare=look)
+    assert folders == [lake.scratch]
+    assert lake.scratch.is_dir()
