@@ -28,7 +28,8 @@ COUNTIES = {"h06": "320481", "h07": "320402"}  # the others are registered at th
 
 STATISTICS = (
     "stats.exam_volume", "stats.duplicate_exam", "stats.film_saving", "stats.exam_rate", "stats.upload_compliance",
-    "stats.report_turnaround", "stats.retrieval", "stats.reminder", "stats.dose", "stats.data_quality", "stats.measure",
+    "stats.report_turnaround", "stats.retrieval", "stats.reminder", "stats.dose",
+    "stats.repeat_dose", "stats.data_quality", "stats.measure",
 )  # fmt: skip
 
 _EXAMS = """
@@ -183,6 +184,18 @@ CROSS JOIN (
 ) AS p (modality_group, body_part_code, level, share)
 """
 
+_REPEAT_DOSE = """
+SELECT
+    '2026' AS exam_year, modality_group, body_part_code, dose_basis, n_repeats, n_repeats * dlp AS dlp_mgy_cm,
+    n_repeats * msv AS effective_dose_msv, n_repeats * msv * 0.6 AS effective_dose_low_msv,
+    n_repeats * msv * 2 AS effective_dose_high_msv, CASE dose_basis WHEN 'typical' THEN 'MSD Manual 2023' END
+    AS typical_source, n_repeats < 10 AS is_masked
+FROM (
+    VALUES ('CT', 'CHEST', 'estimated', 120, 400, 5.6), ('CT', 'CHEST', 'typical', 40, NULL, 7.0),
+        ('DX', 'CHEST', 'typical', 300, NULL, 0.1), ('CT', 'EAR', 'unknown', 3, NULL, NULL)
+) AS p (modality_group, body_part_code, dose_basis, n_repeats, dlp, msv)
+"""
+
 _QUALITY = """
 SELECT
     month AS exam_month, hospital_id, topic_code, n // 10 * 10 AS n_checked,
@@ -267,6 +280,7 @@ def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
         ("stats.retrieval", _RETRIEVAL),
         ("stats.reminder", _REMINDERS),
         ("stats.dose", _DOSE),
+        ("stats.repeat_dose", _REPEAT_DOSE),
         ("stats.data_quality", _QUALITY),
     ):
         _write(lake, name, _masked(con, name, sql), batch_id)

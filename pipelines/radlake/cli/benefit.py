@@ -317,3 +317,31 @@ def dose_show(
     show_table(rows, header=found.column_names)
     if any(row["is_drl_verified"] is False for row in found.to_pylist()):
         typer.echo("reference levels are not verified against the text of the standard: see ref.drl")
+
+
+@dose_app.command("repeats")
+def dose_repeats(
+    ctx: typer.Context,
+    year: Annotated[str, typer.Option(help="One calendar year; else all together.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Dose of repeats that nothing on record excuses, by modality and body part: an upper limit. From released numbers.
+
+    Doses from reports, typical values (with their source and range) and unknown doses are in rows of their own.
+    """
+    from radlake.lake import duck
+
+    with duck.connect(existing_lake(ctx.obj), tables=["stats.repeat_dose"]) as connection:
+        found = connection.sql(
+            "SELECT * EXCLUDE (exam_year) FROM stats.repeat_dose WHERE exam_year = $year"
+            " AND (modality_group = 'all') = (body_part_code = 'all')"
+            " ORDER BY modality_group, body_part_code, dose_basis",
+            params={"year": year},
+        ).to_arrow_table()
+    if as_json:
+        typer.echo(json.dumps(found.to_pylist()))
+        return
+    rows = [["*" if cell is None and row["is_masked"] else "" if cell is None else cell for cell in row.values()]
+            for row in found.to_pylist()]  # fmt: skip
+    show_table(rows, header=found.column_names)
+    typer.echo("potential, not saved: nobody knows which of these repeats a reminder would have stopped")

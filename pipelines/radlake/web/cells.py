@@ -22,7 +22,7 @@ CHINA = timezone(timedelta(hours=8))
 Kind = Literal[
     "text", "hospital", "region", "modality", "month", "day", "scope", "reason", "remedy", "level", "policy", "outcome",
     "reader", "denominator", "place", "ground", "topic", "topic_remedy", "part", "yes_no", "problem", "volume",
-    "certificate", "role", "audit_outcome", "side", "sex", "age", "tier",
+    "certificate", "role", "audit_outcome", "side", "sex", "age", "tier", "basis",
     "count", "share", "percent", "hundred", "fen", "bytes", "rate", "decimal", "time",
 ]  # fmt: skip
 NUMBERS = frozenset({"count", "share", "percent", "hundred", "fen", "bytes", "rate", "decimal"})

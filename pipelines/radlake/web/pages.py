@@ -39,6 +39,7 @@ DEFINITIONS = (
     "stats.retrieval",
     "stats.reminder",
     "stats.dose",
+    "stats.repeat_dose",
     "stats.data_quality",
     "ops.completeness",
     "ops.lag",
@@ -142,6 +143,8 @@ def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> 
         return Empty("empty.build", "radlake build")
     if figure.table == "stats.film_saving":
         return Empty("empty.film", "radlake ref")
+    if figure.table == "stats.repeat_dose":
+        return Empty("empty.repeat_dose", "radlake build")
     if figure.table == "stats.dose":
         return Empty("empty.dose", "radlake benefit dose read")
     if figure.name == "storage_forecast" and has_rows(figure.table):
@@ -391,7 +394,7 @@ PAGES = (
         "dose",
         "/dose",
         filters=("year", "hospital", "part"),
-        figures=("dose_by_part", "dose_by_hospital", "dose_others"),
+        figures=("dose_by_part", "dose_by_hospital", "dose_others", "dose_in_repeats"),
         tiles=_dose_tiles,
     ),
     Page(

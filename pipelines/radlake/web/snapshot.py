@@ -46,6 +46,7 @@ TABLES = (
     "stats.measure",
     "stats.measure_definition",
     "stats.reminder",
+    "stats.repeat_dose",
     "stats.report_turnaround",
     "stats.retrieval",
     "stats.upload_compliance",

@@ -55,6 +55,27 @@ def test_two_periods_of_film_from_released_rows(lake: Lake, run: Run) -> None:
     assert found["after"]["spent_per_exam_fen"] == pytest.approx(2042.23, abs=0.01)
 
 
+def test_the_dose_of_repeats_is_told_by_what_it_is_from(lake: Lake, run: Run) -> None:
+    cell = {"exam_year": "2026", "modality_group": "CT", "body_part_code": "CHEST", "is_masked": False}
+    data = rows(
+        "stats.repeat_dose",
+        cell | {"dose_basis": "estimated", "n_repeats": 120, "dlp_mgy_cm": 48_000.0, "effective_dose_msv": 670.0},
+        cell | {"dose_basis": "typical", "n_repeats": 40, "effective_dose_msv": 280.0, "typical_source": "a book"},
+        cell | {"dose_basis": "unknown", "is_masked": True},
+        cell | {"body_part_code": "all", "dose_basis": "typical", "n_repeats": 999},
+    )
+    lake.tables.overwrite(load_table("stats.repeat_dose"), data, batch_id="dose")
+    code, told = run("benefit", "dose", "repeats", "--year", "2026")
+    assert code == 0
+    assert "a book" in told
+    assert "999" not in told
+    assert "potential, not saved" in told
+    found = json.loads(run("benefit", "dose", "repeats", "--year", "2026", "--json")[1])
+    assert [(row["dose_basis"], row["n_repeats"]) for row in found] == [
+        ("estimated", 120), ("typical", 40), ("unknown", None),
+    ]  # fmt: skip
+
+
 def test_a_period_that_is_none_is_told(lake: Lake, run: Run) -> None:
     code, told = run("benefit", "film", "--before", "2018", "--after", "2018-10..2019-09")
     assert code == 2

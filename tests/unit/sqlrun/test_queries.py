@@ -35,6 +35,7 @@ def test_tables_come_after_those_that_they_read() -> None:
         "stats.film_demand",
         "stats.film_saving",
         "stats.reminder",
+        "stats.repeat_dose",
         "stats.report_turnaround",
         "stats.retrieval",
         "stats.upload_compliance",

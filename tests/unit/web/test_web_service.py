@@ -122,6 +122,24 @@ def test_reference_level_of_the_standard_is_told_where_the_dose_is_withheld() ->
     assert grid.caption(WRITER) == "Year 2026"
 
 
+def test_reported_doses_of_repeats_and_typical_values_are_rows_apart() -> None:
+    cell = {"exam_year": "2026", "modality_group": "CT", "body_part_code": "CHEST", "is_masked": False}
+    cell |= dict.fromkeys(("dlp_mgy_cm", "effective_dose_low_msv", "effective_dose_high_msv", "typical_source"))
+    given = [
+        cell | {"dose_basis": "typical", "n_repeats": 40, "effective_dose_msv": 280.0, "typical_source": "a book"},
+        cell | {"dose_basis": "estimated", "n_repeats": 120, "effective_dose_msv": 670.0},
+        cell | {"dose_basis": "unknown", "n_repeats": None, "effective_dose_msv": None, "is_masked": True},
+        cell | {"dose_basis": "typical", "n_repeats": 40, "effective_dose_msv": 1.0, "body_part_code": "all"},
+        cell | {"dose_basis": "typical", "n_repeats": 90, "effective_dose_msv": 2.0, "exam_year": "all"},
+    ]
+    grid = dose.in_repeats(take_snapshot(weblake.connection(stats_repeat_dose=given)), View())
+    places = [column(grid, name) for name in ("dose_basis", "typical_source", "n_repeats", "dose_sum")]
+    assert [tuple(row[i] for i in places) for row in grid.rows] == [
+        ("estimated", None, 120, 670.0), ("typical", "a book", 40, 280.0), ("unknown", None, MASKED, MASKED),
+    ]  # fmt: skip
+    assert WRITER.screen("typical", "basis") == "Typical value"
+
+
 def faulty(hospital: str, topic: str, share: float | None, *, is_masked: bool = False) -> dict:
     n = None if is_masked else 100
     return {"exam_month": "all", "hospital_id": hospital, "topic_code": topic, "n_checked": n,

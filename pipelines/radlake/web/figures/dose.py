@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from radlake.web.cells import MASKED, Cell, Kind
+from collections.abc import Callable
+
+from radlake.web.cells import MASKED, Cell, Kind, Writer
 from radlake.web.figures.cube import sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
@@ -12,6 +14,7 @@ from radlake.web.view import View
 __all__ = ["FIGURES", "total", "year_of"]
 
 TABLE = "stats.dose"
+REPEATS = "stats.repeat_dose"
 # name of the column -> what it is, and how it is read from the table
 LEVELS: dict[str, tuple[Kind, str]] = {
     "n_reported": ("count", "n_reported"),
@@ -36,11 +39,11 @@ _PUBLIC = ("ctdi_vol_drl", "dlp_drl", "is_drl_verified")  # of the standard, and
 CT = "modality_group = 'CT'"
 
 
-def year_of(snapshot: Snapshot, view: View) -> str:
+def year_of(snapshot: Snapshot, view: View, *, table: str = TABLE) -> str:
     """The chosen year, or the last one with doses."""
     if view.year:
         return view.year
-    [(year,)] = snapshot.rows(f"SELECT coalesce(max(exam_year), '') FROM {TABLE} WHERE exam_year < 'a'")
+    [(year,)] = snapshot.rows(f"SELECT coalesce(max(exam_year), '') FROM {table} WHERE exam_year < 'a'")
     return year
 
 
@@ -89,6 +92,29 @@ def others(snapshot: Snapshot, view: View) -> Grid:
     return _grid(snapshot, view, columns, ["modality_group", "body_part_code"], where, OTHERS)
 
 
+def in_repeats(snapshot: Snapshot, view: View) -> Grid:
+    """Dose of repeats that nothing excuses, all hospitals together: reported doses and typical values in rows apart."""
+    year = year_of(snapshot, view, table=REPEATS)
+    found = snapshot.rows(
+        f"""
+        SELECT is_masked, modality_group, body_part_code, dose_basis, typical_source, n_repeats, dlp_mgy_cm,
+            effective_dose_msv, effective_dose_low_msv, effective_dose_high_msv
+        FROM {REPEATS}
+        WHERE exam_year = $year AND modality_group != 'all' AND body_part_code != 'all'
+        ORDER BY n_repeats DESC NULLS LAST, modality_group, body_part_code, dose_basis
+        """,
+        {"year": year},
+    )
+    rows = [(*labels, *(MASKED if is_masked else cell for cell in cells))
+            for is_masked, *rest in found for labels, cells in [(rest[:4], rest[4:])]]  # fmt: skip
+    columns = [
+        *(Column("modality", "modality"), Column("body_part", "part"), Column("dose_basis", "basis")),
+        *(Column("typical_source", "text"), Column("n_repeats", "count")),
+        *(Column(name, "decimal") for name in ("dlp_sum", "dose_sum", "dose_sum_low", "dose_sum_high")),
+    ]
+    return Grid(columns, rows, caption=_caption(snapshot, year) if rows else None)
+
+
 def _levels_chart(first: int) -> Chart:
     names = [*LEVELS]
     colors = {"ctdi_vol_median": "median", "ctdi_vol_p75": "p75", "ctdi_vol_drl": "drl"}
@@ -126,13 +152,17 @@ def _grid(
         rows.append((*cells[: len(keys)], *shown))
     rows.sort(key=lambda row: (sort_value(row[len(keys)]), str(row[: len(keys)])))
     columns = [*labels, *(Column(name, kind) for name, (kind, _) in measures.items())]
-    year = str(parameters["year"])
+    return Grid(columns, rows, chart=chart, caption=_caption(snapshot, str(parameters["year"])) if rows else None)
+
+
+def _caption(snapshot: Snapshot, year: str) -> Callable[[Writer], str]:
     key = "caption.incomplete_year" if snapshot.is_incomplete(year) else "caption.year"
-    return Grid(columns, rows, chart=chart, caption=(lambda writer: writer.words(key, year=year)) if rows else None)
+    return lambda writer: writer.words(key, year=year)
 
 
 FIGURES = (
     Figure("dose_by_part", TABLE, by_part),
     Figure("dose_by_hospital", TABLE, by_hospital),
     Figure("dose_others", TABLE, others),
+    Figure("dose_in_repeats", REPEATS, in_repeats),
 )
