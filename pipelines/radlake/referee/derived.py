@@ -42,11 +42,14 @@ def judge_derived(data: bytes | mmap.mmap, source: Instance) -> tuple[Instance, 
     if layout.transfer_syntax != _EXPLICIT:
         raise Unreadable("it is not in Explicit VR Little Endian")
     instance = read(bytes(data[: _head(data, layout)]))
-    return instance, [
-        *judge_alone(instance, policy_for(source, None)),
-        *_judge_pixels(len(data), layout, instance),
-        *_judge_names(instance),
-    ]
+    try:
+        return instance, [
+            *judge_alone(instance, policy_for(source, None)),
+            *_judge_pixels(len(data), layout, instance),
+            *_judge_names(instance),
+        ]
+    except Exception as exc:  # whatever pydicom raises of a damaged element; its text may quote a value
+        raise Unreadable(type(exc).__name__) from None
 
 
 def _head(data: bytes | mmap.mmap, layout: Layout) -> int:

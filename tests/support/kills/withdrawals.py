@@ -1,4 +1,4 @@
-"""Withdrawal of a person from a lake with a cohort, a pin and a release."""
+"""Withdrawal of a person from a lake with a cohort, a pin, a release, and results of research on it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ __all__ = ["WITHDRAWALS"]
 
 def _lake(folder: Path, given: Mapping[str, Any]) -> None:
     from support.cohorts import write_cts
+    from support.results import take_all, write_results
     from support.withdrawal import lake_with_release
 
-    lake_with_release(folder, write_cts(folder / "in", exams=2, slices=2))
+    settings, release = lake_with_release(folder, write_cts(folder / "in", exams=2, slices=2))
+    take_all(settings, release.release_id, write_results(settings, release.release_id, folder / "home"))
 
 
 def _withdraw(folder: Path, given: Mapping[str, Any]) -> None:
@@ -26,6 +28,7 @@ def _withdraw(folder: Path, given: Mapping[str, Any]) -> None:
 
 
 def _see(folder: Path) -> dict[str, Any]:
+    from radlake.cohort.results.taken import taken_results
     from radlake.ingest.certify import verify
     from radlake.lake import Lake
     from radlake.lake.purge import reissued
@@ -47,6 +50,7 @@ def _see(folder: Path) -> dict[str, Any]:
         "cohorts": {name: digest for name, digest in cohorts.items() if ".part/" not in name},
         "pins": {pin: reissued(tables, pin) for pin in tables.pins()},
         "releases": files_of(settings.restricted / "releases"),
+        "results": (taken_results(Lake.from_settings(settings)), files_of(folder / "lake" / "results")),
         "held back": not any((settings.restricted / "offsets").rglob("*.sealed")),
     }
 

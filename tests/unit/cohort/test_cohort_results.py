@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import random
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 from typer.testing import CliRunner
@@ -19,7 +22,9 @@ from typer.testing import CliRunner
 import radlake
 from radlake.cli.cohort import app
 from radlake.cohort.approval import revoke
-from radlake.cohort.pull import ReleaseClosed
+from radlake.cohort.pull import ReleaseClosed, open_release
+from radlake.cohort.results.check import KINDS, ResultRefused, checked_content, checked_provenance
+from radlake.cohort.results.referred import Referred
 from radlake.cohort.results.take import take_results
 from radlake.cohort.results.taken import TABLE, results_store, taken_results
 from radlake.config import Settings
@@ -272,6 +277,8 @@ def test_a_report_by_another_template_is_refused(settings: Settings, release_id:
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "its digest is not that of its provenance"),
         (lambda path: path.with_suffix(".json").unlink(), "it has no provenance"),
         (lambda path: path.with_suffix(".json").write_text("{"), "cannot be read as JSON"),
+        (lambda path: path.with_suffix(".json").write_text('{"kind": "\\ud800"}'), "cannot be read as JSON"),
+        (lambda path: path.with_suffix(".json").write_text("[" * 100_000), "cannot be read as JSON"),
         (lambda path: path.with_suffix(".json").write_text("[]"), "no JSON object"),
         (lambda path: path.with_suffix(".json").write_text("{}"), "does not tell kind, person_pseudo_id"),
         (lambda path: changed(path, tail=b"Li Lei"), "trailing-bytes"),
@@ -284,6 +291,26 @@ def test_a_file_that_is_not_what_was_written_is_refused(
     path = one_of(home, "parametric_map")
     spoil(path)
     assert reason in refusal_of(settings, release_id, path)
+
+
+def test_damaged_headers_are_refused_or_taken_and_end_nothing(settings: Settings, release_id: str, home: Path) -> None:
+    """Bytes of a header are changed at random, and the provenance fits: nothing but a refusal may come of it."""
+    release, chance, outcomes = open_release(settings, release_id, today=NOW.date()), random.Random(7), Counter[bool]()
+    for kind in KINDS:
+        path = one_of(home, kind)
+        told, whole = checked_provenance(path, release_id=release_id), path.read_bytes()
+        referred = Referred(release, series=[told["source_series_instance_uid"]], new=[told["sop_instance_uid"]])
+        for _ in range(50):
+            data = bytearray(whole)
+            for _ in range(chance.choice([1, 2, 8])):
+                data[chance.randrange(132, min(len(data), 4200))] = chance.randrange(256)
+            try:
+                digest = xxhash.xxh3_128_hexdigest(bytes(data))
+                checked_content(bytes(data), {**told, "digest": digest}, referred)
+                outcomes[True] += 1
+            except ResultRefused:
+                outcomes[False] += 1
+    assert min(outcomes[True], outcomes[False]) > 10
 
 
 def test_a_uid_of_the_release_cannot_be_a_result(settings: Settings, release_id: str, home: Path) -> None:

@@ -75,7 +75,7 @@ def checked_provenance(path: Path, *, release_id: str) -> dict[str, Any]:
     return told
 
 
-def checked_content(data: mmap.mmap, told: Mapping[str, Any], referred: Referred) -> None:
+def checked_content(data: bytes | mmap.mmap, told: Mapping[str, Any], referred: Referred) -> None:
     """Hold a whole Part-10 file against its provenance and the release.
 
     Raises
@@ -105,7 +105,7 @@ def _refuse(problems: list[str]) -> None:
         raise ResultRefused("; ".join(dict.fromkeys(problems)))
 
 
-def _digest(data: mmap.mmap) -> str:
+def _digest(data: bytes | mmap.mmap) -> str:
     state = xxhash.xxh3_128()
     with memoryview(data) as view:
         state.update(view)

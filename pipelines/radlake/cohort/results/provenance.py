@@ -18,7 +18,7 @@ PROVENANCE = (
 )  # fmt: skip
 _LISTS = ("source_sop_instance_uids",)
 _ALGORITHM = "algorithm"
-_MOST_BYTES = 64 << 20
+_MOST = 64 << 20  # characters
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -40,18 +40,24 @@ def read_provenance(path: Path) -> dict[str, Any]:
         With all problems.
     """
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ProvenanceInvalid(f"its provenance is larger than {_MOST_BYTES:,} bytes")
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(_text(path))
+        provenance_text(told).encode()  # half a surrogate is JSON, and no text
     except FileNotFoundError:
         raise ProvenanceInvalid("it has no provenance: NAME.json beside NAME.dcm") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise ProvenanceInvalid("its provenance cannot be read as JSON") from None
     if not isinstance(told, dict):
         raise ProvenanceInvalid("its provenance is no JSON object")
     if problems := list(_problems(told)):
         raise ProvenanceInvalid("; ".join(problems))
     return told
+
+
+def _text(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        if len(text := file.read(_MOST + 1)) > _MOST:
+            raise ValueError(f"more than {_MOST} characters")
+    return text
 
 
 def _problems(told: Mapping[str, Any]) -> Iterator[str]:
