@@ -140,15 +140,23 @@ def _ro_crate(release: Mapping[str, Any]) -> dict[str, Any]:
             "@id": f"tables/{name}.parquet",
             "@type": "File",
             "name": f"Table {name}",
+            "description": f"{tables[name]['n_rows']:,} rows; croissant.json describes the columns.",
             "encodingFormat": _PARQUET,
             "contentSize": str(tables[name]["bytes"]),
             "sha256": tables[name]["sha256"],
         }
         for name in sorted(tables)
     ]
-    document = {"@id": "release.json", "@type": "File", "name": "Release", "encodingFormat": "application/json"}
+    document = {
+        "@id": "release.json",
+        "@type": "File",
+        "name": "Release",
+        "description": "What is held, for which purpose, under which licence and until when.",
+        "encodingFormat": "application/json",
+    }
     parts = [*files, document]
-    licence, contact = {"@id": "#licence"}, {"@id": "#contact"}
+    licence, contact, office = {"@id": "#licence"}, {"@id": "#contact"}, {"@id": "#contact-point"}
+    identifier = {"@id": "#identifier"}
     return {
         "@context": "https://w3id.org/ro/crate/1.3/context",
         "@graph": [
@@ -161,7 +169,7 @@ def _ro_crate(release: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "@id": "./",
                 "@type": "Dataset",
-                "identifier": release["release_id"],
+                "identifier": identifier,
                 "name": release["title"]["en"],
                 "alternateName": release["title"]["zh"],
                 "description": _description(release),
@@ -170,13 +178,22 @@ def _ro_crate(release: Mapping[str, Any]) -> dict[str, Any]:
                 "license": licence,
                 "author": contact,
                 "publisher": contact,
+                "contactPoint": office,
                 "creditText": _citation(release),
                 "usageInfo": approval["purpose"],
                 "hasPart": [{"@id": part["@id"]} for part in parts],
             },
             *parts,
             {**licence, "@type": "CreativeWork", "name": approval["licence"], "description": approval["licence"]},
-            {**contact, "@type": "Organization", "name": release["contact"]},
+            {
+                **identifier,
+                "@type": "PropertyValue",
+                "name": "Release",
+                "propertyID": "radlake release",
+                "value": release["release_id"],
+            },
+            {**contact, "@type": "Organization", "name": release["contact"], "contactPoint": office},
+            {**office, "@type": "ContactPoint", "name": release["contact"], "contactType": "data access"},
         ],
     }
 
