@@ -2,7 +2,8 @@
 
 The latest version gets a commit without them first: a writer that read them before conflicts and plans again. Then
 every Parquet file of an older version that holds one is written again under its own name, and the log is told its new
-size; versions keep their numbers, pins stay readable. Limits in the log that are values of such a row go too.
+size; versions keep their numbers, pins stay readable. Limits in the log that such a row may have set go too: all of
+a file that is written again or that is no longer there, and elsewhere those that are values of such a row.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ def _rewrite_log(
     names: frozenset[str],
     folder: Path,
 ) -> bool:
-    """Tell the log of files that were written again, and take limits out of it that are values of rows that go.
+    """Tell the log of files that were written again, and take limits out of it that rows that go may have set.
 
     Returns
     -------
@@ -193,7 +194,10 @@ def _rewrite_log(
         Whether anything of it changed.
     """
     root = table.full_name.replace(".", "/") + "/"
-    files = {name.removeprefix(root): (n_bytes, n_rows) for name, (_, n_bytes, n_rows) in written.items()}
+    files: dict[str, tuple[int, int] | None] = {
+        name.removeprefix(root): None for name in store.store.list(root) if name.endswith(".parquet")
+    }
+    files |= {name.removeprefix(root): (n_bytes, n_rows) for name, (_, n_bytes, n_rows) in written.items()}
     hidden = {column: set(values) for column, values in wanted.items()}
     head = HEADS.get(table.full_name, ("",))[0] if written else ""
 
@@ -225,8 +229,8 @@ def _rewrite_log(
     return bool(changed or written)
 
 
-def _entry(line: str, files: Mapping[str, tuple[int, int]], is_hidden: Callable[[str, Any], bool]) -> str:
-    """One action of the log."""
+def _entry(line: str, files: Mapping[str, tuple[int, int] | None], is_hidden: Callable[[str, Any], bool]) -> str:
+    """One action of the log; `files` are those that are there, with bytes and rows of those that are written again."""
     action = json.loads(line) if line.strip() else {}
     kind = next((one for one in ("add", "remove") if one in action), None)
     if kind is None:
@@ -234,14 +238,17 @@ def _entry(line: str, files: Mapping[str, tuple[int, int]], is_hidden: Callable[
     told = action[kind]
     stats = json.loads(told["stats"]) if told.get("stats") else {}
     before = json.dumps([told.get("size"), stats], sort_keys=True)
-    if (found := files.get(told["path"]) or files.get(unquote(told["path"]))) is not None:
+    path = told["path"] if told["path"] in files else unquote(told["path"])
+    if (again := files.get(path)) is not None:
         if told.get("size") is not None:
-            told["size"] = found[0]
+            told["size"] = again[0]
         if "numRecords" in stats:
-            stats["numRecords"] = found[1]
+            stats["numRecords"] = again[1]
             stats.pop("nullCount", None)
     for side in ("minValues", "maxValues"):
-        if limits := stats.get(side):
+        if path not in files or again:
+            stats.pop(side, None)
+        elif limits := stats.get(side):
             stats[side] = {column: limit for column, limit in limits.items() if not is_hidden(column, limit)}
     if json.dumps([told.get("size"), stats], sort_keys=True) == before:
         return line
