@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from urllib.parse import quote
 
 from radlake.web.cells import Cell
@@ -44,11 +45,15 @@ def names_of(
             return lambda _row, _column: None
         key[period] = view.first
 
+    @cache
+    def of_row(first: str) -> str:
+        parts = key | ({by: first} if by else {})
+        return "/".join([table, *(f"{one}={quote(value, safe='')}" for one, value in parts.items())])
+
     def name(row: Sequence[Cell], column: Column) -> str | None:
         told = columns.get(column.heading) if columns is not None else column.heading
         if told is None or not column.is_number:
             return None
-        parts = key | ({by: str(row[0])} if by else {})
-        return "/".join([table, *(f"{one}={quote(value, safe='')}" for one, value in parts.items()), told])
+        return f"{of_row(str(row[0]))}/{told}"
 
     return name

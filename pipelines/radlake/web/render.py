@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -21,15 +21,17 @@ from radlake.web.access.audit import AuditLog
 from radlake.web.access.gate import BEFORE, SESSION, SIGN_IN, Access, Person, local_path
 from radlake.web.access.roles import Right
 from radlake.web.audited import AuditView, Sight
-from radlake.web.cells import MASKED, Kind, Writer, is_alarming
+from radlake.web.cells import MASKED, Cell, Kind, Writer, is_alarming
 from radlake.web.export import FORMATS, attachment, csv_from, xlsx_from
 from radlake.web.figures import FIGURES, Figure
+from radlake.web.grid import Grid
 from radlake.web.i18n import LANGUAGES, Words, language_from, load_words
 from radlake.web.pages import DEFINITIONS, PAGES, Page, why_empty
 from radlake.web.places import above
 from radlake.web.releases import COLUMNS, LISTED, Choice, cells_of, modalities_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import PARAMETERS, WINDOWS, View
+from radlake.web.written import WrittenRow, written_rows
 
 __all__ = ["Renderer", "templates"]
 
@@ -67,9 +69,24 @@ class Renderer:
     def page(self, request: Request, page: Page, snapshot: Snapshot, person: Person) -> Response:
         view = View.from_query(request.query_params, snapshot=snapshot)
         words = _words(request)
-        writer = _writer(words, snapshot)
+        writer, link = _writer(words, snapshot), _Links(request, words, view)
+        may_trace = self.may_trace and person.may(Right.LINEAGE)
+
+        def narrowed(cell: Cell, kind: Kind) -> str:
+            narrower = _drill(cell, kind, page)
+            return link(link.path, rows="", **narrower) if narrower else ""
+
+        def traced(name: str) -> str:
+            return link(f"/exams/{name}" if person.may(Right.EXAMS) and _leads_to_exams(name) else f"/trace/{name}")
+
+        def rows(grid: Grid) -> list[WrittenRow]:
+            numbers = grid.shown(None if view.rows else ROWS_SHOWN)
+            return list(written_rows(grid, numbers, writer, narrowed=narrowed, traced=traced if may_trace else None))
+
         figures = [
-            _figure(FIGURES[name], snapshot, view, writer) for name in page.figures if person.may(FIGURES[name].right)
+            _figure(FIGURES[name], snapshot, view, writer, rows)
+            for name in page.figures
+            if person.may(FIGURES[name].right)
         ]
         empties = {figure["empty"] for figure in figures}
         return self._html(
@@ -93,10 +110,7 @@ class Renderer:
             ],
             definitions=DEFINITIONS,
             threshold=snapshot.threshold,
-            may_trace=self.may_trace and person.may(Right.LINEAGE),
             may_export=person.may(Right.EXPORT),
-            drill=lambda cell, kind: _drill(cell, kind, page),
-            leads_to_exams=_leads_to_exams if person.may(Right.EXAMS) else lambda _name: False,
             trail=_trail(snapshot, view) if "region" in page.filters else (),
         )
 
@@ -247,25 +261,18 @@ class Renderer:
         status: int = 200,
         **context: Any,
     ) -> Response:
-        asked = words.language if "lang" in request.query_params else ""
-        root = request.scope.get("root_path", "").rstrip("/")
-        path = request.url.path.removeprefix(root) or "/"
-
-        def link(path: str, **changes: str) -> str:
-            query = view.query(**{"lang": asked, **changes})
-            return f"{root}{path}?{query}" if query else f"{root}{path}"
-
+        link = _Links(request, words, view)
         text = (
             templates()
             .get_template(template)
             .render(
                 t=words,
                 link=link,
-                root=root,
-                path=path,
-                reset=f"{root}{path}?lang={asked}" if asked else f"{root}{path}",
-                static=root + self.static,
-                asked_language=asked,
+                root=link.root,
+                path=link.path,
+                reset=f"{link.root}{link.path}" + (f"?lang={link.asked}" if link.asked else ""),
+                static=link.root + self.static,
+                asked_language=link.asked,
                 languages=LANGUAGES,
                 pages=[page for page in PAGES if person and person.may(page.right)],
                 may_pull=self.has_releases and person is not None and person.may(Right.RELEASES),
@@ -286,7 +293,32 @@ class Renderer:
         return HTMLResponse(text, status_code=status, headers=headers)
 
 
-def _figure(figure: Figure, snapshot: Snapshot, view: View, writer: Writer) -> dict[str, Any]:
+class _Links:
+    """Links of a page to others, which keep what the reader has chosen, but for changes.
+
+    Attributes
+    ----------
+    root, path : str
+        What the paths of the deployment begin with, and the path of the page after it.
+    asked : str
+        The language, when the URL asks for it.
+    """
+
+    def __init__(self, request: Request, words: Words, view: View | AuditView | Choice) -> None:
+        self.asked = words.language if "lang" in request.query_params else ""
+        self.root = request.scope.get("root_path", "").rstrip("/")
+        self.path = request.url.path.removeprefix(self.root) or "/"
+        self._view = view
+        self._unchanged = view.query(lang=self.asked)
+
+    def __call__(self, path: str, **changes: str) -> str:
+        query = self._view.query(**{"lang": self.asked, **changes}) if changes else self._unchanged
+        return f"{self.root}{path}?{query}" if query else f"{self.root}{path}"
+
+
+def _figure(
+    figure: Figure, snapshot: Snapshot, view: View, writer: Writer, rows: Callable[[Grid], list[WrittenRow]]
+) -> dict[str, Any]:
     grid = figure.build(snapshot, view)
     chart = grid.payload(writer)
     is_empty = not grid.rows or (grid.chart is not None and chart is None)
@@ -295,7 +327,7 @@ def _figure(figure: Figure, snapshot: Snapshot, view: View, writer: Writer) -> d
         "table": figure.table,
         "grid": grid,
         "is_folded": figure.is_folded,
-        "shown": grid.shown(None if view.rows else ROWS_SHOWN),
+        "rows": rows(grid),
         "chart": chart,
         "empty": why_empty(figure, grid, snapshot=snapshot, view=view) if is_empty else None,
         "updated_at": snapshot.updated_at.get(figure.table),
@@ -312,24 +344,10 @@ def _kind_of(column: str, value: object) -> Kind:
 
 
 def _choice(field: str, snapshot: Snapshot, view: View, writer: Writer) -> dict[str, Any]:
-    options = {
-        "region": [
-            (code, "\u2003" * len({*above(code)} & {*snapshot.places}) + writer.screen(code, "region"))
-            for code in snapshot.places
-        ],
-        "hospital": [(code, writer.screen(code, "hospital")) for code in snapshot.hospitals],
-        "first": [(month, month) for month in snapshot.months],
-        "last": [(month, month) for month in snapshot.months],
-        "modality": [(code, writer.screen(code, "modality")) for code in snapshot.modalities],
-        "window": [(days, writer.words("filter.days", n=days)) for days in WINDOWS],
-        "year": [(year, year) for year in snapshot.years],
-        "day": [(day, day) for day in snapshot.days],
-        "part": [(code, writer.screen(code, "part")) for code in snapshot.parts],
-        "measure": [(name, titles[_column(writer.words)]) for name, titles in snapshot.measures.items()],
-    }[field]
+    options = snapshot.once(("options", field, writer.words.language), lambda: _options(field, snapshot, writer))
     value = getattr(view, field)
     if value and value not in dict(options):
-        options.append((value, value))  # a month of the link that this lake does not have
+        options = [*options, (value, value)]  # a month of the link that this lake does not have
     return {
         "name": PARAMETERS[field],
         "field": field,
@@ -339,8 +357,39 @@ def _choice(field: str, snapshot: Snapshot, view: View, writer: Writer) -> dict[
     }
 
 
-def _drill(code: str, kind: Kind, page: Page) -> dict[str, str]:
+def _options(field: str, snapshot: Snapshot, writer: Writer) -> Sequence[tuple[str, str]]:
+    """Values of a filter, and how each is written."""
+
+    def written(codes: Iterable[str], kind: Kind) -> list[tuple[str, str]]:
+        return [(code, writer.screen(code, kind)) for code in codes]
+
+    match field:
+        case "region":
+            indents = (len({*above(code)} & {*snapshot.places}) for code in snapshot.places)
+            names = written(snapshot.places, "region")
+            return [(code, "\u2003" * n + name) for n, (code, name) in zip(indents, names, strict=True)]
+        case "hospital":
+            return written(snapshot.hospitals, "hospital")
+        case "first" | "last":
+            return written(snapshot.months, "text")
+        case "modality":
+            return written(snapshot.modalities, "modality")
+        case "window":
+            return [(days, writer.words("filter.days", n=days)) for days in WINDOWS]
+        case "year":
+            return written(snapshot.years, "text")
+        case "day":
+            return written(snapshot.days, "text")
+        case "part":
+            return written(snapshot.parts, "part")
+        case _:
+            return [(name, titles[_column(writer.words)]) for name, titles in snapshot.measures.items()]
+
+
+def _drill(code: Cell, kind: Kind, page: Page) -> dict[str, str]:
     """Filters that narrow the page to one row of a table; none where the page cannot be narrowed so."""
+    if not isinstance(code, str):
+        return {}
     if kind == "month" and len(code) == len("2026-01") and code[:1].isdigit() and "first" in page.filters:
         return {"first": code, "last": code}
     return {kind: code} if kind in page.filters else {}
@@ -390,8 +439,11 @@ def _column(words: Words) -> int:
 
 def _writer(words: Words, snapshot: Snapshot) -> Writer:
     column = _column(words)
-    return Writer(
-        words,
-        {code: names[column] for code, names in snapshot.hospitals.items()},
-        {code: names[column] for code, names in snapshot.regions.items()},
+    return snapshot.once(
+        ("writer", words.language),
+        lambda: Writer(
+            words,
+            {code: names[column] for code, names in snapshot.hospitals.items()},
+            {code: names[column] for code, names in snapshot.regions.items()},
+        ),
     )

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -53,6 +54,7 @@ TABLES = (
 )
 
 
+_T = TypeVar("_T")
 _COPY = "published"  # database in memory
 _ROWS_KEPT = 20_000  # of answers: some 10 MB
 
@@ -127,6 +129,7 @@ class Snapshot:
     versions: dict[str, int]
     linkage: tuple[int, float] | None
     threshold: int
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     _answers: _Answers = field(default_factory=lambda: _Answers(_ROWS_KEPT), repr=False, compare=False)
 
     def rows(self, sql: str, parameters: dict[str, object] | None = None) -> list[tuple]:
@@ -141,6 +144,12 @@ class Snapshot:
             cursor.close()
         self._answers.keep(asked, found)
         return list(found)
+
+    def once(self, name: Hashable, make: Callable[[], _T]) -> _T:
+        """What follows from the tables alone, made when it is first asked for."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     def is_incomplete(self, period: str) -> bool:
         """Whether a month or year was not over, by China time, when the last harvest ended."""

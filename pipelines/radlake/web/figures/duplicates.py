@@ -103,10 +103,11 @@ def _columns(windows: Sequence[str]) -> list[Column]:
 def _read(
     snapshot: Snapshot, view: View, *, window: str, scope: str, by: Sequence[str]
 ) -> dict[tuple[str, ...], dict[str, Cell]]:
-    return read_cube(
-        snapshot, TABLE, ("n_exams", "n_duplicates", "n_unmatchable"), by=by, view=view,
-        where=f"window_days = {int(window)} AND scope = '{scope}'",
+    found = read_cube(  # all windows at once: a page shows them side by side
+        snapshot, TABLE, ("n_exams", "n_duplicates", "n_unmatchable"), by=("window_days::VARCHAR", "scope", *by),
+        view=view, where="scope = 'any'" if by else "true",
     )  # fmt: skip
+    return {key[2:]: cells for key, cells in found.items() if key[:2] == (window, scope)}
 
 
 def _values(found: Sequence[dict[str, Cell]]) -> tuple[Cell, ...]:

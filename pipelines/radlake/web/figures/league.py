@@ -24,22 +24,11 @@ def league(snapshot: Snapshot, view: View) -> Grid:
 
     Scores are of published shares, in whole percent: `radlake service league` has the exact ones.
     """
-    asked = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE exam_month = 'all'"
-    told = [dict(zip(COLUMNS, row, strict=True)) for row in snapshot.rows(asked)]
-    known = {row["topic_code"] for row in told if _is_total(row) and row["hospital_id"] == "all"}
-    usable = [row for row in told if row["failed_share"] is not None and row["topic_code"] in known]
-    has_total = {(row["hospital_id"], row["topic_code"]) for row in usable if _is_total(row)}
-    usable = [row for row in usable if (row["hospital_id"], row["topic_code"]) in has_total]
-    rows: list[tuple[Cell, ...]] = []
-    for one in standings(usable):
-        worst = [fault.topic.code for fault in one.faults[:WORST_TOLD]]
-        rows.append((one.hospital_id, one.rank, round(one.score, 1), *_padded(worst)))
-    untold = {row["hospital_id"] for row in told} - {"all"} - {str(row[0]) for row in rows}
-    rows += [(hospital, None, MASKED, *_padded([])) for hospital in sorted(untold)]
-    if view.hospital:
-        rows = [row for row in rows if row[0] == view.hospital]
     columns = [Column("hospital", "hospital"), Column("rank", "count"), Column("score", "decimal")]
     columns += [Column(f"worst_{number}", "topic") for number in range(1, WORST_TOLD + 1)]
+    rows = snapshot.once("league", lambda: _ranked(snapshot))
+    if view.hospital:
+        rows = [row for row in rows if row[0] == view.hospital]
     return Grid(columns, rows, chart=Chart("bars", series=(2,), colors=("saving",), horizontal=True))
 
 
@@ -74,6 +63,21 @@ def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
     """Hospitals in the league and their scores: of the one that was chosen, or the middle one."""
     scores = [row[2] for row in league(snapshot, view).rows if isinstance(row[2], float)]
     return {"n_hospitals": len(scores), "score": sorted(scores)[len(scores) // 2] if scores else None}
+
+
+def _ranked(snapshot: Snapshot) -> list[tuple[Cell, ...]]:
+    asked = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE exam_month = 'all'"
+    told = [dict(zip(COLUMNS, row, strict=True)) for row in snapshot.rows(asked)]
+    known = {row["topic_code"] for row in told if _is_total(row) and row["hospital_id"] == "all"}
+    usable = [row for row in told if row["failed_share"] is not None and row["topic_code"] in known]
+    has_total = {(row["hospital_id"], row["topic_code"]) for row in usable if _is_total(row)}
+    usable = [row for row in usable if (row["hospital_id"], row["topic_code"]) in has_total]
+    rows: list[tuple[Cell, ...]] = []
+    for one in standings(usable):
+        worst = [fault.topic.code for fault in one.faults[:WORST_TOLD]]
+        rows.append((one.hospital_id, one.rank, round(one.score, 1), *_padded(worst)))
+    untold = {row["hospital_id"] for row in told} - {"all"} - {str(row[0]) for row in rows}
+    return rows + [(hospital, None, MASKED, *_padded([])) for hospital in sorted(untold)]
 
 
 def _is_total(row: Mapping[str, Any]) -> bool:
