@@ -71,7 +71,7 @@ def holders(store: TableStore, table: Table, gone: Gone) -> tuple[Purged, dict[s
     if not there:
         return Purged(), {}
     uris = {store.store.uri(name): name for name in there}
-    with parquet.new_connection(threads=1, filesystem=store.filesystem) as connection:
+    with parquet.one_thread(filesystem=store.filesystem) as connection:
         where = _where(connection, table, wanted)
         scanned = parquet.scan(table, sorted(uris), extra=', filename AS "radlake file"')
         rows = connection.execute(
@@ -157,7 +157,7 @@ def _without(
     path = folder / f"{uuid.uuid4().hex}.parquet"
     names = [name for name in table.column_names if name != table.partition]
     order = dict.fromkeys([*table.sort, *table.key])
-    with parquet.new_connection(threads=1, filesystem=store.filesystem) as connection:
+    with parquet.one_thread(filesystem=store.filesystem) as connection:
         where = _where(connection, table, wanted)
         columns, sort = (", ".join(map(quoted, words)) for words in (names, order))
         rows = parquet.scan(table, [store.store.uri(file)])

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 import duckdb
 import pyarrow as pa
@@ -21,7 +20,8 @@ from radlake import log
 from radlake.contracts import Table
 from radlake.contracts.table import quoted
 from radlake.errors import ContractBroken
-from radlake.lake import Lake, duck
+from radlake.lake import Lake, duck, parquet
+from radlake.lake.tables import TableStore
 from radlake.sqlrun.date_offsets import LINKS, PERSONS, DateOffsets, register_date_offsets
 from radlake.sqlrun.queries import Query, load_queries
 from radlake.sqlrun.record import record_builds
@@ -121,7 +121,8 @@ def build(
                 results[query.name] = result
 
     masked = mask({name: result.data for name, result in results.items() if result.query.table.disclosure})
-    built = [_publish(lake, result, masked=masked.get(name)) for name, result in results.items()]
+    with parquet.new_connection(filesystem=lake.tables.filesystem) as digests:
+        built = [_publish(lake, digests, result, masked=masked.get(name)) for name, result in results.items()]
     _record(lake, results, built, inputs=inputs, released_by=released_by, run_id=run_id, now=now)
     if problems:
         raise ContractBroken(table="The build", problems=problems)
@@ -164,29 +165,26 @@ def _run(connection: duckdb.DuckDBPyConnection, query: Query) -> tuple[_Result |
     return _Result(query, data.cast(table.arrow_schema()), tuple(told["warn"])), []
 
 
-def _publish(lake: Lake, result: _Result, *, masked: pa.Table | None) -> BuiltTable:
+def _publish(lake: Lake, digests: duckdb.DuckDBPyConnection, result: _Result, *, masked: pa.Table | None) -> BuiltTable:
     table = result.query.table
     data = result.data if masked is None else masked
     if masked is not None:
-        _overwrite(lake, table, result.data, zone="restricted")
-    version, is_new = _overwrite(lake, table, data, zone="lake")
+        _overwrite(lake.restricted_tables, digests, table, result.data)
+    version, is_new = _overwrite(lake.tables, digests, table, data)
     n_masked = 0 if masked is None else sum(masked.column("is_masked").to_pylist())
     log.get_logger().info("table_built", table=table.full_name, version=version, n_rows=data.num_rows)
     return BuiltTable(table.view_name, version, data.num_rows, n_masked, is_new, result.warnings)
 
 
-def _overwrite(lake: Lake, table: Table, data: pa.Table, *, zone: Literal["lake", "restricted"]) -> tuple[int, bool]:
+def _overwrite(store: TableStore, digests: duckdb.DuckDBPyConnection, table: Table, data: pa.Table) -> tuple[int, bool]:
     """Write the rows unless the table holds the same; the batch id is their digest and the version they replace."""
-    store = lake.tables if zone == "lake" else lake.restricted_tables
-    version = store.version(table)
-    with duckdb.connect() as connection:
-        connection.register("data", data)
-        digest = _digest(connection, "data")
-    if version is not None:
-        name = table.full_name
-        with duck.connect(lake, zone=zone, snapshot={name: version}, tables=[name]) as connection:
-            if _digest(connection, _sql_name(table)) == digest:
-                return version, False
+    snapshot = store.snapshot(table)
+    digests.register("data", data)
+    digest = _digest(digests, "data")
+    digests.unregister("data")
+    if snapshot and _digest(digests, parquet.scan(table, snapshot.files())) == digest:
+        return snapshot.version, False
+    version = snapshot.version if snapshot else None
     return store.overwrite(table, data, batch_id=f"build-{version}-{digest}"), True
 
 

@@ -144,7 +144,7 @@ def _in_tables(
             continue
         seen |= set(map(_seen, files))
         done.searched["table files"] += len(files)
-        with parquet.new_connection(threads=1, filesystem=store.filesystem) as connection:
+        with parquet.one_thread(filesystem=store.filesystem) as connection:
             connection.register("texts", texts)
             connection.register("numbers", numbers)
             scanned = parquet.scan(table, sorted(files), extra=', filename AS "radlake file"')
