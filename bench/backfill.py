@@ -210,7 +210,6 @@ def _print_rates(
         "of Ceph",
         "MB own",
         "MB worker",
-        "MB gate",
         "first study s",
         "x 1 worker",
     ]
@@ -227,7 +226,6 @@ def _print_rates(
                 f"{run.more['ceph']:.1f}",
                 f"{run.more['own_peak'] / 1e6:,.0f}",
                 f"{run.more['worker_peak'] / 1e6:,.0f}",
-                f"{run.more['gate_peak'] / 1e6:,.0f}",
                 f"{run.more.get('first', 0.0):.1f}",
                 f"{one.seconds / run.seconds:.2f}" if one else "",
                 *(f"{measured[peer].seconds / run.seconds:.2f}" for peer in peers),
@@ -241,9 +239,9 @@ def _print_memory(archive: _Archive, *, place: Place) -> None:
     """The same with one instance that is a thousand times as large as the others."""
     ways = [_Way("disk", dask, 2, 4) for dask in ("", "local")]
     measured = compare({str(way): partial(_radlake, archive, way) for way in ways}, place=place)
-    rows = [["", "MB own", "MB worker", "MB gate"]]
+    rows = [["", "MB own", "MB worker"]]
     for name, run in measured.items():
-        rows.append([name, *(f"{run.more[what] / 1e6:,.0f}" for what in ("own_peak", "worker_peak", "gate_peak"))])
+        rows.append([name, *(f"{run.more[what] / 1e6:,.0f}" for what in ("own_peak", "worker_peak"))])
     print_rows(rows, title=f"{archive.n_instances:,} instances, one of them large: peak memory")
 
 
@@ -281,9 +279,6 @@ def _radlake(archive: _Archive, way: _Way, out: Path) -> Callable[[], Done]:
         peaks = {
             "own_peak": used.own_peak,
             "worker_peak": max(peak for pid, peak in used.other_peaks.items() if pid in started.other_peaks),
-            "gate_peak": max(
-                (peak for pid, peak in used.other_peaks.items() if pid not in started.other_peaks), default=0
-            ),
             "first": first_seconds,
         }
         return Done(n, seconds=seconds, cpu=used.cpu - before.cpu, more=more | peaks)
@@ -350,7 +345,7 @@ def _dcmtk(archive: _Archive, tool: str, n_processes: int, out: Path) -> Callabl
         with ThreadPoolExecutor(n_processes) as threads:
             list(threads.map(fetch, archive.studies))
         more = {name: value - others[name] for name, value in _servers(archive).items()}
-        peaks = {"own_peak": 0.0, "worker_peak": peak_bytes(), "gate_peak": 0.0}
+        peaks = {"own_peak": 0.0, "worker_peak": peak_bytes()}
         return Done(sum(1 for _ in out.iterdir()), more=more | peaks)
 
     return run

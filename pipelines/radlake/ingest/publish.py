@@ -7,10 +7,9 @@ A study that the lake knows already (a late series, a replay) has its row replac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +18,6 @@ from radlake.contracts import load_table
 from radlake.contracts.rows import arrow_rows
 from radlake.errors import QuarantineError
 from radlake.ingest.batch import CHILDREN_FIRST, batch_id_of, commit, stage
-from radlake.ingest.gate_process import begin_check
 from radlake.ingest.job import SourceFile, StudyOutcome
 from radlake.ingest.spot_check import check_sample, held_objections, met_objections, stop_at_leaks
 from radlake.lake import Lake, duck
@@ -60,7 +58,6 @@ def publish(
     now: datetime,
     policy: Policy | None = None,
     sample: int = 32,
-    is_gate_apart: bool = False,
 ) -> Publication:
     """Let the referee see a sample, gate and commit the outcomes of one hospital's studies.
 
@@ -70,8 +67,6 @@ def publish(
         What the profile allows; without it the referee judges by what the objects claim.
     sample : int
         Instances that the referee sees.
-    is_gate_apart : bool
-        Whether the gate is a process of its own, while the referee looks here.
     troubles : mapping
         Study UID -> why the node did not send everything.
 
@@ -88,7 +83,6 @@ def publish(
         now=now,
         policy=policy,
         sample=sample,
-        is_gate_apart=is_gate_apart,
     )
     return published
 
@@ -102,7 +96,6 @@ def publish_together(
     now: datetime,
     policy: Policy | None = None,
     sample: int = 32,
-    is_gate_apart: bool = False,
 ) -> list[Publication]:
     """`publish` for several hospitals in one batch; the caller holds the harvest of each of them.
 
@@ -110,11 +103,10 @@ def publish_together(
     """
     outcomes = [outcome for part in parts for outcome in part.outcomes]
     stop_at_leaks(outcomes, quarantine=quarantine, now=now)
-    gated = _begin_gate(outcomes, is_apart=is_gate_apart, now=now)
     check_sample(outcomes, n=sample, policy=policy, lake=lake, quarantine=quarantine, now=now)
-    gates = [gated()]
+    gates = [_gate(outcomes, now=now)]
     if gates[0].blocked and len(parts) > 1:
-        gates = [_begin_gate(part.outcomes, is_apart=is_gate_apart, now=now)() for part in parts]
+        gates = [_gate(part.outcomes, now=now) for part in parts]
     else:
         gates *= len(parts)
     made = [
@@ -197,21 +189,17 @@ def _healed(entry: StudyEntry | None, kept: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _begin_gate(outcomes: Sequence[StudyOutcome], *, is_apart: bool, now: datetime) -> Callable[[], GateResult]:
-    """Hand the rows to the gate; what is returned waits for what it says."""
+def _gate(outcomes: Sequence[StudyOutcome], *, now: datetime) -> GateResult:
     batch = {
         "dicom.instance": [row for outcome in outcomes for row in outcome.instances],
         "dicom.series": [row for outcome in outcomes for row in outcome.series],
         "dicom.study": [outcome.study for outcome in outcomes if outcome.study],
     }
     if not batch["dicom.study"]:
-        nothing = GateResult(load_table("ops.quality").arrow_schema().empty_table(), {})
-        return lambda: nothing
+        return GateResult(load_table("ops.quality").arrow_schema().empty_table(), {})
     batch_id = batch_id_of([Settlement(o.hospital_id, o.study_uid, o.stored) for o in outcomes])
     tables = {name: arrow_rows(load_table(name), rows) for name, rows in batch.items()}
-    if is_apart:
-        return begin_check(tables, batch_id=batch_id, checked_at=now)
-    return partial(check_batch, tables, batch_id=batch_id, checked_at=now)
+    return check_batch(tables, batch_id=batch_id, checked_at=now)
 
 
 def _set_aside(outcome: StudyOutcome, *, blocked: str | None, quarantine: Quarantine, now: datetime) -> list[SetAside]:

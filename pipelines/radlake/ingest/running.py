@@ -28,14 +28,13 @@ from radlake.errors import (
 )
 from radlake.harvest import spool_folder
 from radlake.ingest.batch import roll_forward
-from radlake.ingest.gate_process import warm_up
 from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome
 from radlake.ingest.ops import Finished, publish_ops
 from radlake.ingest.publish import Publication, publish
 from radlake.ingest.study import ingest_study
 from radlake.ingest.summary import HarvestSummary
 from radlake.ingest.together import Together
-from radlake.ingest.workers import has_workers, most_under_way, workers
+from radlake.ingest.workers import most_under_way, workers
 from radlake.lake import Lake
 from radlake.lake.evidence import StudyEntry, StudyState
 from radlake.lake.ledger import Ledger
@@ -115,8 +114,6 @@ class Run:
             span.end()
             return
         self.troubles[entry.study_uid] = trouble
-        if has_workers(self.settings):
-            warm_up()
         job = IngestJob(
             self.settings,
             entry.hospital_id,
@@ -217,7 +214,6 @@ class Run:
                 now=utc_now(),
                 policy=Policy.of_profile(load_profile(self.settings.profile)),
                 sample=self.settings.verify_sample,
-                is_gate_apart=has_workers(self.settings),
             )
         self.count(outcomes, published)
 

@@ -24,7 +24,6 @@ from radlake.errors import PrivacyError, RadlakeError
 from radlake.ingest.ops import Finished, publish_ops
 from radlake.ingest.publish import Part, publish_together
 from radlake.ingest.summary import HarvestSummary
-from radlake.ingest.workers import has_workers
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.machine import utc_now
@@ -167,7 +166,6 @@ class Together:
                 now=utc_now(),
                 policy=Policy.of_profile(load_profile(self._settings.profile)),
                 sample=self._settings.verify_sample * -(-n_studies // _STUDIES_A_SAMPLE),
-                is_gate_apart=has_workers(self._settings),
             )
         for (run, outcomes), publication in zip(given, published, strict=True):
             run.count(outcomes, publication)

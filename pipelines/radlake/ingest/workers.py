@@ -19,7 +19,7 @@ from typing import Any
 from radlake.config import Settings
 from radlake.errors import WorkersLost
 
-__all__ = ["has_workers", "most_under_way", "worker_processes", "workers"]
+__all__ = ["most_under_way", "workers"]
 
 
 class _Here(Executor):
@@ -62,11 +62,6 @@ def _lost(cause: BaseException) -> WorkersLost:
     return error
 
 
-def has_workers(settings: Settings) -> bool:
-    """Whether other processes do the heavy part."""
-    return settings.workers > 0 or bool(settings.dask)
-
-
 def most_under_way(executor: Executor, settings: Settings) -> int:
     """Jobs to hand out at once: every worker has one more waiting, and no memory fills with what nobody works on."""
     return 2 * max(getattr(executor, "n_workers", settings.workers), 1)
@@ -91,7 +86,7 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
     elif settings.workers == 0:
         yield _Here()
     else:
-        pool = worker_processes(settings.workers)
+        pool = _worker_processes(settings.workers)
         try:
             yield pool
         except KeyboardInterrupt:
@@ -102,7 +97,7 @@ def workers(settings: Settings, *, given: Executor | None = None) -> Iterator[Ex
             pool.shutdown(cancel_futures=True)
 
 
-def worker_processes(n: int) -> Executor:
+def _worker_processes(n: int) -> Executor:
     """Processes that begin with what an ingest imports, leave Ctrl-C to this one and die with it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["radlake.ingest.study"])

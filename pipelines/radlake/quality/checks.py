@@ -12,7 +12,7 @@ from typing import Any
 
 from radlake.contracts import Column, Table
 
-__all__ = ["Check", "checks_from_table"]
+__all__ = ["Check", "Finding", "checks_from_table"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class Check:
     columns: tuple[str, ...]
     arguments: Mapping[str, Any]
     complaint: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: the row numbers that failed, or `None` when the check itself could not run."""
+
+    check: Check
+    is_success: bool
+    n_rows: int
+    failed: tuple[int, ...] | None
 
 
 def checks_from_table(table: Table) -> list[Check]:

@@ -1,4 +1,4 @@
-"""Great Expectations: the only module that knows it, imported when the first batch is checked.
+"""Great Expectations: the only module that knows it, imported when a check first fails.
 
 Importing it costs seconds, so the context and the suites are made once in a process. The context is in memory:
 no project folder, no data docs (their pages load scripts and a picture from other hosts), no analytics.
@@ -13,28 +13,17 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from radlake.contracts import load_table
-from radlake.quality.checks import Check, checks_from_table
+from radlake.quality.checks import Check, Finding, checks_from_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Finding", "load_suites", "validate"]
+__all__ = ["validate"]
 
 _ALONE = threading.Lock()  # Great Expectations keeps global state
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found: the row numbers that failed, or `None` when the check itself could not run."""
-
-    check: Check
-    is_success: bool
-    n_rows: int
-    failed: tuple[int, ...] | None
 
 
 def validate(table: str, frame: pd.DataFrame) -> list[Finding]:
@@ -45,12 +34,6 @@ def validate(table: str, frame: pd.DataFrame) -> list[Finding]:
         outcome = batch_definition.get_batch({"dataframe": frame}).validate(suite, result_format=format_)
     findings = [_finding(checks, result, n_rows=len(frame)) for result in outcome.results]
     return sorted(findings, key=lambda finding: checks.index(finding.check))
-
-
-def load_suites() -> None:
-    """Have the suites ready before the first batch comes."""
-    with _ALONE:
-        _suites()
 
 
 def _finding(checks: Sequence[Check], result: Any, *, n_rows: int) -> Finding:

@@ -58,11 +58,9 @@ def warm_up() -> None:
     from radlake.lake import Lake
     from radlake.lake.ledger import Ledger
     from radlake.lake.quarantine import Quarantine
-    from radlake.quality.suites import _suites
     from radlake.referee import Policy
 
     log.configure(strict=True)
-    _suites()
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_of(Path(folder) / "lake")
         datasets = ct_study(n=2)
@@ -82,7 +80,7 @@ def counted(scenario: str, folder: Path, given: Mapping[str, Any]) -> Counter[st
     def count(name: str) -> None:
         found[name] += 1
 
-    speed_up(folder)
+    speed_up()
     with listening(count):
         SCENARIOS[scenario].act(folder, given)
     return found
@@ -90,7 +88,7 @@ def counted(scenario: str, folder: Path, given: Mapping[str, Any]) -> Counter[st
 
 def killed(scenario: str, folder: Path, given: Mapping[str, Any], point: str, nth: int) -> None:
     """Run the command until it reaches the point for the nth time."""
-    speed_up(folder)
+    speed_up()
     with killing(point, nth):
         SCENARIOS[scenario].act(folder, given)
 
@@ -103,7 +101,7 @@ def starved(scenario: str, folder: Path, given: Mapping[str, Any], point: str) -
         if name == point:
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
-    speed_up(folder)
+    speed_up()
     try:
         with listening(starve):
             SCENARIOS[scenario].act(folder, given)
@@ -114,7 +112,7 @@ def starved(scenario: str, folder: Path, given: Mapping[str, Any], point: str) -
 
 def run_again(scenario: str, folder: Path, given: Mapping[str, Any]) -> Any:
     """Run the command to its end and look."""
-    speed_up(folder)
+    speed_up()
     SCENARIOS[scenario].act(folder, given)
     return SCENARIOS[scenario].see(folder)
 

@@ -36,7 +36,7 @@ def harvest_folder_of(folder: Path, given: Mapping[str, Any]) -> None:
 
 def harvested(folder: Path, given: Mapping[str, Any]) -> None:
     """A lake that has the folder."""
-    speed_up(folder)
+    speed_up()
     harvest_folder_of(folder, given)
 
 

@@ -20,7 +20,7 @@ def _kept(folder: Path, given: Mapping[str, Any]) -> None:
     from radlake.ingest import harvest_folder
     from support.lakes import settings_of
 
-    speed_up(folder)
+    speed_up()
     studies = [ct_study(n=2), image_study("MR", n=2, patient_id="P2"), image_study("DX", n=1, patient_id="P3")]
     for s, study in enumerate(studies):
         for n, ds in enumerate(study):

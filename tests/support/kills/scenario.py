@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
-import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,26 +53,9 @@ def files_of(folder: Path) -> dict[str, str]:
     }
 
 
-def speed_up(folder: Path) -> None:
-    """Small batches, so that there are several; the gate's verdict on the same rows is worked out once."""
-    from radlake.ingest import publish, running, together
+def speed_up() -> None:
+    """Small batches, so that there are several."""
+    from radlake.ingest import running, together
 
     running._BATCH_STUDIES = 2
     together._HOSPITALS = 2
-    check = publish.check_batch
-    memory = folder.parent / "verdicts"
-    memory.mkdir(exist_ok=True)
-
-    def remembered(tables: Mapping[str, Any], *, batch_id: str, checked_at: datetime) -> Any:
-        rows = repr([(name, table.to_pylist()) for name, table in sorted(tables.items())])
-        file = memory / hashlib.sha256(rows.encode()).hexdigest()
-        if not file.exists():
-            verdict = check(tables, batch_id=batch_id, checked_at=checked_at)
-            if resource.getrlimit(resource.RLIMIT_FSIZE)[0] == 0:  # a full disk remembers nothing
-                return verdict
-            part = file.with_suffix(f".{os.getpid()}")
-            part.write_bytes(pickle.dumps(verdict))
-            part.rename(file)
-        return pickle.loads(file.read_bytes())
-
-    publish.check_batch = remembered

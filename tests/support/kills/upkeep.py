@@ -152,7 +152,7 @@ def _no_lake(folder: Path, given: Mapping[str, Any]) -> None:
 
 def _province(folder: Path, given: Mapping[str, Any]) -> None:
     """A lake of several hospitals."""
-    speed_up(folder)
+    speed_up()
     harvest_together_of(folder, given)
 
 
@@ -270,7 +270,7 @@ def _lake_of_2009(folder: Path, given: Mapping[str, Any]) -> None:
     from radlake.vault.lake_key import open_ledger
     from support.expiry import REASON, lake_of_2009, write_archive
 
-    speed_up(folder)
+    speed_up()
     settings = lake_of_2009(folder / "lake", write_archive(folder / "archive"))
     query = "SELECT study_instance_uid FROM dicom.study WHERE modality_group = 'DX'"
     with duck.connect(Lake.from_settings(settings)) as connection:

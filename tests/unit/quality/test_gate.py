@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from radlake.contracts import load_table
 from radlake.errors import ContractBroken
 from radlake.quality import GateResult, check_batch, checks, suites
+from radlake.quality.first_look import all_hold
+from radlake.quality.frames import frames_from_tables
 
 CHECKED_AT = datetime(2026, 11, 2, 18, 0, tzinfo=UTC)
 TABLES = ("dicom.study", "dicom.series", "dicom.instance")
@@ -252,3 +259,42 @@ def test_a_check_that_cannot_run_holds_back_the_whole_batch(capfd: pytest.Captur
     blocked = gate(study("2.25.1", month=202603)).blocked
     assert blocked == {"2.25.1": "month 202603 is held back: dicom.study.no_such: could not be checked"}
     assert capfd.readouterr() == ("", "")
+
+
+VALUES: Mapping[str, st.SearchStrategy[Any]] = {
+    "BOOLEAN": st.booleans(),
+    "SMALLINT": st.integers(-1, 300),
+    "INTEGER": st.integers(-1, 5) | st.sampled_from([202603, 202604]),
+    "BIGINT": st.integers(-1, 700),
+    "UBIGINT": st.integers(0, 9),
+    "VARCHAR": st.sampled_from(["", "CT", "F", "h1", "2.25.1", "2.25.1.1", "0" * 32, "x\n", "central", "ö"]),
+}
+
+
+@st.composite
+def strayed(draw: st.DrawFn) -> Rows:
+    """A sound study of which some values are others, or missing."""
+    rows = study("2.25.1", month=202603)
+    for _ in range(draw(st.integers(0, 9))):
+        name = draw(st.sampled_from(TABLES))
+        column = draw(st.sampled_from([one for one in load_table(name).columns if one.type in VALUES]))
+        draw(st.sampled_from(rows[name]))[column.name] = draw(st.none() | VALUES[column.type])
+    return rows
+
+
+@settings(max_examples=6, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])
+@given(strayed())
+def test_the_first_look_says_what_great_expectations_says(rows: Rows) -> None:
+    tables = {name: pa.Table.from_pylist(rows[name], schema=load_table(name).arrow_schema()) for name in TABLES}
+    for name, frame in frames_from_tables(tables).items():
+        findings = suites.validate(name, frame)
+        told = [all_hold([finding.check], frame) for finding in findings]
+        assert told == [finding.is_success for finding in findings]
+
+
+def test_a_sound_batch_does_not_import_great_expectations() -> None:
+    code = (
+        "import sys, test_gate; test_gate.gate(test_gate.study('2.25.1', month=202603)); "
+        "assert 'pandas' in sys.modules and 'great_expectations' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
