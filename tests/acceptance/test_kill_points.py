@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from radlake.commit_points import POINTS
 from support.kills.commands import SCENARIOS
-from support.kills.matrix import Matrix, kill_matrix
-
-
-@pytest.fixture(scope="module")
-def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
-    with kill_matrix(tmp_path_factory.mktemp("kill")) as matrix:
-        yield matrix
+from support.kills.matrix import Matrix
 
 
 def test_a_scenario_comes_by_every_commit_point(matrix: Matrix):

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from support.kills.backfills import BACKFILLS
 from support.kills.harvests import HARVESTS
-from support.kills.matrix import Matrix, kill_matrix
+from support.kills.matrix import Matrix
 from support.kills.pushes import PUSHES
-
-
-@pytest.fixture(scope="module")
-def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
-    with kill_matrix(tmp_path_factory.mktemp("kill")) as matrix:
-        yield matrix
 
 
 @pytest.mark.parametrize("scenario", {**HARVESTS, **PUSHES, **BACKFILLS})

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from support.kills.cohorts import COHORTS
-from support.kills.matrix import Matrix, kill_matrix
+from support.kills.matrix import Matrix
 from support.kills.residency import RESIDENCY
 from support.kills.upkeep import UPKEEP
 from support.kills.withdrawals import WITHDRAWALS
-
-
-@pytest.fixture(scope="module")
-def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
-    with kill_matrix(tmp_path_factory.mktemp("kill")) as matrix:
-        yield matrix
 
 
 @pytest.mark.parametrize("scenario", {**RESIDENCY, **UPKEEP, **COHORTS, **WITHDRAWALS})

@@ -6,7 +6,9 @@ and the drawn one.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pickle
 import random
 import shutil
 from collections import Counter
@@ -33,7 +35,10 @@ AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Matrix:
-    """What is shared by all kills: warm processes, archives, and what uninterrupted runs came by and left."""
+    """What is shared by all kills: warm processes, archives, and what uninterrupted runs came by and left.
+
+    Archives and uninterrupted runs are below `root`: every process of a test run uses them, and one makes them.
+    """
 
     root: Path
     given: dict[str, Any]
@@ -44,17 +49,24 @@ class Matrix:
     def run_whole(self, scenario: str) -> Counter[str]:
         """Run it uninterrupted, once: how often it came by each point."""
         if scenario not in self.counts:
-            before, folder = self.root / f"{scenario}.before", self.root / f"{scenario}.whole"
-            before.mkdir()
-            warm = self.warm.get()
-            try:
-                warm.value(SCENARIOS[scenario].prepare, before, self.given)
-                shutil.copytree(before, folder)
-                self.counts[scenario] = warm.value(commands.counted, scenario, folder, self.given)
-                self.whole[scenario] = warm.value(commands.look, scenario, folder)
-            finally:
-                self.warm.put(warm)
+            kept = self.root / f"{scenario}.pickle"
+            with _alone(kept):
+                if not kept.exists():
+                    kept.write_bytes(pickle.dumps(self._run_whole(scenario)))
+            self.counts[scenario], self.whole[scenario] = pickle.loads(kept.read_bytes())
         return self.counts[scenario]
+
+    def _run_whole(self, scenario: str) -> tuple[Counter[str], Any]:
+        before, folder = self.root / f"{scenario}.before", self.root / f"{scenario}.whole"
+        before.mkdir()
+        warm = self.warm.get()
+        try:
+            warm.value(SCENARIOS[scenario].prepare, before, self.given)
+            shutil.copytree(before, folder)
+            counts = warm.value(commands.counted, scenario, folder, self.given)
+            return counts, warm.value(commands.look, scenario, folder)
+        finally:
+            self.warm.put(warm)
 
     def kill_everywhere(self, scenario: str) -> dict[tuple[str, int], str]:
         """What is wrong after a kill at a point and occurrence, or nothing; the figure is printed."""
@@ -92,17 +104,29 @@ def occurrences(scenario: str, point: str, n: int) -> list[int]:
 
 @contextmanager
 def kill_matrix(root: Path) -> Iterator[Matrix]:
-    """Archives, a simulated PACS and warm processes below `root`, as long as the block runs."""
-    write_archive(root / "archive")
-    shutil.copytree(root / "archive", root / "folder")
-    zip_last_study(root / "folder")
+    """Archives, a simulated PACS and warm processes, as long as the block runs."""
+    archive, folder = root / "archive", root / "folder"
+    root.mkdir(exist_ok=True)
+    with _alone(folder):
+        if not folder.exists():
+            write_archive(archive)
+            shutil.copytree(archive, folder)
+            zip_last_study(folder)
     with (
-        PacsProcess("dimse", "--archive", str(root / "archive"), "--aet", "HIS") as pacs,
+        PacsProcess("dimse", "--archive", str(archive), "--aet", "HIS") as pacs,
         Warm(commands.warm_up) as first,
         Warm(commands.warm_up) as second,
     ):
-        given = {"archive": str(root / "archive"), "folder": str(root / "folder"), "port": pacs.port}
+        given = {"archive": str(archive), "folder": str(folder), "port": pacs.port}
         queue: SimpleQueue[Warm] = SimpleQueue()
         for warm in (first, second):
             queue.put(warm)
         yield Matrix(root, given, queue, {}, {})
+
+
+@contextmanager
+def _alone(made: Path) -> Iterator[None]:
+    """No other process of the test run makes the same meanwhile."""
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -100,6 +100,12 @@ def statistics(seed: int, *, n: int) -> dict[str, pa.Table]:
         return {name: data.sort_by([(d, "ascending") for d in load_table(name).key]) for name, data in exact.items()}
 
 
+@cache
+def released(seed: int, *, n: int, policy: Policy) -> dict[str, pa.Table]:
+    """Those statistics as they are shown: the same in every test, and seconds of work."""
+    return release.mask(statistics(seed, n=n), policy=policy)
+
+
 def system(name: str, exact: pa.Table, count: str) -> tuple[np.ndarray, np.ndarray, Bounds]:
     """(matrix, values, bounds): the count of every row as a sum of the cells of the table."""
     table = load_table(name)
@@ -186,8 +192,7 @@ COUNTS = [
 @POLICIES
 @pytest.mark.parametrize(("seed", "n"), [(2, 900), (3, 3000)])
 def test_nothing_withheld_can_be_told_from_what_is_shown(seed: int, n: int, policy: Policy) -> None:
-    exact = statistics(seed, n=n)
-    masked = release.mask(exact, policy=policy)
+    exact, masked = statistics(seed, n=n), released(seed, n=n, policy=policy)
     n_rows = 0
     for name, count in COUNTS:
         assert attack(name, exact[name], masked[name], count, policy) == [], (name, count)
@@ -316,7 +321,7 @@ SEEDS = [(1, 600), (2, 900), (3, 3000)]
 def test_no_combination_of_tables_tells_of_few(seed: int, n: int, rounding: int, policy: Policy) -> None:
     exact = statistics(seed, n=n)
     policy = replace(policy, rounding=rounding)
-    masked = release.mask(exact, policy=policy)
+    masked = released(seed, n=n, policy=policy)
     assert told(exact, masked, policy) == []
     assert pairs_that_tell(exact, masked) == 0
     assert any(not one for one in masked["stats.exam_volume"].column("is_masked").to_pylist()), "something is shown"
@@ -342,7 +347,7 @@ def test_the_attack_succeeds_without_complementary_suppression(policy: Policy) -
 def test_the_attack_succeeds_when_one_of_the_rows_withheld_besides_is_shown() -> None:
     """A masker that forgets a row: rows that hold nothing small are withheld for a reason."""
     exact = statistics(1, n=600)
-    masked = release.mask(exact, policy=ONE)
+    masked = released(1, n=600, policy=ONE)
     data, counts = masked["stats.exam_volume"], exact["stats.exam_volume"].column("n_exams").to_pylist()
     hidden = data.column("is_masked").to_pylist()
     besides = [i for i, n in enumerate(counts) if hidden[i] and n >= THRESHOLD][:6]
@@ -361,7 +366,7 @@ def test_the_attack_succeeds_when_one_of_the_rows_withheld_besides_is_shown() ->
 def test_what_is_left_open_is_a_policy() -> None:
     """Whoever asks for every number finds that one is not enough; and every number costs more rows."""
     exact = statistics(3, n=3000)
-    one, every = (release.mask(exact, policy=policy) for policy in (ONE, EVERY))
+    one, every = (released(3, n=3000, policy=policy) for policy in (ONE, EVERY))
     assert len(told(exact, one, EVERY)) > 10
     assert n_withheld(one) < n_withheld(every)
 
@@ -373,7 +378,7 @@ def n_withheld(masked: dict[str, pa.Table]) -> int:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_what_is_masked_and_what_is_not(seed: int) -> None:
     exact = statistics(seed, n=900)
-    for name, masked in release.mask(exact, policy=EVERY).items():
+    for name, masked in released(seed, n=900, policy=EVERY).items():
         table = load_table(name)
         assert table.disclosure is not None
         assert table.problems(masked) == []
@@ -391,8 +396,7 @@ def test_what_is_masked_and_what_is_not(seed: int) -> None:
 
 
 def test_grand_totals_stay_and_zero_is_shown() -> None:
-    exact = statistics(2, n=900)
-    masked = release.mask(exact, policy=EVERY)
+    exact, masked = statistics(2, n=900), released(2, n=900, policy=EVERY)
     grand = [
         row
         for row in masked["stats.exam_volume"].to_pylist()
@@ -404,8 +408,7 @@ def test_grand_totals_stay_and_zero_is_shown() -> None:
 
 
 def test_the_threshold_is_a_policy() -> None:
-    exact = statistics(2, n=900)
-    n_masked = [n_withheld(release.mask(exact, policy=Policy(threshold=t))) for t in (1, 5, 10)]
+    n_masked = [n_withheld(released(2, n=900, policy=Policy(threshold=t))) for t in (1, 5, 10)]
     assert n_masked[0] == 0
     assert n_masked[1] < n_masked[2]
 
@@ -413,5 +416,5 @@ def test_the_threshold_is_a_policy() -> None:
 def test_the_same_statistics_are_masked_the_same() -> None:
     exact = statistics(1, n=600)
     shuffled = {name: table.take(list(range(table.num_rows - 1, -1, -1))) for name, table in exact.items()}
-    masked, again = release.mask(exact, policy=ONE), release.mask(shuffled, policy=ONE)
+    masked, again = released(1, n=600, policy=ONE), release.mask(shuffled, policy=ONE)
     assert again == masked

@@ -292,21 +292,24 @@ def test_a_legal_hold_forbids_all_of_it(settings: Settings) -> None:
     assert withdrawn_person(settings).report.content["remnants"] == 0
 
 
-@pytest.mark.parametrize("place", ["notes.txt", "restricted/copy.json", "restricted/other.parquet"])
-def test_a_remnant_is_an_error_with_its_place_until_it_is_gone(settings: Settings, place: str) -> None:
-    subject = of_person(settings)
-    path = Path(settings.lake) / place
-    if path.suffix == ".parquet":
-        duckdb.sql(f"COPY (SELECT {subject.patient_keys[0]}::BIGINT AS who) TO '{path}' (FORMAT parquet)")
-    else:
-        names = {".txt": subject.lake_studies[0], ".json": subject.patient_keys[0]}
-        path.write_text(f"see {names[path.suffix]}, please", encoding="utf-8")
-    with pytest.raises(RemnantsFound, match=path.name) as caught:
-        withdrawn_person(settings)
-    assert subject.lake_studies[0] not in str(caught.value)
+def test_a_remnant_is_an_error_with_its_place_until_it_is_gone(settings: Settings) -> None:
+    subject, root = of_person(settings), Path(settings.lake)
+    uid, key = subject.lake_studies[0], subject.patient_keys[0]
+    paths = [root / "notes.txt", root / "restricted/copy.json", root / "restricted/other.parquet"]
+    paths[0].write_text(f"see {uid}, please", encoding="utf-8")
+    paths[1].write_text(f"see {key}, please", encoding="utf-8")
+    duckdb.sql(f"COPY (SELECT {key}::BIGINT AS who) TO '{paths[2]}' (FORMAT parquet)")
     with closing(open_ledger(settings)) as ledger:
-        assert reports(ledger) == []
-        path.unlink()
+        with pytest.raises(RemnantsFound, match="3 remnants") as caught:
+            withdraw(settings, ledger, subject, reason=REASON, now=NOW)
+        while paths:
+            assert all(path.name in str(caught.value) for path in paths)
+            assert uid not in str(caught.value)
+            assert reports(ledger) == []
+            paths.pop().unlink()
+            if paths:
+                with pytest.raises(RemnantsFound, match=f"{len(paths)} remnants") as caught:
+                    resume(settings, ledger, now=NOW)
         (done,) = resume(settings, ledger, now=NOW)
         assert done.report.content["remnants"] == 0
         assert resume(settings, ledger, now=NOW) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sqlite3
 import zlib
 from collections.abc import Callable
@@ -212,25 +213,28 @@ def planted(settings: Settings, place: str, uid: str) -> None:
                 copy.commit()
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "../tables/.staging/tables-1/half.parquet",
-        "tables/.staging/tables-1/half.parquet",
-        "tables/core/.x.part",
-        "../objects/h1/.x.part",
-        "../tables/old/exam_v0/_delta_log/copy.parquet",
-        "backup/ledger.db",
-        "ledger.2026.db",
-        "ledger.gz",
-    ],
+BESIDE = (
+    "../tables/.staging/tables-1/half.parquet",
+    "tables/.staging/tables-1/half.parquet",
+    "tables/core/.x.part",
+    "../objects/h1/.x.part",
+    "../tables/old/exam_v0/_delta_log/copy.parquet",
+    "backup/ledger.db",
+    "ledger.2026.db",
+    "ledger.gz",
 )
-def test_what_lies_beside_is_searched_and_what_is_packed(settings: Settings, place: str) -> None:
+
+
+def test_what_lies_beside_is_searched_and_what_is_packed(settings: Settings) -> None:
     uid = of_person(settings).lake_studies[0]
-    planted(settings, place, uid)
-    with pytest.raises(RemnantsFound, match=Path(place).name):
+    for place in BESIDE:
+        planted(settings, place, uid)
+    with pytest.raises(RemnantsFound) as caught:
         withdrawn_person(settings)
-    (settings.restricted / place).unlink()
+    found = {line.removeprefix("- ").partition(": ")[0] for line in str(caught.value).splitlines() if line[:2] == "- "}
+    assert found == {os.path.normpath(f"restricted/{place}") for place in BESIDE}
+    for place in BESIDE:
+        (settings.restricted / place).unlink()
     with closing(open_ledger(settings)) as ledger:
         (done,) = resume(settings, ledger, now=NOW)
     assert done.report.content["remnants"] == 0
