@@ -187,11 +187,11 @@ def asked_pages(folder: Path) -> dict[str, list[str]]:
     from radlake.config import Settings
     from radlake.lake import Lake, duck
     from radlake.web.pages import PAGES
-    from radlake.web.snapshot import TABLES, take_snapshot
+    from radlake.web.snapshot import TABLES, copying, take_snapshot
     from radlake.web.view import View
 
-    with duck.connect(Lake.from_settings(Settings(lake=str(folder))), tables=TABLES) as source:
-        snapshot = take_snapshot(source)
+    lake = Lake.from_settings(Settings(lake=str(folder)))
+    snapshot = take_snapshot(copying(lambda: duck.connect(lake, tables=TABLES)))
     some = {
         "hospital": tuple(snapshot.hospitals),
         "first": snapshot.months[:1] * 2 + snapshot.months[6:],

@@ -27,6 +27,7 @@ from radlake.lake.upkeep import tidy
 from radlake.recompress import recompress_hospital
 from radlake.stats.duplicates.recent import RecentExams, build_index
 from radlake.web.app import create_app
+from radlake.web.snapshot import copying
 from support.dicom import ct_study, write_all
 from support.rgw import Rgw
 from support.rows import rows
@@ -59,9 +60,10 @@ def parquet_files(lake: Lake) -> list[str]:
 
 def test_a_table_on_s3(lake: Lake):
     store = lake.tables
-    assert store.version(EXAM) is None
+    assert store.version(EXAM) is store.log_version(EXAM) is None
     assert contents(lake) == []
     assert store.commit_batch(EXAM, exams("a", "b", patient_key=2**63 - 1), batch_id="b1")
+    assert store.log_version(EXAM) == store.log_version(EXAM, known=0) == store.version(EXAM) == 1
     assert not store.commit_batch(EXAM, exams("a", "b"), batch_id="b1")
     assert store.commit_batch(EXAM, exams("a", "c"), batch_id="b2", replace=key("a"))
     assert contents(lake) == [("a", 1), ("b", 2**63 - 1), ("c", 1)]
@@ -276,7 +278,7 @@ def test_the_whole_way_of_a_study_over_tls(rgw: Rgw, tmp_path: Path, monkeypatch
     with closing(Ledger(settings.ledger)) as ledger:
         tidy(lake, ledger=ledger, retention=timedelta(0))
     assert list(lake.objects.list("")) == [path], "the object before recompression is gone"
-    app = create_app(lambda: duck.connect(lake))
+    app = create_app(copying(lambda: duck.connect(lake)))
     with running(app) as url, httpx.Client(base_url=url, timeout=120) as client:
         assert client.get("/healthz").json()["status"] == "ok"
         assert client.get("/").status_code == 200

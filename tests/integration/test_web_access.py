@@ -18,7 +18,7 @@ from radlake.web.app import create_app
 from radlake.web.figures import FIGURES
 from radlake.web.pages import PAGES
 from radlake.web.server import access_of, accounts_of, app_of, audit_of
-from radlake.web.snapshot import TABLES
+from radlake.web.snapshot import TABLES, copying
 from radlake.web.tracing import Tracer
 from support import weblake
 from support.webserver import running
@@ -333,7 +333,7 @@ def test_everybody_of_an_open_site_has_the_rights_of_its_role(settings: Settings
 
     lake = Lake.from_settings(settings)
     for role in (Role.VIEWER, Role.ANALYST):
-        app = create_app(lambda: duck.connect(lake), access=Access(everyone=role))
+        app = create_app(copying(lambda: duck.connect(lake)), access=Access(everyone=role))
         with running(app) as url, httpx.Client(base_url=url, timeout=60) as client:
             assert client.get("/film").status_code == 200
             assert client.get("/sign-in").status_code == 404
@@ -369,7 +369,7 @@ def test_no_exams_are_traced_of_a_month(tmp_path: Path, number: str, n_exams: st
     lake = Lake.from_settings(Settings(lake=str(tmp_path)))
     weblake.fill(lake, scale=40)
     app = create_app(
-        lambda: duck.connect(lake, tables=TABLES), access=Access(everyone=Role.ENGINEER), tracer=Tracer(traced)
+        copying(lambda: duck.connect(lake, tables=TABLES)), access=Access(everyone=Role.ENGINEER), tracer=Tracer(traced)
     )
     with running(app) as url:
         assert httpx.get(f"{url}/trace/{number}?lang=en", timeout=60).status_code == 200

@@ -23,7 +23,7 @@ from radlake.web.access import Access, Role
 from radlake.web.app import create_app
 from radlake.web.pages import PAGES
 from radlake.web.server import access_of, accounts_of, app_of
-from radlake.web.snapshot import TABLES
+from radlake.web.snapshot import TABLES, copying
 from radlake.web.tracing import Tracer
 from support import need, weblake
 from support.cohorts import approved, built_everybody, lake_of_cts, released, write_cts
@@ -167,7 +167,7 @@ def test_pages_of_who_signed_in_and_of_a_region_are_accessible(browser: Browser,
     number = "stats.duplicate_exam/hospital_id=h06/window_days=30/n_duplicates"
     lake = Lake.from_settings(settings)
     app = create_app(
-        lambda: duck.connect(lake, tables=TABLES),
+        copying(lambda: duck.connect(lake, tables=TABLES)),
         access=access_of(settings, "0.0.0.0"),
         tracer=Tracer(lambda *_: {"number": number, "value": 12, "n_exams": 12, "exams": [listed] * 12}),
     )

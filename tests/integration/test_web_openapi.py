@@ -21,7 +21,7 @@ from radlake.web.access.oidc import OpenId, Provider
 from radlake.web.app import create_app
 from radlake.web.releases import Releases
 from radlake.web.server import accounts_of, audit_of
-from radlake.web.snapshot import TABLES
+from radlake.web.snapshot import TABLES, copying
 from radlake.web.tracing import TraceFailed, Tracer, tracer_of
 from radlake.web.view import PARAMETERS
 from support import weblake
@@ -97,7 +97,7 @@ def test_no_request_finds_a_fault(settings: Settings, provider: OpenId, everyone
         clock=lambda: float(next(later)),
     )  # fmt: skip
     app = create_app(
-        lambda: duck.connect(lake, tables=TABLES), access=access, tracer=in_this_process(settings),
+        copying(lambda: duck.connect(lake, tables=TABLES)), access=access, tracer=in_this_process(settings),
         releases=Releases(settings), check_seconds=3600,
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ from radlake.web.i18n import LANGUAGES, load_words
 from radlake.web.pages import PAGES
 from radlake.web.render import Renderer
 from radlake.web.server import app_of, listen
-from radlake.web.snapshot import TABLES, take_snapshot
+from radlake.web.snapshot import TABLES, copying, take_snapshot
 from radlake.web.view import View
 from support import weblake
 from support.webserver import running
@@ -303,7 +303,9 @@ def test_cold_page_is_light(pages: dict[str, httpx.Client]) -> None:
 def test_new_version_of_the_lake_is_shown_without_a_restart(tmp_path: Path) -> None:
     lake = Lake.from_settings(Settings(lake=str(tmp_path)))
     tables = lake.tables
-    app = create_app(lambda: duck.connect(lake), version=lambda: tables.version("ops.completeness"), check_seconds=0)
+    app = create_app(
+        copying(lambda: duck.connect(lake)), version=lambda: tables.version("ops.completeness"), check_seconds=0
+    )
     with running(app) as url, httpx.Client(base_url=url) as client:
         before = client.get("/healthz").json()
         assert "radlake harvest" in client.get("/harvest").text
@@ -322,7 +324,7 @@ def test_pages_of_an_old_snapshot_are_alive_and_not_ready(tmp_path: Path) -> Non
             raise OSError("the store does not answer")
         return 1
 
-    app = create_app(lambda: duck.connect(lake), version=version, check_seconds=0)
+    app = create_app(copying(lambda: duck.connect(lake)), version=version, check_seconds=0)
     with running(app) as url, httpx.Client(base_url=url) as client:
         assert client.get("/readyz").json()["status"] == "ok"
         is_down.append(True)
@@ -334,10 +336,10 @@ def test_pages_of_an_old_snapshot_are_alive_and_not_ready(tmp_path: Path) -> Non
 
 
 def test_unreadable_lake_is_told(tmp_path: Path) -> None:
-    def open_lake() -> None:
+    def copy(_path: Path) -> None:
         raise OSError("the store does not answer")
 
-    with running(create_app(open_lake)) as url, httpx.Client(base_url=url) as client:  # pyright: ignore[reportArgumentType]
+    with running(create_app(copy)) as url, httpx.Client(base_url=url) as client:
         answer = client.get("/?lang=en")
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 503
     assert answer.status_code == 503
@@ -371,8 +373,7 @@ def test_pages_behind_a_prefix(lakes: dict[str, Settings]) -> None:
 def test_number_of_a_cell_has_the_name_of_its_row(lakes: dict[str, Settings], view: View) -> None:
     """The name in a cell leads to the very number that the cell shows; a range that is added up has no name."""
     lake, named = Lake.from_settings(lakes["filled"]), set()
-    with duck.connect(lake, tables=TABLES) as source:
-        snapshot = take_snapshot(source)
+    snapshot = take_snapshot(copying(lambda: duck.connect(lake, tables=TABLES)))
     for figure in FIGURES.values():
         grid = figure.build(snapshot, view)
         for row in {0, len(grid.rows) - 1} if grid.rows else ():

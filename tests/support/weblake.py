@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from radlake.contracts import load_table
 from radlake.lake import Lake
+from radlake.web.snapshot import Copy, copying
 
 HARVESTED_AT = datetime(2026, 11, 20, 22, 30)
 HOSPITALS = (
@@ -434,3 +435,8 @@ def connection(**tables: list[dict]) -> duckdb.DuckDBPyConnection:
         con.execute(f"CREATE TABLE {table.view_name} AS FROM given")
         con.unregister("given")
     return con
+
+
+def copy_of(**tables: list[dict]) -> Copy:
+    """The same for a snapshot."""
+    return copying(lambda: connection(**tables))

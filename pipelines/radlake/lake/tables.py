@@ -37,6 +37,7 @@ __all__ = ["LONGEST_BATCH", "TableStore"]
 LONGEST_BATCH = timedelta(days=7)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_COMMIT = re.compile(r"/_delta_log/(\d{20})\.json$")
 _ATTEMPTS = 60
 _COMPACT = "compact"
 _PINS = ".pins"
@@ -175,6 +176,23 @@ class TableStore:
         """Latest version of a table, None when it does not exist."""
         snapshot = self.snapshot(table)
         return snapshot.version if snapshot else None
+
+    def log_version(self, table: Table | str, *, known: int | None = None) -> int | None:
+        """Latest version by the names in the commit log: nothing is read, and nothing checked against the contract.
+
+        `known` is a version that the table had: then only names of later ones are looked for.
+        """
+        log = f"{_folder(_contract(table))}/_delta_log"
+
+        def has(version: int) -> bool:
+            return self.store.size(f"{log}/{version:020d}.json") is not None
+
+        if known is None or not has(known):
+            found = (_COMMIT.search(name) for name in self.store.list(f"{log}/"))
+            return max((int(match[1]) for match in found if match), default=None)
+        while has(known + 1):
+            known += 1
+        return known
 
     def snapshot(self, table: Table | str, *, version: int | None = None) -> Snapshot | None:
         """A table at its latest or an older version, None when it does not exist."""

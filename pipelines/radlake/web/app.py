@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
-import duckdb
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
@@ -33,7 +32,7 @@ from radlake.web.figures import FIGURES
 from radlake.web.pages import PAGES, Page
 from radlake.web.releases import Choice, Releases
 from radlake.web.render import Renderer
-from radlake.web.snapshot import LakeReader, LakeUnreadable
+from radlake.web.snapshot import Copy, LakeReader, LakeUnreadable
 from radlake.web.tracing import TraceFailed, Tracer
 from radlake.web.view import ViewInvalid
 
@@ -57,7 +56,7 @@ HEADERS = {
 
 
 def create_app(
-    open_lake: Callable[[], duckdb.DuckDBPyConnection],
+    copy: Copy,
     *,
     access: Access | None = None,
     tracer: Tracer | None = None,
@@ -71,8 +70,8 @@ def create_app(
 
     Parameters
     ----------
-    open_lake : callable
-        Opens a read-only connection with the views `<layer>.<table>` of the lake; called again for each new version.
+    copy : callable
+        Writes the published tables of the lake to a DuckDB file; called again for each new version.
     access : Access, optional
         Who may see what; without it everybody is an analyst, and nothing is audited.
     tracer : Tracer, optional
@@ -87,7 +86,7 @@ def create_app(
         Monotonic seconds, and how often at most `version` is asked.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    reader = LakeReader(open_lake, version=version, clock=clock, check_seconds=check_seconds)
+    reader = LakeReader(copy, version=version, clock=clock, check_seconds=check_seconds)
     gate = access or Access()
     show = Renderer(
         static=f"/static/{_digest(STATIC)}",

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
+import multiprocessing
 import socket
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,7 +26,7 @@ from radlake.web.dicomweb import ROOT as DICOMWEB
 from radlake.web.fhir import ROOT as FHIR
 from radlake.web.later import Later
 from radlake.web.releases import Releases
-from radlake.web.snapshot import TABLES
+from radlake.web.snapshot import TABLES, copying
 from radlake.web.tracing import tracer_of
 
 __all__ = ["access_of", "accounts_of", "app_of", "audit_of", "listen", "serve"]
@@ -69,16 +74,33 @@ def access_of(settings: Settings, host: str, *, everyone: Role | None = None) ->
 
 def app_of(settings: Settings, access: Access | None = None) -> FastAPI:
     """The application over the lake of these settings."""
-    lake = Lake.from_settings(settings)
-    tables = lake.tables
+    tables, seen = Lake.from_settings(settings).tables, dict[str, int | None]()
+
+    def version() -> tuple[int | None, ...]:
+        seen.update({name: tables.log_version(name, known=seen.get(name)) for name in TABLES})
+        return tuple(seen.values())
+
     return create_app(
-        lambda: duck.connect(lake, tables=TABLES),
+        partial(_copy_elsewhere, settings),
         access=access,
         tracer=tracer_of(settings),
         releases=Releases(settings),
         services=_services(settings, access) if access else {},
-        version=lambda: tuple(tables.version(name) for name in TABLES),
+        version=version,
     )
+
+
+def _copy_elsewhere(settings: Settings, path: Path) -> None:
+    """Copy in a process of its own: what it takes to read a lake would stay in the memory of this one."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        try:
+            process.submit(_copy_lake, settings, path).result()
+        except BrokenExecutor as exc:
+            raise ChildProcessError("the process that copies the lake was killed") from exc
+
+
+def _copy_lake(settings: Settings, path: Path) -> None:
+    copying(partial(duck.connect, Lake.from_settings(settings), tables=TABLES))(path)
 
 
 def _services(settings: Settings, access: Access) -> dict[str, ASGIApp]:
@@ -134,8 +156,11 @@ def serve(
         name = f"[{host}]" if ":" in host else host
         announce(f"http://{name}:{sock.getsockname()[1]}/")
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        gc.collect()
+        gc.freeze()  # what is imported stays: a collection that looks at all of it would stop every request
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[sock])
+        gc.unfreeze()
         if access.audit is not None:
             access.audit.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -55,9 +56,19 @@ def parquet_files(store: TableStore) -> list[Path]:
 
 
 def test_a_table_that_does_not_exist_has_no_version_and_no_files(store: TableStore):
-    assert store.version(EXAM) is None
+    assert store.version(EXAM) is store.log_version(EXAM) is None
     assert store.files(EXAM) == []
     assert not Path(store.root).exists()
+
+
+def test_the_version_is_told_by_the_names_in_the_log(store: TableStore):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    store.commit_batch(EXAM, exams("b"), batch_id="b2")
+    for known in (None, 0, 1, 2):
+        assert store.log_version(EXAM, known=known) == store.version(EXAM) == 2
+    assert store.log_version(EXAM, known=9) == 2  # a table that was made anew
+    shutil.rmtree(Path(store.root) / "core")
+    assert store.log_version(EXAM, known=2) is None
 
 
 def test_rows_come_out_as_they_went_in(store: TableStore):

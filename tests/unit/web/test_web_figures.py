@@ -33,7 +33,7 @@ def volumes(*rows: tuple[str, str, str, int | None]) -> list[dict]:
 
 
 SMALL = take_snapshot(
-    weblake.connection(
+    weblake.copy_of(
         stats_exam_volume=volumes(
             ("2026-01", "all", "CT", 40), ("2026-01", "all", "MR", None), ("2026-01", "all", "UNKNOWN", None),
             ("2026-01", "all", "all", 51),
@@ -69,7 +69,7 @@ def test_months_and_their_withheld_part_add_up_to_the_published_total() -> None:
 
 def test_a_single_withheld_cell_is_not_given_away_by_the_total() -> None:
     snapshot = take_snapshot(
-        weblake.connection(
+        weblake.copy_of(
             stats_exam_volume=volumes(
                 ("2026-01", "all", "CT", 40), ("2026-01", "all", "MR", None), ("2026-01", "all", "all", 45)
             )
@@ -144,7 +144,7 @@ def test_chart_of_a_long_series_shows_its_end_and_of_a_long_list_its_beginning()
 
 
 def test_chart_without_any_number_is_not_drawn_and_says_why() -> None:
-    snapshot = take_snapshot(weblake.connection(stats_exam_volume=volumes(("all", "h1", "all", None))))
+    snapshot = take_snapshot(weblake.copy_of(stats_exam_volume=volumes(("all", "h1", "all", None))))
     grid = volume.by_hospital(snapshot, View())
 
     assert grid.payload(WRITER) is None
@@ -160,7 +160,7 @@ def test_duplicates_of_one_window_only_when_one_is_chosen() -> None:
         for window, scope, n in ((30, "any", 10), (90, "any", 20), (30, "within_hospital", 7),
                                  (30, "across_hospitals", 3))
     ]  # fmt: skip
-    snapshot = take_snapshot(weblake.connection(stats_duplicate_exam=rows))
+    snapshot = take_snapshot(weblake.copy_of(stats_duplicate_exam=rows))
 
     assert [list(row) for row in duplicates.by_scope(snapshot, View(window="30")).rows] == [
         ["any", 200, 10, 0.05],
@@ -182,7 +182,7 @@ def rated(region: str, n: int | None, residents: int | None) -> dict:
 
 def test_region_without_population_and_withheld_region_are_rows() -> None:
     snapshot = take_snapshot(
-        weblake.connection(
+        weblake.copy_of(
             stats_exam_rate=[
                 rated("all", 50, 10_000),
                 rated("320100", 50, 10_000),
@@ -203,7 +203,7 @@ def test_region_without_population_and_withheld_region_are_rows() -> None:
 
 def test_board_has_registered_hospitals_that_were_never_harvested() -> None:
     snapshot = take_snapshot(
-        weblake.connection(
+        weblake.copy_of(
             ref_hospital=[
                 {"hospital_id": "h9", "name_zh": "医院", "name_en": "Hospital", "region_code": "UNKNOWN",
                  "hospital_level": "3A", "storage_policy": "central"}
@@ -216,11 +216,11 @@ def test_board_has_registered_hospitals_that_were_never_harvested() -> None:
 
 
 def snapshot_with(**rows: list[dict]) -> Snapshot:
-    return take_snapshot(weblake.connection(**rows))
+    return take_snapshot(weblake.copy_of(**rows))
 
 
 def test_rates_without_any_population_keep_their_rows_and_say_what_is_missing() -> None:
-    snapshot = take_snapshot(weblake.connection(stats_exam_rate=[rated("all", 50, None), rated("320100", 50, None)]))
+    snapshot = take_snapshot(weblake.copy_of(stats_exam_rate=[rated("all", 50, None), rated("320100", 50, None)]))
     grid = rates.by_region(snapshot, View())
 
     assert [(row[0], row[1], row[4]) for row in grid.rows] == [("320100", None, 50), ("all", None, 50)]

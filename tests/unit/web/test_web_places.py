@@ -35,7 +35,7 @@ def duplicate(hospital: str, exams: int, found: int | None) -> dict:
 @pytest.fixture(scope="module")
 def snapshot() -> Snapshot:
     return take_snapshot(
-        weblake.connection(
+        weblake.copy_of(
             ref_hospital=[
                 {"hospital_id": h, "name_zh": "医院", "name_en": "Hospital", "region_code": place,
                  "hospital_level": "3A", "storage_policy": "central"}
@@ -66,7 +66,7 @@ def test_each_level_is_the_sum_of_its_hospitals_and_a_lower_limit_where_one_is_w
 
 def test_region_of_one_withheld_hospital_is_withheld() -> None:
     alone = take_snapshot(
-        weblake.connection(
+        weblake.copy_of(
             ref_hospital=[{"hospital_id": "h2", "name_zh": "医", "name_en": "H", "region_code": "320102",
                            "hospital_level": "3A", "storage_policy": "central"}],
             stats_exam_volume=[volume("h2", None)],

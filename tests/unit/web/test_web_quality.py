@@ -7,7 +7,7 @@ from datetime import datetime
 from radlake.web.figures import quality
 from radlake.web.snapshot import take_snapshot
 from radlake.web.view import View
-from support.weblake import connection
+from support.weblake import copy_of
 
 
 def check(batch: str, at: datetime, *, is_success: bool = True) -> dict:
@@ -18,7 +18,7 @@ def check(batch: str, at: datetime, *, is_success: bool = True) -> dict:
 
 
 def test_a_day_is_chinas_and_the_newest_comes_first() -> None:
-    lake = connection(
+    lake = copy_of(
         ops_quality=[
             check("a", datetime(2026, 3, 1, 15, 59)),
             check("b", datetime(2026, 3, 1, 16, 0), is_success=False),

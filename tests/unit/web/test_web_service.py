@@ -22,7 +22,7 @@ WRITER = Writer(load_words("en"), {}, {})
 def uploads(*rows: tuple[str, str, int | None, float | None]) -> Snapshot:
     """upload_compliance rows from (month, hospital, exams, share); None is withheld, or too few for a share."""
     return take_snapshot(
-        weblake.connection(
+        weblake.copy_of(
             stats_upload_compliance=[
                 {
                     "exam_month": month, "hospital_id": hospital, "n_exams": n, "n_due": n, "n_in_time": n,
@@ -84,7 +84,7 @@ def test_grounds_of_overrides_are_all_told_in_the_order_of_the_rules() -> None:
     )
     row = {"reminder_month": "all", "hospital_id": "all", "shown_share": 0.05, "accepted_share": 0.4,
            "p50_open_seconds": 20.0, "is_masked": False} | counts | shares  # fmt: skip
-    snapshot = take_snapshot(weblake.connection(stats_reminder=[row]))
+    snapshot = take_snapshot(weblake.copy_of(stats_reminder=[row]))
     assert [row[0] for row in reminders.by_ground(snapshot, View()).rows] == [*reminders.GROUNDS]
     assert all(load_words("zh-CN").get(f"ground.{ground}") for ground in reminders.GROUNDS)
     assert WRITER.screen(reminders.REMINDERS.total(snapshot, View())["shown_share"], "hundred") == "5"
@@ -104,7 +104,7 @@ def doses(hospital: str, part: str, n: int | None, median: float | None, *, leve
 
 def test_reference_level_of_the_standard_is_told_where_the_dose_is_withheld() -> None:
     snapshot = take_snapshot(
-        weblake.connection(
+        weblake.copy_of(
             stats_dose=[doses("all", "HEAD", None, None, level=60.0), doses("all", "CHEST", 80, 16.0),
                         doses("all", "EAR", 20, 30.0, level=None), doses("h1", "CHEST", 80, 16.0)]
         )
@@ -132,7 +132,7 @@ def test_reported_doses_of_repeats_and_typical_values_are_rows_apart() -> None:
         cell | {"dose_basis": "typical", "n_repeats": 40, "effective_dose_msv": 1.0, "body_part_code": "all"},
         cell | {"dose_basis": "typical", "n_repeats": 90, "effective_dose_msv": 2.0, "exam_year": "all"},
     ]
-    grid = dose.in_repeats(take_snapshot(weblake.connection(stats_repeat_dose=given)), View())
+    grid = dose.in_repeats(take_snapshot(weblake.copy_of(stats_repeat_dose=given)), View())
     places = [column(grid, name) for name in ("dose_basis", "typical_source", "n_repeats", "dose_sum")]
     assert [tuple(row[i] for i in places) for row in grid.rows] == [
         ("estimated", None, 120, 670.0), ("typical", "a book", 40, 280.0), ("unknown", None, MASKED, MASKED),
@@ -149,7 +149,7 @@ def faulty(hospital: str, topic: str, share: float | None, *, is_masked: bool = 
 
 def test_hospital_without_any_told_share_has_no_score_and_is_not_the_best() -> None:
     snapshot = take_snapshot(
-        weblake.connection(
+        weblake.copy_of(
             stats_data_quality=[
                 faulty("all", "no_date", 0.1), faulty("all", "no_body_part", 0.2), faulty("h1", "no_date", 0.2),
                 faulty("h1", "no_body_part", 0.1), faulty("h2", "no_date", 0.01),
@@ -178,7 +178,7 @@ def measured(year: str, region: str, rate: float | None, **more: object) -> dict
 
 
 MEASURED = take_snapshot(
-    weblake.connection(
+    weblake.copy_of(
         stats_measure=[
             measured("2025", "320100", 5.0), measured("2025", "320500", None), measured("2025", "all", 6.0),
             measured("2026", "320100", 7.0), measured("2026", "320500", 9.0), measured("2026", "all", 8.0),

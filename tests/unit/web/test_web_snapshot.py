@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from radlake.web.snapshot import LakeReader, LakeUnreadable
+from radlake.web.snapshot import LakeReader, LakeUnreadable, copying
 from support import weblake
 
 HOSPITAL = {
@@ -34,7 +34,7 @@ class Lake:
         return weblake.connection(ref_hospital=[{"hospital_id": name, **HOSPITAL} for name in self.hospitals])
 
     def reader(self) -> LakeReader:
-        return LakeReader(self.open, version=lambda: self.version, clock=lambda: self.now, check_seconds=2)
+        return LakeReader(copying(self.open), version=lambda: self.version, clock=lambda: self.now, check_seconds=2)
 
 
 def test_same_version_is_read_once() -> None:
@@ -77,19 +77,26 @@ def test_lake_that_fails_at_once_is_told() -> None:
         lake.reader().snapshot()
 
 
-def test_answers_are_kept_by_query_and_parameters_until_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("radlake.web.snapshot._ROWS_KEPT", 4)
+def test_answers_are_kept_by_query_and_parameters() -> None:
     lake = Lake()
     lake.hospitals.append("h2")
     snapshot = lake.reader().snapshot()
     asked = "SELECT hospital_id FROM ref.hospital WHERE hospital_id != $other"
     first = snapshot.rows(asked, {"other": "h2"})
     first.append(("made up by the caller",))
-    assert snapshot.rows(asked, {"other": "h2"}) == [("h1",)]
     assert snapshot.rows(asked, {"other": "h1"}) == [("h2",)]
-    snapshot.connection.cursor().execute(
-        "UPDATE published.ref.hospital SET hospital_id = 'h3' WHERE hospital_id = 'h1'"
-    )
+    snapshot.connection.close()
     assert snapshot.rows(asked, {"other": "h2"}) == [("h1",)]
-    snapshot.rows("FROM range(4)")
-    assert snapshot.rows(asked, {"other": "h2"}) == [("h3",)]
+    with pytest.raises(duckdb.ConnectionException):
+        snapshot.rows(asked, {"other": "h3"})
+
+
+def test_oldest_answers_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radlake.web.snapshot._ROWS_KEPT", 4)
+    snapshot = Lake().reader().snapshot()
+    snapshot.rows("FROM range(2)")
+    snapshot.rows("FROM range(3)")
+    snapshot.connection.close()
+    assert snapshot.rows("FROM range(3)") == [(0,), (1,), (2,)]
+    with pytest.raises(duckdb.ConnectionException):
+        snapshot.rows("FROM range(2)")

@@ -14,7 +14,7 @@ from support import weblake
 
 ROW = {"n_exams": 12, "n_patients": 12, "n_instances": 12, "exam_bytes": 12, "is_masked": False}
 SNAPSHOT: Snapshot = take_snapshot(
-    weblake.connection(
+    weblake.copy_of(
         stats_exam_volume=[
             {"exam_month": month, "hospital_id": hospital, "modality_group": modality, **ROW}
             for month in ("2026-01", "2026-02", "all")

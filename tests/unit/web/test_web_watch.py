@@ -60,7 +60,7 @@ def test_dark_hospitals_come_first_and_a_new_one_is_not_called_dark() -> None:
         lag("h2", seen=0, expected=None, chance=None),
         lag("h3", seen=0, expected=12.0, chance=6e-6),
     ]
-    snapshot = take_snapshot(weblake.connection(ops_lag=rows))
+    snapshot = take_snapshot(weblake.copy_of(ops_lag=rows))
     assert [tuple(row[:5]) for row in watch.silence(snapshot, EVERYTHING).rows] == [
         ("h3", "dark", 0, 12.0, 6e-6),
         ("h1", "expected", 40, 41.0, 0.4),
@@ -71,7 +71,7 @@ def test_dark_hospitals_come_first_and_a_new_one_is_not_called_dark() -> None:
 
 
 def test_before_anybody_looked_no_hospital_is_said_to_be_well() -> None:
-    snapshot = take_snapshot(weblake.connection())
+    snapshot = take_snapshot(weblake.copy_of())
     assert watch.total(snapshot, EVERYTHING) == {"n_watched": None, "n_dark": None}
     assert watch.silence(snapshot, EVERYTHING).rows == []
 
@@ -80,7 +80,7 @@ def test_last_certificate_of_each_hospital_and_what_is_wrong_with_it() -> None:
     today = AT.date()
     names = ("h1", "h2", "h3", "h4", "h5", "h6")
     snapshot = take_snapshot(
-        weblake.connection(
+        weblake.copy_of(
             ref_hospital=[registered(name) for name in names],
             ops_certificate=[
                 certificate("h1", 1, today - timedelta(days=1), disagreeing=2),
