@@ -43,6 +43,7 @@ _CHUNK = 8 << 20
 _OVERLAP = 4096
 _ROWS = 1000  # of a database that are held at once
 _ZLIB = b"\x78"  # how what is packed in a column begins (RFC 1950)
+_KINDS = {"VARCHAR": "texts", "BIGINT": "numbers"}  # columns that are searched, by type
 
 
 @dataclass(frozen=True, order=True)
@@ -144,25 +145,26 @@ def _in_tables(
             continue
         seen |= set(map(_seen, files))
         done.searched["table files"] += len(files)
+        searched = {column.name: _KINDS[column.type] for column in table.columns if column.type in _KINDS}
+        counts = "".join(f", count_if({_names_one(name, kind)})" for name, kind in searched.items())
+        scanned = parquet.scan(table, sorted(files), extra=', filename AS "radlake file"')
         with parquet.one_thread(filesystem=store.filesystem) as connection:
             connection.register("texts", texts)
             connection.register("numbers", numbers)
-            scanned = parquet.scan(table, sorted(files), extra=', filename AS "radlake file"')
-            (n_rows,) = connection.execute(f"SELECT count(*) FROM {scanned}").fetchall()[0]
+            # All columns at once: to open a file in object storage takes longer than to read it.
+            rows = connection.execute(f'SELECT "radlake file", count(*){counts} FROM {scanned} GROUP BY ALL').fetchall()
+        for uri, n_rows, *hit in rows:
             done.searched["rows"] += n_rows
-            for column in table.columns:
-                against = {"VARCHAR": "texts", "BIGINT": "numbers"}.get(column.type)
-                if against is None:
-                    continue
-                value = quoted(column.name)
-                if column.name.endswith("_path"):
-                    value = f"unnest(string_split({value}, '/'))"
-                rows = connection.execute(
-                    f'SELECT "radlake file", count(*) FROM (SELECT "radlake file", {value} AS value FROM {scanned})'
-                    f" SEMI JOIN {against} USING (value) GROUP BY ALL"
-                ).fetchall()
-                for uri, n in rows:
-                    yield f"{zone} tables/{files[uri]}", f"value of {column.name}", n
+            for column, n in zip(searched, hit, strict=True):
+                if n:
+                    yield f"{zone} tables/{files[uri]}", f"value of {column}", n
+
+
+def _names_one(column: str, kind: str) -> str:
+    """SQL: whether a value, or a part of a path, is a name."""
+    if column.endswith("_path"):
+        return f"list_has_any(string_split({quoted(column)}, '/'), (SELECT list(value) FROM {kind}))"
+    return f"{quoted(column)} IN (SELECT value FROM {kind})"
 
 
 def _is_data(name: str) -> bool:
