@@ -9,7 +9,7 @@ import ahocorasick
 
 from radlake.withdrawal.subject import Subject
 
-__all__ = ["Names", "automaton_of", "hits"]
+__all__ = ["Names", "automaton_of", "hits", "spans"]
 
 _MIN_TEXT = 8  # characters of a number that is searched for in bytes: a shorter one is found by chance
 _UID_BYTES = frozenset(b"0123456789.")
@@ -45,7 +45,7 @@ class Names:
     def masked(self, place: str) -> str:
         """A place without the names that stand in it."""
         data = place.encode()
-        for begin, end, kind in sorted(_found(self.every, data), reverse=True):
+        for begin, end, kind in sorted(spans(self.every, data), reverse=True):
             data = data[:begin] + f"[{kind}]".encode() + data[end:]
         return data.decode("utf-8", "replace")
 
@@ -65,10 +65,10 @@ def automaton_of(kinds: Mapping[str, str]) -> Any:
 
 def hits(automaton: Any, data: bytes) -> Iterator[str]:
     """Kinds of the names that stand in bytes."""
-    return (kind for _, _, kind in _found(automaton, data))
+    return (kind for _, _, kind in spans(automaton, data))
 
 
-def _found(automaton: Any, data: bytes) -> Iterator[tuple[int, int, str]]:
+def spans(automaton: Any, data: bytes) -> Iterator[tuple[int, int, str]]:
     """Begin, end and kind of the names that stand in bytes, each whole: 1.2.3 does not stand in 1.2.34."""
     if not len(automaton):
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import sqlite3
+import tempfile
 import time
 import zlib
 from collections import Counter
@@ -33,7 +34,7 @@ from radlake.lake.purge import log_files
 from radlake.lake.statements import in_parts
 from radlake.lake.store import Store, open_store
 from radlake.lake.tables import TableStore
-from radlake.withdrawal.names import Names, automaton_of, hits
+from radlake.withdrawal.names import Names, automaton_of, hits, spans
 from radlake.withdrawal.subject import Subject
 
 __all__ = ["Remnant", "Verification", "verify"]
@@ -321,10 +322,31 @@ def _in_database(
         automaton = automaton_of({text: kind for text, kind in names.texts.items() if text not in audited})
         for one in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
             seen.add(str(one))
-            with suppress(FileNotFoundError), one.open("rb") as file:
+            with suppress(FileNotFoundError):
                 done.searched["file bytes"] += one.stat().st_size
-                for kind in _in_pieces(_pieces(file), automaton):
+                if left := _words_in(one, automaton):
+                    left -= _words_alive(path, automaton)
+                for _, kind in left.elements():
                     yield one.name, kind, 1
+
+
+def _words_in(path: Path, automaton: Any) -> Counter[tuple[bytes, str]]:
+    with path.open("rb") as file:
+        return Counter(
+            (piece[begin:end], kind) for piece in _pieces(file) for begin, end, kind in spans(automaton, piece)
+        )
+
+
+def _words_alive(path: Path, automaton: Any) -> Counter[tuple[bytes, str]]:
+    """What seems to stand in a copy that has nothing but the present rows, whose columns were searched.
+
+    SQLite lays the values of a row side by side: 1.2.49 before the number 0x31 looks like 1.2.491.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        copy = Path(folder) / "copy.db"
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("VACUUM INTO ?", (str(copy),))
+        return _words_in(copy, automaton)
 
 
 def _in_column(connection: sa.Connection, column: sa.Column[Any], names: Names) -> Iterator[tuple[str, str, int]]:
