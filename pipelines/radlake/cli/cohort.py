@@ -82,7 +82,7 @@ def build(ctx: typer.Context, file: File, at: At = None, as_json: Json = False) 
     typer.echo(f"built {built.cohort_id} from {json.dumps(dict(built.snapshot))}")
     for name, digest in sorted(built.digests.items()):
         typer.echo(f"  {digest}  {name}")
-    typer.echo(f"To let it leave: radlake cohort release {built.cohort_id} --project NAME")
+    typer.echo(f"To let it leave: radlake cohort release {built.cohort_id} --project NAME --contact TEXT")
 
 
 @app.command("list")
@@ -270,6 +270,8 @@ def pull(
             progress=bar,
         )
     show_pulled(pulled, folder, opened, as_json=as_json)
+    if pulled.failed:  # it may have been closed meanwhile: then nothing goes on
+        open_release(settings, manifest.release_id, today=utc_now().date())
     if not pulled.is_complete:
         raise typer.Exit(1)
 

@@ -36,6 +36,7 @@ from radlake.cohort.pull import (
     Pulled,
     Release,
     ReleaseClosed,
+    ReleaseUnknown,
     manifest_from_text,
     manifest_of,
     manifest_text,
@@ -360,7 +361,7 @@ def test_waiting_revoked_and_expired_releases_are_refused_with_whom_to_ask(setti
     with pytest.raises(ReleaseClosed, match=f"expired on 2027-01-01. Ask {CONTACT}"):
         open_release(settings, made.release_id, today=date(2027, 1, 2))
     revoke(settings, made.release_id, by="committee", why="2026-18", now=NOW)
-    with pytest.raises(ReleaseClosed, match=f"was revoked. Ask {CONTACT}"):
+    with pytest.raises(ReleaseClosed, match=f"was revoked, .*Ask {CONTACT}"):
         open_release(settings, made.release_id, today=TODAY)
     with pytest.raises(SourceMissing):
         open_release(settings, "no.such.release", today=TODAY)
@@ -461,3 +462,15 @@ def test_who_pulls_needs_nothing_of_the_platform(settings: Settings, tmp_path: P
     assert pq.read_table(tmp_path / "omop" / "image_occurrence.parquet").num_rows == N_SERIES
     refused = run("--lake", str(tmp_path / "lake"), "sql", "SELECT 1")
     assert (refused.returncode, "pip install 'radlake[server]'" in refused.stderr) == (1, True), refused.stderr
+
+
+def test_a_release_that_is_not_there_says_where_to_look(settings: Settings) -> None:
+    with pytest.raises(ReleaseUnknown, match=r"has no release nonsuch\.v1, .*\n.*--lake"):
+        open_release(settings, "nonsuch.v1", today=TODAY)
+
+
+def test_a_manifest_of_another_release_is_refused_in_few_lines(settings: Settings, release: Release) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        list(release.series([f"2.25.{n}" for n in range(10_000)]))
+    assert "nor are 9,990 more of 10,000: is it of another release?" in str(caught.value)
+    assert len(str(caught.value).splitlines()) < 20

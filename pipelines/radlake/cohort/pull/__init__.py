@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from radlake.cohort.pull.layouts import LAYOUTS
 from radlake.cohort.pull.manifest import Manifest, manifest_from_text, manifest_of, manifest_text
-from radlake.cohort.pull.released import Release, ReleaseClosed, open_release
+from radlake.cohort.pull.released import Release, ReleaseClosed, ReleaseUnknown, open_release
 from radlake.cohort.pull.run import RETRY, Pulled, Step, pull
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Pulled",
     "Release",
     "ReleaseClosed",
+    "ReleaseUnknown",
     "Step",
     "manifest_from_text",
     "manifest_of",

@@ -23,15 +23,23 @@ from radlake.config import StoreSettings
 from radlake.errors import ConfigInvalid, PermanentError, SourceMissing
 from radlake.lake.store import S3Options, Store, open_store
 
-__all__ = ["Damaged", "Member", "Release", "ReleaseClosed", "SeriesObject", "open_release", "runs_of"]
+__all__ = ["Damaged", "Member", "Release", "ReleaseClosed", "ReleaseUnknown", "SeriesObject", "open_release", "runs_of"]
 
 _CHUNK = 8 << 20
+_MOST_TOLD = 10
 _PLAIN = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")  # what may become the name of a file
 _MEMBERS = ["sop_instance_uid", "object_path", "object_offset", "instance_bytes", "digest"]
 
 
 class ReleaseClosed(PermanentError):
     sentence = "The release {release} cannot be pulled: {reason}. Ask {contact}."
+
+
+class ReleaseUnknown(SourceMissing):
+    sentence = (
+        "{path} has no release {release}, or these keys may not read it.\nName the lake that has it with --lake or "
+        "RADLAKE_LAKE; `radlake cohort releases` lists what a lake has."
+    )
 
 
 class Damaged(PermanentError):
@@ -165,16 +173,22 @@ def open_release(settings: StoreSettings, release_id: str, *, today: date) -> Re
     ------
     ReleaseClosed
         If it waits for approval, was revoked or has expired; it says whom to ask.
-    SourceMissing
+    ReleaseUnknown
         If there is no such release, or it may not be read with these keys.
     """
     if not _PLAIN.fullmatch(release_id):
         raise ConfigInvalid(path=release_id, problems=["it is neither a file nor the id of a release"])
     options = None if settings.is_local else S3Options.from_settings(settings)
     store = open_store(f"{settings.lake}/releases/{release_id}", options=options)
+    if store.size("state.json") is None:
+        raise ReleaseUnknown(path=settings.lake, release=release_id)
     told = _json(store, "state.json")
     if told["state"] != "approved":
-        reason = "it waits for approval" if told["state"] == "waiting" else "it was revoked"
+        reason = (
+            "it waits for approval"
+            if told["state"] == "waiting"
+            else "it was revoked, or somebody was withdrawn from it"
+        )
         raise ReleaseClosed(release=release_id, reason=reason, contact=told["contact"])
     document = _json(store, "release.json")
     if date.fromisoformat(expires_on := document["approval"]["expires_on"]) < today:
@@ -206,10 +220,12 @@ def _read(content: bytes, *, columns: Sequence[str] | None, read_dictionary: Seq
 
 def _refuse_unknown(release: Release, asked: set[str]) -> None:
     known = {row["series_instance_uid"] for row in release.series_rows}
-    problems = []
-    for uid in sorted(asked - known):
+    unknown, problems = sorted(asked - known), []
+    for uid in unknown[:_MOST_TOLD]:
         near = get_close_matches(uid, known, n=1)
         problems.append(f"the series {uid} is not in {release.release_id}" + (f"; nearest: {near[0]}" if near else ""))
+    if len(unknown) > _MOST_TOLD:
+        problems.append(f"nor are {len(unknown) - _MOST_TOLD:,} more of {len(asked):,}: is it of another release?")
     if problems:
         raise ConfigInvalid(path="The manifest", problems=problems)
 
