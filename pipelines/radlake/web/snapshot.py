@@ -331,7 +331,9 @@ class LakeUnreadable(Exception):
 class LakeReader:
     """Gives every request the newest snapshot; looks for a newer version at most every `check_seconds`.
 
-    One request takes the new copy while others go on with the one they have, so a refresh never blocks the wall.
+    After a copy it rests for four times as long as that took, at most ten such intervals: a lake in which harvests
+    commit all day must not keep a processor busy. One request takes the new copy while others go on with the one they
+    have, so a refresh never blocks the wall.
     While the lake cannot be read, the last snapshot is shown: its pages say of when it is.
     """
 
@@ -349,12 +351,12 @@ class LakeReader:
         self._check_seconds = check_seconds
         self._lock = threading.Lock()
         self._held: tuple[Hashable, Snapshot] | None = None
-        self._checked_at = float("-inf")
+        self._look_at = float("-inf")
         self.is_current = False  # the last look at the lake succeeded
 
     def snapshot(self) -> Snapshot:
         held = self._held
-        if held and self._clock() - self._checked_at < self._check_seconds:
+        if held and self._clock() < self._look_at:
             return held[1]
         if not self._lock.acquire(blocking=held is None):
             return held[1]  # pyright: ignore[reportOptionalSubscript]
@@ -364,6 +366,7 @@ class LakeReader:
             self._lock.release()
 
     def _refreshed(self) -> Snapshot:
+        begun = self._clock()
         try:
             version = self._version()  # before the copy: a commit in between is seen at the next look
             if self._held is None or self._held[0] != version:
@@ -375,5 +378,6 @@ class LakeReader:
             get_logger().error("lake_read_failed", error_class=type(exc).__name__, reason=str(exc))
             if self._held is None:
                 raise LakeUnreadable from exc
-        self._checked_at = self._clock()
+        now = self._clock()
+        self._look_at = now + min(10 * self._check_seconds, max(self._check_seconds, 4 * (now - begun)))
         return self._held[1]

@@ -26,9 +26,11 @@ class Lake:
         self.now = 0.0
         self.n_opened = 0
         self.is_down = False
+        self.takes = 0.0  # seconds of a copy
 
     def open(self) -> duckdb.DuckDBPyConnection:
         self.n_opened += 1
+        self.now += self.takes
         if self.is_down:
             raise duckdb.IOException("the store does not answer")
         return weblake.connection(ref_hospital=[{"hospital_id": name, **HOSPITAL} for name in self.hospitals])
@@ -58,6 +60,18 @@ def test_new_version_is_seen_after_the_next_check() -> None:
     second = reader.snapshot()
     assert list(second.hospitals) == ["h1", "h2"]
     assert second.id != first.id
+
+
+@pytest.mark.parametrize(("takes", "rest"), [(0.3, 2), (1, 4), (60, 20)])
+def test_a_lake_that_changes_all_the_time_is_copied_a_fifth_of_it(takes: float, rest: float) -> None:
+    lake = Lake()
+    reader, lake.takes = lake.reader(), takes
+    first = reader.snapshot()
+    lake.version, ended_at = 2, lake.now
+    lake.now = ended_at + rest - 0.1
+    assert reader.snapshot() is first
+    lake.now = ended_at + rest
+    assert reader.snapshot() is not first
 
 
 def test_lake_that_fails_later_leaves_the_last_snapshot() -> None:
