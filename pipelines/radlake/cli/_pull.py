@@ -72,6 +72,7 @@ def show_pulled(pulled: Pulled, folder: Path, release: Release, *, as_json: bool
             "failed": pulled.failed,
             "left": n_left,
             "ended_by": str(pulled.ended_by or ""),
+            "strays": [str(path) for path in pulled.strays],
         }
         typer.echo(json.dumps(told, ensure_ascii=False))
         return
@@ -91,6 +92,14 @@ def show_pulled(pulled: Pulled, folder: Path, release: Release, *, as_json: bool
         typer.echo(f"and {n_failed - _SHOWN:,} more", err=True)
     if pulled.ended_by is not None:
         typer.echo(f"error: {pulled.ended_by}", err=True)
+    if n_strays := len(pulled.strays):
+        typer.echo(
+            f"{n_strays:,} of the folder are not in the release (any more): of who was withdrawn. Delete:", err=True
+        )
+        for path in pulled.strays[:_SHOWN]:
+            typer.echo(f"  {path}", err=True)
+        if n_strays > _SHOWN:
+            typer.echo(f"and {n_strays - _SHOWN:,} more, which --json tells", err=True)
     if not pulled.is_complete:
         typer.echo(f"To go on: the same command, or radlake cohort pull {folder / RETRY} {folder}", err=True)
         return

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from radlake.cli import withdraw as verb
 from radlake.cohort.build import built_cohorts, open_built, rebuild_cohort
-from radlake.cohort.pull import open_release
+from radlake.cohort.candidate import candidates
+from radlake.cohort.pull import Manifest, open_release, pull
 from radlake.cohort.pull.released import ReleaseClosed
 from radlake.config import Settings
 from radlake.errors import QuarantineError
@@ -53,7 +54,7 @@ from radlake.withdrawal import (
     withdraw,
 )
 from radlake.withdrawal.run import WithdrawalForbidden, _carry_out
-from support.cohorts import CONTACT
+from support.cohorts import CONTACT, approved, released
 from support.dicom import ct_study, write
 from support.lakes import picture, states
 from support.residency import the_hospital
@@ -140,6 +141,32 @@ def test_the_cohort_is_built_again_and_its_release_ended_and_the_holder_told(set
     assert [path.name for path in (Path(settings.lake) / "releases").rglob("*") if path.is_file()] == ["state.json"]
     with pytest.raises(ReleaseClosed, match=f"was revoked, .*Ask {CONTACT}"):
         open_release(settings, told["release_id"], today=NOW.date())
+
+
+@pytest.mark.parametrize("layout", ["dicom", "zip", "webdataset"])
+def test_who_pulled_before_is_told_what_to_delete(layout: str, settings: Settings, tmp_path: Path) -> None:
+    lake, home = Lake.from_settings(settings), tmp_path / "home"
+    (release_id,) = candidates(lake)
+    wanted = Manifest(release_id)
+    before = open_release(settings, release_id, today=NOW.date())
+    assert pull(before, home, manifest=wanted, layout=layout).strays == []
+    withdrawn_person(settings)
+    (cohort_id,) = built_cohorts(lake)
+    assert released(settings, open_built(lake, cohort_id)).release_id == release_id
+    approved(settings, release_id)
+    after = open_release(settings, release_id, today=NOW.date())
+    strays = pull(after, home, manifest=wanted, layout=layout).strays
+    gone = before.series_uids - after.series_uids
+    assert len(gone) == 2
+    named = {
+        "dicom": {path.name for path in strays},
+        "zip": {path.name.rsplit(".", 2)[0] for path in strays},
+        "webdataset": gone if [path.suffix for path in strays] == [".tar"] else set(),
+    }
+    assert named[layout] == gone
+    for path in strays:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert pull(after, home, manifest=wanted, layout=layout).strays == []
 
 
 def test_a_harvest_brings_nothing_back_and_later_studies_are_turned_away(

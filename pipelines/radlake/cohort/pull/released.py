@@ -149,6 +149,10 @@ class Release:
         """The table `series`, in its order."""
         return self.table("series").to_pylist()
 
+    @property
+    def series_uids(self) -> set[str]:
+        return {row["series_instance_uid"] for row in self.series_rows}
+
     def series(self, wanted: Sequence[str] = ()) -> Iterator[SeriesObject]:
         """Series objects with their members, in the order of the table; all, or those wanted by Series Instance UID.
 
@@ -219,7 +223,7 @@ def _read(content: bytes, *, columns: Sequence[str] | None, read_dictionary: Seq
 
 
 def _refuse_unknown(release: Release, asked: set[str]) -> None:
-    known = {row["series_instance_uid"] for row in release.series_rows}
+    known = release.series_uids
     unknown, problems = sorted(asked - known), []
     for uid in unknown[:_MOST_TOLD]:
         near = get_close_matches(uid, known, n=1)

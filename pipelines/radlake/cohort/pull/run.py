@@ -28,6 +28,7 @@ from radlake.cohort.pull.layouts import LAYOUTS, PARTS, Job, Layout
 from radlake.cohort.pull.manifest import Manifest, manifest_text
 from radlake.cohort.pull.nifti import require_converter
 from radlake.cohort.pull.released import Damaged, Release
+from radlake.cohort.pull.strays import strays
 from radlake.cohort.pull.targets import Target, place_whole
 from radlake.commit_points import reached
 from radlake.errors import ConfigInvalid, PermanentError, StoreFull, TransientError
@@ -75,6 +76,8 @@ class Pulled:
         What ended the run before everything was tried.
     n_left : int
         Series that are not here, tried or not.
+    strays : list of Path
+        What lies in the folder and is not in the release.
     """
 
     downloaded: Count = field(default_factory=Count)
@@ -82,6 +85,7 @@ class Pulled:
     failed: dict[str, str] = field(default_factory=dict)
     ended_by: TransientError | None = None
     n_left: int = 0
+    strays: list[Path] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
@@ -136,6 +140,7 @@ def pull(
             syncfs(handle)  # of the names
         finally:
             run.pulled.n_left = _write_retry(folder, run.retry())
+        run.pulled.strays = strays(folder, release.series_uids, made=run.finals)
         if run.pulled.is_complete:
             shutil.rmtree(folder / PARTS, ignore_errors=True)
         return run.pulled
@@ -170,6 +175,7 @@ class _Run:
         self._step = Step(0, len(rows), 0, sum(row["object_bytes"] for row in rows))
         self._finished = deque[_UnderWay]()  # and not named
         self._failed = set[Path]()
+        self.finals = set[Path]()
         self._lock = Lock()
         self._crash: BaseException | None = None
         self.pulled = Pulled()
@@ -186,6 +192,7 @@ class _Run:
         """Names of what is not here yet."""
         todo = set()
         for job in self._jobs():
+            self.finals.add(job.final)
             if self._layout.is_here(job, by_digest=self._by_digest):
                 self._advance(job.n_bytes)
                 self._settle(job, self.pulled.skipped)
