@@ -127,7 +127,7 @@ def build_cohort(
     if not (folder / _DOCUMENT).exists():
         with _reading(lake, seen, date_offsets) as connection:
             steps = narrow(connection, cohort)
-            tables = members_of(connection)
+            tables = members_of(connection, cohort)
         part = _root(lake) / f".{cohort_id}.{uuid.uuid4().hex}.part"
         with storage_errors(str(_root(lake))):
             make_folder(_root(lake))

@@ -38,7 +38,8 @@ _SITE = ReleasedColumn("site_pseudo_id", "VARCHAR", "pseudonym", "Pseudonym of t
 RELEASED: Mapping[str, tuple[ReleasedColumn, ...]] = {
     "person": (
         _PERSON,
-        ReleasedColumn("patient_sex", "VARCHAR", "quasi_identifier", "Sex as recorded at the first index exam."),
+        ReleasedColumn("patient_sex", "VARCHAR", "quasi_identifier",
+                       "Sex as recorded at the first index exam; of a control, at the exam that was drawn."),
         ReleasedColumn("age_from_years", "SMALLINT", "quasi_identifier",
                        "First completed year of the age band at the first index exam; NULL when it is not told."),
         ReleasedColumn("age_to_years", "SMALLINT", "quasi_identifier", "Last completed year of the age band."),
@@ -47,7 +48,7 @@ RELEASED: Mapping[str, tuple[ReleasedColumn, ...]] = {
     ),
     "exam": (
         _EXAM, _PERSON, _SITE,
-        ReleasedColumn("role", "VARCHAR", "technical", "index, or follow_up of an index exam."),
+        ReleasedColumn("role", "VARCHAR", "technical", "index, follow_up of an index exam, or control."),
         *_of("core.exam", "study_at", "modality_group", "body_part_code", "laterality_code", "contrast_code",
              "confidence_code", "loinc_code"),
     ),
@@ -55,6 +56,10 @@ RELEASED: Mapping[str, tuple[ReleasedColumn, ...]] = {
         ReleasedColumn("index_exam_pseudo_id", "VARCHAR", "pseudonym", "The index exam."),
         _EXAM, _PERSON,
         ReleasedColumn("days_after", "BIGINT", "clinical", "Days from the index exam, on the true calendar."),
+    ),
+    "control": (
+        ReleasedColumn("index_exam_pseudo_id", "VARCHAR", "pseudonym", "The index exam of the case."),
+        _EXAM, _PERSON,
     ),
     "finding": (_EXAM, _PERSON, *_of("core.finding", "finding_code", "certainty_code")),
     "series": (

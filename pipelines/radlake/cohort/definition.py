@@ -22,6 +22,7 @@ from radlake.vocab.load import vocabulary
 
 __all__ = [
     "Cohort",
+    "Controls",
     "Exclusion",
     "FollowUp",
     "Sample",
@@ -48,6 +49,30 @@ class FollowUp:
     from_days: int
     to_days: int
     at_least: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """Persons without any exam that `include` asks for, one exam of each, matched to index exams; see `controls`.
+
+    Attributes
+    ----------
+    filters : mapping
+        Which exams a control may have.
+    match : tuple of str
+        What a control and its case have in common.
+    age_band : int
+        Completed years in a class of ages; 1 is the same age.
+    """
+
+    filters: Mapping[str, Any]
+    per_case: int
+    match: tuple[str, ...]
+    age_band: int
+    seed: int
+
+
+MATCHED = ("sex", "age", "year", "region", "hospital", "modality", "body_part")
 
 
 @dataclass(frozen=True)
@@ -101,6 +126,7 @@ class Cohort:
     index: Literal["every", "first", "last"] = "every"
     follow_up: FollowUp | None = None
     sample: Sample | None = None
+    controls: Controls | None = None
     series: SeriesWanted | None = None
     content: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -146,7 +172,8 @@ def cohort_from_yaml(text: str, *, path: Path | str = "cohort") -> Cohort:
     return found
 
 
-_ALL = ("cohort", "version", "title", "years", "include", "exclude", "index", "follow_up", "sample", "series")
+_ALL = ("cohort", "version", "title", "years", "include", "exclude", "index", "follow_up", "sample",
+        "controls", "series")  # fmt: skip
 
 
 def _cohort(top: Fields) -> Cohort:
@@ -164,6 +191,7 @@ def _cohort(top: Fields) -> Cohort:
         index=top.one_of("index", ("every", "first", "last"), "every"),
         follow_up=_follow_up(inside) if (inside := top.inside("follow_up")) is not None else None,
         sample=_sample(inside) if (inside := top.inside("sample")) is not None else None,
+        controls=_controls(inside) if (inside := top.inside("controls")) is not None else None,
         series=_series(inside) if (inside := top.inside("series")) is not None else None,
         content=top.values,
     )
@@ -191,6 +219,21 @@ def _sample(reader: Fields) -> Sample:
     reader.only(["persons", "seed"], required=["persons", "seed"])
     persons = reader.get("persons", is_whole, "a whole number from 1", 1)
     return Sample(persons, reader.get("seed", lambda v: is_whole(v, 0), "a whole number from 0", 0))
+
+
+def _controls(reader: Fields) -> Controls:
+    own = ("per_case", "match", "age_band", "seed")
+    reader.only([*own, *FILTERS], required=["per_case", "match", "seed"])
+    match = reader.several("match", set(MATCHED))
+    if not match:
+        reader.tell("match", f"{reader.where}match is empty: name some of {', '.join(MATCHED)}")
+    return Controls(
+        filters=filters_of(reader),
+        per_case=reader.get("per_case", is_whole, "a whole number from 1", 1),
+        match=match,
+        age_band=reader.get("age_band", is_whole, "a whole number from 1", 5),
+        seed=reader.get("seed", lambda v: is_whole(v, 0), "a whole number from 0", 0),
+    )
 
 
 def _series(reader: Fields) -> SeriesWanted:

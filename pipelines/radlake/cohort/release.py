@@ -135,7 +135,8 @@ def _make_release(
     folder = candidate_folder(lake, release_id)
     with storage_errors(str(folder)):
         make_folder(folder / "work")
-    tables = {name: pq.read_table(built.table(name)) for name in ("exam", "follow_up", "series")}
+    names = ("exam", "follow_up", "series", *(["control"] if built.cohort.controls else []))
+    tables = {name: pq.read_table(built.table(name)) for name in names}
     coarse = coarsest_needed(_persons(tables["exam"]), k=policy.threshold)
     with date_offsets as offsets:
         moved = _lake_offsets(tables["exam"], offsets)
@@ -150,6 +151,7 @@ def _make_release(
             "person": [member.row for member in members.values()],
             "exam": list(_exams(tables["exam"], members)),
             "follow_up": list(_follow_ups(tables["follow_up"], members)),
+            **({"control": list(_controls(tables["control"], members))} if "control" in tables else {}),
             "finding": list(_findings(lake, built, members)),
             "series": [row for row in made.series if not row["rejected"]],
         }
@@ -251,6 +253,16 @@ def _follow_ups(pairs: pa.Table, members: Mapping[int, _Member]) -> Iterator[dic
             exam = _exam_id(later, row["hospital_id"], row["exam_pseudo_id"])
             yield {"index_exam_pseudo_id": index, "exam_pseudo_id": exam, "days_after": row["days_after"],
                    "person_pseudo_id": first.person_pseudo_id}  # fmt: skip
+
+
+def _controls(pairs: pa.Table, members: Mapping[int, _Member]) -> Iterator[dict[str, Any]]:
+    for row in pairs.to_pylist():
+        case, control = members.get(row["index_person_key"]), members.get(row["person_key"])
+        if case is not None and control is not None:
+            first, other = case.identities[row["index_patient_key"]], control.identities[row["patient_key"]]
+            index = _exam_id(first, row["index_hospital_id"], row["index_exam_pseudo_id"])
+            exam = _exam_id(other, row["hospital_id"], row["exam_pseudo_id"])
+            yield {"index_exam_pseudo_id": index, "exam_pseudo_id": exam, "person_pseudo_id": other.person_pseudo_id}
 
 
 def _findings(lake: Lake, built: Built, members: Mapping[int, _Member]) -> Iterator[dict[str, Any]]:

@@ -12,11 +12,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from radlake.cohort.definition import Cohort, FollowUp, Sample, SeriesWanted
+from radlake.cohort.controls import PAIRS_OF_NOBODY, one_exam_of_each, pairs
+from radlake.cohort.definition import Cohort, Exclusion, FollowUp, Sample, SeriesWanted
 from radlake.epidemiology.counting import Step
 from radlake.epidemiology.filters import clause_of
 
-__all__ = ["TABLES", "members_of", "narrow"]
+__all__ = ["members_of", "narrow"]
 
 _Query = tuple[str, list[Any]]
 
@@ -57,15 +58,18 @@ _MEMBERS = f"""
     UNION ALL
     SELECT *, 'follow_up' FROM later
     WHERE ({_KEY}) IN (SELECT ({_KEY}) FROM follow_up) AND ({_KEY}) NOT IN (SELECT ({_KEY}) FROM exams)
+    UNION ALL
+    SELECT *, 'control' FROM candidate WHERE ({_KEY}) IN (SELECT ({_KEY}) FROM control)
 """
 _SHOWN = ("hospital_id", "exam_pseudo_id", "patient_key", "person_key", "study_instance_uid", "series_instance_uid",
           "study_month", "modality", "n_instances", "object_path", "object_bytes", "residency")  # fmt: skip
 # What a cohort is, as files: name -> its rows in an order that is always the same.
-TABLES: Mapping[str, str] = {
+_TABLES: Mapping[str, str] = {
     "exam": f"SELECT {', '.join(_COLUMNS)}, person_key, role FROM member ORDER BY ALL",
     "follow_up": "SELECT * FROM follow_up ORDER BY ALL",
     "series": f"SELECT {', '.join(_SHOWN)} FROM wanted ORDER BY ALL",
 }
+_OF_CONTROLS = {"control": "SELECT * FROM control ORDER BY ALL"}  # of cohorts that ask for them
 
 
 def narrow(connection: duckdb.DuckDBPyConnection, cohort: Cohort) -> list[Step]:
@@ -88,42 +92,41 @@ def narrow(connection: duckdb.DuckDBPyConnection, cohort: Cohort) -> list[Step]:
             connection.execute(f"DROP TABLE step_{number - 1}")
         steps.append(_count(connection, name, before))
     connection.execute(f"CREATE OR REPLACE TEMP TABLE follow_up AS {_pairs(cohort.follow_up, exams='exams')}")
+    _find_controls(connection, cohort)
     connection.execute(_MEMBERS)
     if cohort.follow_up is not None:
-        steps.append(_count(connection, "with their follow-up exams", "member"))
+        steps.append(_count(connection, "with their follow-up exams", "(FROM member WHERE role != 'control')"))
+    if cohort.controls is not None:
+        asked = cohort.controls.per_case
+        case = "index_hospital_id, index_exam_pseudo_id, index_patient_key, index_person_key"
+        full = f"(SELECT {case} FROM control GROUP BY ALL HAVING count(*) = {asked})"
+        steps.append(_count(connection, f"index exams with {asked} controls", full, person="index_person_key"))
+        steps.append(_count(connection, "controls", "control"))
     sql, values = _series_of("member", cohort.series)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS {sql}", values)
     return steps
 
 
-def members_of(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
+def members_of(connection: duckdb.DuckDBPyConnection, cohort: Cohort) -> dict[str, pa.Table]:
     """The tables of a cohort that `narrow` left."""
-    return {name: connection.sql(sql).to_arrow_table() for name, sql in TABLES.items()}
+    asked = {**_TABLES, **(_OF_CONTROLS if cohort.controls else {})}
+    return {name: connection.sql(sql).to_arrow_table() for name, sql in asked.items()}
 
 
-def _count(connection: duckdb.DuckDBPyConnection, name: str, relation: str) -> Step:
-    [(n_exams, n_persons)] = connection.execute(
-        f"SELECT count(*), count(DISTINCT person_key) FROM {relation}"
-    ).fetchall()
+def _count(connection: duckdb.DuckDBPyConnection, name: str, relation: str, *, person: str = "person_key") -> Step:
+    [(n_exams, n_persons)] = connection.execute(f"SELECT count(*), count(DISTINCT {person}) FROM {relation}").fetchall()
     return Step(name, n_exams, n_persons)
 
 
 def _narrowings(connection: duckdb.DuckDBPyConnection, cohort: Cohort) -> Iterator[tuple[str, _Query]]:
     """Name and query of each step over `{exams}`, which is what the step before left."""
     if cohort.years:
-        years = ", ".join(map(str, cohort.years))
-        yield f"years {years}", (f"SELECT * FROM {{exams}} AS exams WHERE year(true_at) IN ({years})", [])
+        yield f"years {', '.join(map(str, cohort.years))}", _in_years(cohort)
     for name, value in cohort.include.items():
         clause, values = clause_of(name, value)
         yield name, (f"SELECT * FROM {{exams}} AS exams WHERE {clause}", values)
     for exclusion in cohort.exclude:
-        clause, values = _all_of(exclusion.filters)
-        told = f"without {exclusion.of}s of {' and '.join(exclusion.filters)}"
-        if exclusion.of == "exam":
-            yield told, (f"SELECT * FROM {{exams}} AS exams WHERE ({clause}) IS NOT TRUE", values)
-        else:
-            persons = f"SELECT person_key FROM every_exam AS exams WHERE {clause}"
-            yield told, (f"SELECT * FROM {{exams}} WHERE person_key NOT IN ({persons})", values)
+        yield f"without {exclusion.of}s of {' and '.join(exclusion.filters)}", _without(exclusion)
     if cohort.series is not None:
         yield "with a wanted series", _having_series("{exams}", cohort.series)
     if cohort.index != "every":
@@ -138,6 +141,47 @@ def _narrowings(connection: duckdb.DuckDBPyConnection, cohort: Cohort) -> Iterat
         yield "followed up", (f"SELECT * FROM {{exams}} WHERE ({_KEY}) IN ({followed})", [])
     if cohort.sample is not None:
         yield f"sample of {cohort.sample.persons} persons", (_sampled(cohort.sample), [])
+
+
+def _in_years(cohort: Cohort) -> _Query:
+    return f"SELECT * FROM {{exams}} AS exams WHERE year(true_at) IN ({', '.join(map(str, cohort.years))})", []
+
+
+def _without(exclusion: Exclusion) -> _Query:
+    clause, values = _all_of(exclusion.filters)
+    if exclusion.of == "exam":
+        return f"SELECT * FROM {{exams}} AS exams WHERE ({clause}) IS NOT TRUE", values
+    persons = f"SELECT person_key FROM every_exam AS exams WHERE {clause}"
+    return f"SELECT * FROM {{exams}} WHERE person_key NOT IN ({persons})", values
+
+
+def _find_controls(connection: duckdb.DuckDBPyConnection, cohort: Cohort) -> None:
+    """Exams that may be a control's in the table `candidate`, one of each person, and pairs in `control`."""
+    if (asked := cohort.controls) is None:
+        connection.execute("CREATE OR REPLACE TEMP TABLE candidate AS FROM every_exam LIMIT 0")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE control AS {PAIRS_OF_NOBODY}")
+        return
+    before = "every_exam"
+    for sql, values in _of_candidates(cohort):
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE candidate AS {sql.format(exams=before)}", values)
+        before = "candidate"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE candidate AS {one_exam_of_each(asked, 'candidate')}")
+    found = pairs(asked, cases="exams", candidates="candidate")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE control AS {found}")
+
+
+def _of_candidates(cohort: Cohort) -> Iterator[_Query]:
+    """What narrows all exams to those that a control may have."""
+    asked, values = _all_of(cohort.controls.filters if cohort.controls else {})
+    yield f"SELECT * FROM {{exams}} AS exams WHERE {asked}", values
+    if cohort.years:
+        yield _in_years(cohort)
+    included, values = _all_of(cohort.include)
+    cases = f"SELECT person_key FROM every_exam AS exams WHERE {included}"
+    yield f"SELECT * FROM {{exams}} WHERE person_key NOT IN ({cases})", values
+    yield from map(_without, cohort.exclude)
+    if cohort.series is not None:
+        yield _having_series("{exams}", cohort.series)
 
 
 def _find_later(connection: duckdb.DuckDBPyConnection, asked: FollowUp, series: SeriesWanted | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -197,3 +198,68 @@ def test_a_cohort_that_somebody_changed_is_refused(tmp_path: Path) -> None:
         open_built(lake, found.cohort_id)
     with pytest.raises(SourceMissing, match="built ones"):
         open_built(lake, "nobody")
+
+
+CONTROLS: dict[str, Any] = {"per_case": 2, "match": ["sex", "age", "year"], "age_band": 10, "seed": 3, "modality": "MR"}
+
+
+def test_controls_are_matched_persons_who_are_no_case_and_each_is_used_once(tmp_path: Path) -> None:
+    exams = people(5, 1200)
+    found = built(
+        lake_of(tmp_path, exams),
+        years=[2024, 2025],
+        include={"modality": "CT", "body_part": "HEAD"},
+        exclude=[{"of": "person", "contrast": True, "body_part": "ABDOMEN"}],
+        index="first",
+        controls=CONTROLS,
+    )
+    by_id = {exam["exam_pseudo_id"]: exam for exam in exams}
+    cases_of = {e["patient_key"] for e in exams if e["modality_group"] == "CT" and e["body_part_code"] == "HEAD"}
+    left_out = {e["patient_key"] for e in exams if e["has_contrast"] and "ABDOMEN" in e["body_part_code"]}
+
+    def stratum(exam: dict[str, Any]) -> tuple[Any, ...]:
+        return exam["patient_sex"], exam["patient_age_years"] // 10, exam["study_at"].year
+
+    told = pq.read_table(found.table("control")).to_pylist()
+    assert len(told) > 5
+    controls = [by_id[row["exam_pseudo_id"]] for row in told]
+    assert len({exam["patient_key"] for exam in controls}) == len(told)
+    assert {exam["modality_group"] for exam in controls} == {"MR"}
+    assert not {exam["patient_key"] for exam in controls} & (cases_of | left_out)
+    assert [stratum(by_id[row["index_exam_pseudo_id"]]) for row in told] == list(map(stratum, controls))
+    assert ids(found, "control") == {row["exam_pseudo_id"] for row in told}
+    assert {row["index_exam_pseudo_id"] for row in told} <= ids(found)
+
+    n_of = Counter(row["index_exam_pseudo_id"] for row in told)
+    assert max(n_of.values()) <= 2
+    offered = {e["patient_key"]: e for e in controls}
+    for case in map(by_id.__getitem__, ids(found)):
+        if case["patient_age_years"] is None:
+            assert case["exam_pseudo_id"] not in n_of
+            continue
+        alike = [n_of[e] for e in ids(found) if by_id[e]["patient_age_years"] and stratum(by_id[e]) == stratum(case)]
+        assert max(alike) - min(alike) <= 1, "a first control for all comes before a second for any"
+    assert len(offered) == len(told)
+    full = sum(n == 2 for n in n_of.values())
+    assert [(step.name, step.n_exams) for step in found.steps[-2:]] == [
+        ("index exams with 2 controls", full),
+        ("controls", len(told)),
+    ]
+
+
+def test_controls_follow_from_the_seed_alone(tmp_path: Path) -> None:
+    exams = people(6, 600)
+    one, other = (lake_of(tmp_path / name, rows_) for name, rows_ in (("a", exams), ("b", exams[::-1])))
+    asked: dict[str, Any] = {"include": {"modality": "CT", "body_part": "HEAD"}, "controls": CONTROLS}
+    tables = [pq.read_table(built(lake, **asked).table("control")).to_pylist() for lake in (one, other)]
+    assert tables[0] == tables[1]
+    again = {**asked, "controls": {**CONTROLS, "seed": 4}}
+    assert pq.read_table(built(one, **again).table("control")).to_pylist() != tables[0]
+
+
+def test_a_cohort_without_controls_has_no_such_file(tmp_path: Path) -> None:
+    assert sorted(built(lake_of(tmp_path, people(7, 40))).digests) == [
+        "exam.parquet",
+        "follow_up.parquet",
+        "series.parquet",
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from radlake.cohort.definition import (
@@ -61,6 +63,13 @@ def test_cohorts_that_come_with_radlake_are_valid(name: str) -> None:
     assert load_cohort(shipped_cohorts()[name]).name == name
 
 
+def test_the_example_of_the_documentation_is_valid() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "define-a-cohort.md").read_text(encoding="utf-8")
+    cohort = cohort_from_yaml(text.partition("```yaml\n")[2].partition("```")[0])
+    assert set(cohort.content) == {"cohort", "version", "title", "years", "include", "exclude", "index", "follow_up",
+                                   "sample", "controls", "series"}  # fmt: skip
+
+
 def test_all_problems_are_told_at_once_with_line_and_nearest_names() -> None:
     text = """cohort: X y
 version: 0
@@ -74,6 +83,7 @@ index: firs
 follow_up: {from_days: 10}
 series: {modality: [MGG], slice_thickness_mm: {from: 3, to: 1}}
 sample: {persons: 5}
+controls: {per_case: 0, match: [sexx], modality: MR}
 """
     with pytest.raises(ConfigInvalid) as caught:
         cohort_from_yaml(text)
@@ -92,4 +102,7 @@ sample: {persons: 5}
         "line 11: series.modality has 'MGG'. Did you mean MG or EMG?",
         "line 11: series.slice_thickness_mm.from is above series.slice_thickness_mm.to",
         "line 12: sample.seed is missing",
+        "line 13: controls.match has 'sexx'. Did you mean sex?",
+        "line 13: controls.per_case is 0, must be a whole number from 1",
+        "line 13: controls.seed is missing",
     ]

@@ -15,10 +15,11 @@ import pydicom
 import pytest
 import xxhash
 
+import radlake
 from radlake.cohort.approval import ReleaseUnfit, decisions, revoke
 from radlake.cohort.build import Built
 from radlake.cohort.candidate import Candidate, open_candidate
-from radlake.cohort.columns import RELEASED, identities
+from radlake.cohort.columns import identities
 from radlake.cohort.linking import common_offsets, joined_values
 from radlake.cohort.rekey import new_identity
 from radlake.cohort.series import store_of
@@ -35,6 +36,12 @@ from support.lakes import KEY
 _FOLLOWED = (
     "{cohort: followed, version: 1, title: {zh: 复查, en: Followed}, include: {}, index: first,"
     " follow_up: {to_days: 300}}"
+)
+
+
+_CONTROLLED = (
+    "{cohort: controlled, version: 1, title: {zh: 对照, en: Controlled}, include: {sex: M},"
+    " controls: {per_case: 1, match: [age, region], seed: 1, sex: F}}"
 )
 
 
@@ -110,7 +117,7 @@ def test_no_value_of_any_column_joins_two_projects_of_the_same_people(
     one, other = who(built, "alpha"), who(built, "beta")
     assert set(ours["person"]["person_pseudo_id"].to_pylist()) == set(one)
     assert len(set(one.values()) & set(other.values())) == 8
-    for name in RELEASED:
+    for name in ours:
         for column in identities(name):
             for others in theirs:
                 for theirs_column in theirs[others].column_names:
@@ -279,6 +286,31 @@ def test_follow_ups_keep_their_true_days(settings: Settings) -> None:
     assert len(pairs) == 8
     for pair in pairs:
         assert (at[pair["exam_pseudo_id"]].date() - at[pair["index_exam_pseudo_id"]].date()).days == pair["days_after"]
+
+
+def test_controls_are_told_by_their_new_names(tmp_path: Path) -> None:
+    archive = write_cts(tmp_path / "in", persons=12)
+    for path in archive.glob("*.dcm"):
+        if int(path.name.split("-")[0]) >= 6:
+            ds = pydicom.dcmread(path)
+            ds.PatientSex = "F"
+            ds.save_as(path, enforce_file_format=True)
+    settings = lake_of_cts(tmp_path, archive)
+    made = released(settings, built_everybody(settings, _CONTROLLED))
+    found = tables(made)
+    exams = {row["exam_pseudo_id"]: row for row in found["exam"].to_pylist()}
+    sexes = {row["person_pseudo_id"]: row["patient_sex"] for row in found["person"].to_pylist()}
+    pairs = found["control"].to_pylist()
+    assert len(pairs) == 6
+    for pair in pairs:
+        case, control = exams[pair["index_exam_pseudo_id"]], exams[pair["exam_pseudo_id"]]
+        assert (case["role"], control["role"]) == ("index", "control")
+        assert control["person_pseudo_id"] == pair["person_pseudo_id"]
+        assert (sexes[case["person_pseudo_id"]], sexes[control["person_pseudo_id"]]) == ("M", "F")
+    assert found["series"].num_rows == 12
+    approved(settings, made.release_id)
+    opened = radlake.open_cohort(made.release_id, lake=settings.lake)
+    assert len(opened.controls) == 6
 
 
 def test_the_lakes_offsets_are_undone(settings: Settings, built: Built, alpha: Candidate) -> None:

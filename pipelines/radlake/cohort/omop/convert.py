@@ -120,8 +120,10 @@ def _dated_exams(exams: pd.DataFrame, left_out: Counter[str]) -> pd.DataFrame:
 
 
 def _persons(persons: pd.DataFrame, exams: pd.DataFrame, left_out: Counter[str]) -> pd.DataFrame:
-    """Who has an age and a dated index exam; OMOP derives the year of birth of age groups, and drops who has none."""
-    first = exams[exams["role"] == "index"].groupby("person_pseudo_id").first()
+    """Who has an age and a dated exam as case or control; OMOP derives the year of birth of age groups, and drops who
+    has none.
+    """
+    first = exams[exams["role"] != "follow_up"].groupby("person_pseudo_id").first()
     persons = persons.join(first[["study_at", "site_pseudo_id"]], on="person_pseudo_id")
     age = (persons["age_from_years"] + persons["age_to_years"]) // 2
     left_out["persons without an age"] += _count(age.isna())

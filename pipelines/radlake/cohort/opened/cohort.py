@@ -75,6 +75,11 @@ class OpenCohort:
         return self.pandas("follow_up")
 
     @cached_property
+    def controls(self) -> pd.DataFrame:
+        """Controls of each index exam, of a cohort that asks for them."""
+        return self.pandas("control")
+
+    @cached_property
     def findings(self) -> pd.DataFrame:
         return self.pandas("finding")
 
