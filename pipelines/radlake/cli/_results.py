@@ -52,7 +52,7 @@ def take(
         rows = [("taken", len(taken)), ("here already", len(known)), ("refused", len(refused))]
         show_table(rows, header=(release, "results"), numbers=(False, True))
         for one in refused[:_SHOWN]:
-            typer.echo(f"refused {one.place}: {one.refused}", err=True)
+            typer.echo(f"refused {one.place!r}: {one.refused}", err=True)
         if len(refused) > _SHOWN:
             typer.echo(f"and {len(refused) - _SHOWN:,} more; --json tells all", err=True)
     if refused:

@@ -381,6 +381,21 @@ def test_a_manifest_is_read_as_it_was_written_by_whatever_editor() -> None:
         assert problem in told
 
 
+def test_a_manifest_that_was_cut_off_does_not_mean_everything() -> None:
+    text = manifest_text(Manifest("a.v1.0.p", ("1.2.3", "1.2.4")))
+    with pytest.raises(ConfigInvalid, match="it was cut off"):
+        manifest_from_text(text.partition("1.2.3")[0])
+    assert manifest_from_text(text.replace("1.2.3\n", "")).series == ("1.2.4",)
+    assert manifest_from_text("# radlake manifest 1\n# release: a.v1.0.p\n").series == ()
+
+
+def test_a_manifest_of_another_encoding_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "m.manifest"
+    path.write_text(manifest_text(Manifest("a.v1.0.p")), encoding="utf-16")
+    with pytest.raises(ConfigInvalid, match="no text in UTF-8"):
+        manifest_of(str(path), StoreSettings())
+
+
 def test_a_manifest_says_where_the_lake_is_unless_somebody_else_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
 import re
 import shutil
@@ -291,6 +292,22 @@ def test_a_file_that_is_not_what_was_written_is_refused(
     path = one_of(home, "parametric_map")
     spoil(path)
     assert reason in refusal_of(settings, release_id, path)
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".json"])
+@pytest.mark.parametrize("what", ["link", "pipe", "folder"])
+def test_what_is_no_file_is_refused(suffix: str, what: str, settings: Settings, release_id: str, home: Path) -> None:
+    path = sorted(home.rglob("*.dcm"))[0].with_suffix(suffix)
+    elsewhere = path.rename(home.parent / path.name)
+    if what == "link":
+        path.symlink_to(elsewhere)
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    (refused,) = [one for one in take_all(settings, release_id, home) if one.refused]
+    assert refused.place == path.with_suffix(".dcm").relative_to(home).as_posix()
+    assert "no file of this one" in refused.refused
 
 
 def test_damaged_headers_are_refused_or_taken_and_end_nothing(settings: Settings, release_id: str, home: Path) -> None:

@@ -4,10 +4,12 @@
     # release: chest_ct.v1.0123456789ab.nodules
     # lake: s3://imaging/lake
     # endpoint: https://store.example
+    # series: chosen
     1.2.826.0.1.3680043.8.498.1
     1.2.826.0.1.3680043.8.498.2
 
-No series at all means every series. `lake` and `endpoint` may be left out.
+No series at all means every series, unless it says that some were chosen: then it was cut off. `lake` and `endpoint`
+may be left out.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from radlake.errors import ConfigInvalid, SourceMissing
 __all__ = ["Manifest", "manifest_from_text", "manifest_of", "manifest_text"]
 
 _FIRST = "# radlake manifest 1"
-_FACT = re.compile(r"#\s*(release|lake|endpoint)\s*:\s*(\S+)\s*")
+_FACT = re.compile(r"#\s*(release|lake|endpoint|series)\s*:\s*(\S+)\s*")
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -47,6 +49,7 @@ class Manifest:
 def manifest_text(manifest: Manifest) -> str:
     """The file of a manifest, which `manifest_from_text` reads."""
     facts = {"release": manifest.release_id, "lake": manifest.lake, "endpoint": manifest.endpoint_url}
+    facts |= {"series": "chosen" if manifest.series else ""}
     lines = [_FIRST, *(f"# {name}: {value}" for name, value in facts.items() if value), *manifest.series]
     return "\n".join(lines) + "\n"
 
@@ -75,6 +78,8 @@ def manifest_from_text(text: str, *, path: Path | str = "manifest") -> Manifest:
             problems.append(f"line {number}: {line[:70]!r} is no Series Instance UID")
     if "release" not in facts:
         problems.append("the line '# release: ID' is missing")
+    if "series" in facts and not series:
+        problems.append("it says that series were chosen and has none: it was cut off")
     if problems:
         raise ConfigInvalid(path=path, problems=problems)
     return Manifest(facts["release"], tuple(series), facts.get("lake", ""), facts.get("endpoint", ""))
@@ -92,7 +97,9 @@ def manifest_of(asked: str, settings: StoreSettings) -> tuple[Manifest, StoreSet
         return Manifest(asked), settings
     try:
         manifest = manifest_from_text(path.read_text(encoding="utf-8"), path=path)
-    except (OSError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        raise ConfigInvalid(path=path, problems=["it is no text in UTF-8: save it as one"]) from exc
+    except OSError as exc:
         raise SourceMissing(path=path) from exc
     told = {"lake": manifest.lake, "s3_endpoint_url": manifest.endpoint_url}
     given = settings.model_dump(include=settings.model_fields_set)

@@ -108,6 +108,11 @@ def take_results(settings: Settings, release_id: str, folder: Path, *, by: str, 
         for path in sorted(folder.rglob("*.dcm")):
             place = path.relative_to(folder).as_posix()
             try:
+                both = (path, path.with_suffix(".json"))
+                if any(one.is_symlink() or (one.exists() and not one.is_file()) for one in both):
+                    raise ResultRefused(
+                        "it, or what lies beside it, is a link, a pipe or a folder: no file of this one"
+                    )
                 candidates.append(_Candidate(path, place, checked_provenance(path, release_id=release_id)))
             except ResultRefused as exc:
                 yield Outcome(place, refused=str(exc))
