@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 from typer.testing import CliRunner
 
 from radlake.cli import withdraw as verb
+from radlake.cli.cohort import app as cohort_app
 from radlake.cohort.build import built_cohorts, open_built, rebuild_cohort
 from radlake.cohort.candidate import candidates
 from radlake.cohort.pull import Manifest, open_release, pull
@@ -141,6 +142,8 @@ def test_the_cohort_is_built_again_and_its_release_ended_and_the_holder_told(set
     assert [path.name for path in (Path(settings.lake) / "releases").rglob("*") if path.is_file()] == ["state.json"]
     with pytest.raises(ReleaseClosed, match=f"was revoked, .*Ask {CONTACT}"):
         open_release(settings, told["release_id"], today=NOW.date())
+    listed = CliRunner().invoke(cohort_app, ["releases", "--json"], obj=settings)
+    assert [(one["decision"], one["holder"]) for one in json.loads(listed.output)] == [("ended", "institute")]
 
 
 @pytest.mark.parametrize("layout", ["dicom", "zip", "webdataset"])
