@@ -135,6 +135,10 @@ def test_the_newest_first_and_the_status_before_and_after(settings: Settings, pa
     assert after.rate is not None
     assert after.stored_bytes > 0
     assert {day: one.share for day, one in after.coverage.items() if one.n_listed} == dict.fromkeys(DAYS, 1.0)
+    told = after.to_json()
+    assert told["planned"] == [{"from": str(SPAN.start), "to": str(SPAN.end)}]
+    assert (told["coverage"]["n_listed"], told["coverage"]["share"]) == (N_STUDIES, 1.0)
+    assert [(one["study_date"], one["n_complete"]) for one in after.days_to_json()] == [(str(d), A_DAY) for d in DAYS]
     with duck.connect(Lake.from_settings(settings), zone="restricted") as connection:
         query = "SELECT study_date, n_listed, n_complete, n_open FROM ops.coverage WHERE n_listed > 0 ORDER BY ALL"
         assert connection.execute(query).fetchall() == [(day, A_DAY, A_DAY, 0) for day in DAYS]

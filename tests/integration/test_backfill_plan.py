@@ -123,7 +123,10 @@ def test_an_empty_hospital_is_told_in_words(tmp_path: Path) -> None:
         settings = lake_of(tmp_path / "lake", h1=empty.node)
         asked = radlake(settings, "backfill", "plan", "--from", "2024-02-01", "--to", "2024-02-10")
         status = radlake(settings, "backfill", "status")
+        told = json.loads(radlake(settings, "backfill", "status", "--json", "--days").stdout)["hospitals"][0]
     assert asked.returncode == 0, asked.stderr
+    assert told["planned"] == [{"from": "2024-02-01", "to": "2024-02-10"}]
+    assert (told["coverage"]["n_listed"], told["coverage"]["share"], told["days"]) == (0, None, [])
     assert "0 studies: the node lists none between 2024-02-01 and 2024-02-10, and it is reachable" in asked.stdout
     assert status.returncode == 0, status.stderr
     assert "done" in status.stdout
@@ -136,6 +139,9 @@ def test_what_a_node_hides_within_a_minute_is_told(tmp_path: Path) -> None:
         settings = lake_of(tmp_path / "lake", h1=pacs.node)
         [made] = planned(settings)["hospitals"]
         status = radlake(settings, "backfill", "status")
+        told = json.loads(radlake(settings, "backfill", "status", "--json").stdout)["hospitals"][0]
+    assert told["coverage"]["is_doubtful"]
+    assert "days" not in told
     assert made["doubtful"] == [["2024-03-05", "2024-03-05"]]
     assert [window["name"] for window in made["windows"] if window["is_doubtful"]] == ["20240115-20240430"]
     assert "ask its administrator for a higher limit" in " ".join(status.stdout.split())

@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from radlake.backfill.coverage import Coverage, coverage_of
 from radlake.backfill.known import NOTHING, known_by_day, known_in, reasons_of
 from radlake.backfill.plan_rows import KeptWindow, PlanRows
 from radlake.backfill.rate import Rate, rate_of, seconds_left
+from radlake.backfill.windows import runs_of
 from radlake.contracts.reasons import reasons
 from radlake.harvest.courtesy.week import Week
 from radlake.lake.evidence import StudyState
@@ -61,9 +62,10 @@ class HospitalStatus:
     rate: Rate | None
     eta: datetime | None
     problems: tuple[Problem, ...]
-    coverage: Mapping[Any, Coverage]
+    coverage: Mapping[date, Coverage]
 
     def to_json(self) -> dict[str, Any]:
+        """The figures, with the coverage of all planned days together; see `days_to_json` for each."""
         plain = {name: value for name, value in self.__dict__.items() if name not in ("rate", "problems", "coverage")}
         return plain | {
             "eta": self.eta.isoformat(timespec="seconds") + "Z" if self.eta else None,
@@ -71,11 +73,14 @@ class HospitalStatus:
             "studies_per_hour": self.rate.studies_per_second * 3600 if self.rate else None,
             "rate_source": self.rate.source if self.rate else None,
             "problems": [problem.__dict__ for problem in self.problems],
-            "coverage": [
-                {"study_date": str(day), **one.__dict__, "share": one.share}
-                for day, one in sorted(self.coverage.items())
-            ],
+            "planned": [{"from": str(part.start), "to": str(part.end)} for part in runs_of(self.coverage)],
+            "coverage": _plain(sum(self.coverage.values(), Coverage())),
         }
+
+    def days_to_json(self) -> list[dict[str, Any]]:
+        """Coverage of each day that has studies: the node lists none of any other planned day, and none is known."""
+        nothing = Coverage()
+        return [{"study_date": str(day)} | _plain(one) for day, one in sorted(self.coverage.items()) if one != nothing]
 
 
 def status_of(
@@ -111,6 +116,10 @@ def status_of(
         problems=tuple(_problems(hospital_id, row, windows=windows, why=why)),
         coverage=coverage,
     )
+
+
+def _plain(coverage: Coverage) -> dict[str, Any]:
+    return coverage.__dict__ | {"share": coverage.share}
 
 
 def _open_bytes(kept: KeptWindow, n_open: int) -> int:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from radlake.net import Window
 
-__all__ = ["UNDATED", "PlannedDay", "PlannedWindow", "months", "plan_windows", "remainders"]
+__all__ = ["UNDATED", "PlannedDay", "PlannedWindow", "months", "plan_windows", "remainders", "runs_of"]
 
 UNDATED = "undated"  # name of the window of studies without a date
 _STUDIES = 500  # what a harvest publishes at once; a window is never less than a day
@@ -87,6 +87,19 @@ def remainders(old: Iterable[Window], *, without: Window) -> list[Window]:
         if window.end > without.end:
             parts.append(Window(max(window.start, without.end + _ONE_DAY), window.end))
     return parts
+
+
+def runs_of(days: Iterable[date]) -> list[Window]:
+    """Consecutive days as windows, oldest first.
+
+    >>> [str(run.end) for run in runs_of([date(2026, 3, 2), date(2026, 3, 1), date(2026, 3, 9)])]
+    ['2026-03-02', '2026-03-09']
+    """
+    runs: list[Window] = []
+    for day in sorted(set(days)):
+        start = runs.pop().start if runs and runs[-1].end + _ONE_DAY == day else day
+        runs.append(Window(start, day))
+    return runs
 
 
 def _window_of(days: Sequence[PlannedDay]) -> PlannedWindow:

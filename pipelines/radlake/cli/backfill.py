@@ -164,7 +164,10 @@ def status(
     days: Annotated[bool, typer.Option("--days", help="Show each day, not each month.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell how far the plan is, how long it still takes, what keeps studies from being complete, and the coverage."""
+    """Tell how far the plan is, how long it still takes, what keeps studies from being complete, and the coverage.
+
+    As JSON the coverage is one sum for each hospital; with --days also that of each day that has studies.
+    """
     settings: Settings = ctx.obj
     lake = existing_lake(settings)
     with _ledger(settings) as ledger:
@@ -176,7 +179,8 @@ def status(
             for name in names
         ]
     if as_json:
-        _print_json({"hospitals": [one.to_json() for one in found]})
+        shown = [one.to_json() | ({"days": one.days_to_json()} if days else {}) for one in found]
+        _print_json({"hospitals": shown})
     else:
         show_status(found, days=days)
 
