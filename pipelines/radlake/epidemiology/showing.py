@@ -9,12 +9,11 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from scipy import stats
-
 from radlake.epidemiology.definition import DIMENSIONS, Measure
 from radlake.epidemiology.rows import Key, MeasureRow
 from radlake.stats.gate import Fact, Row
 from radlake.stats.policy import Policy
+from radlake.stats.quantiles import normal_isf
 from radlake.stats.smoothing import smoothed_rates
 from radlake.stats.trends import Trend, events_trend, rates_trend
 
@@ -139,7 +138,7 @@ def _trend(measure: Measure, years: Sequence[dict[str, Any]]) -> Trend | None:
     if measure.kind == "crude" and measure.count == "persons":
         events, at_risk = [_events(measure, row) for row in years], [row["person_years"] for row in years]
         return events_trend(at, events, at_risk, confidence=measure.confidence)
-    width = 2 * stats.norm.isf((1 - measure.confidence) / 2)
+    width = 2 * normal_isf((1 - measure.confidence) / 2)
     variances = [((row["rate_high"] - row["rate_low"]) / width) ** 2 for row in years]
     return rates_trend(at, [row["rate"] for row in years], variances, confidence=measure.confidence)
 

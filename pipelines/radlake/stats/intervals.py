@@ -11,7 +11,8 @@ from math import isfinite, sqrt
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+
+from radlake.stats.quantiles import gamma_isf, gamma_ppf, normal_isf, t_isf
 
 __all__ = ["Comparison", "Interval", "Limits", "byar", "compare_shares", "events_limits", "exact_poisson", "wilson"]
 
@@ -80,8 +81,8 @@ def exact_poisson(events: float, *, confidence: float = 0.95) -> Interval:
     """
     _check(events)
     tail = _tail(confidence)
-    low = 0.0 if events == 0 else float(stats.gamma.ppf(tail, events))
-    return Interval(low, float(stats.gamma.isf(tail, events + 1)))
+    low = 0.0 if events == 0 else float(gamma_ppf(tail, events, scale=1.0))
+    return Interval(low, float(gamma_isf(tail, events + 1, scale=1.0)))
 
 
 def events_limits(events: float, *, method: Limits = "byar", confidence: float = 0.95) -> Interval:
@@ -159,7 +160,7 @@ def compare_shares(
     is_conservative = variance <= 0 < max(ways)
     error = sqrt(max(ways) if is_conservative else max(variance, 0.0))
     difference = float(shares[1] - shares[0])
-    half = float(stats.t.isf(tail, fewest - 1)) * error
+    half = t_isf(tail, fewest - 1) * error
     interval = Interval(max(-1.0, difference - half), min(1.0, difference + half))
     return Comparison((float(shares[0]), float(shares[1])), difference, error, interval, is_conservative)
 
@@ -182,4 +183,4 @@ def _tail(confidence: float) -> float:
 
 
 def _z(confidence: float) -> float:
-    return float(stats.norm.isf(_tail(confidence)))
+    return normal_isf(_tail(confidence))

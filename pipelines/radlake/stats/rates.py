@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from math import isfinite, sqrt
 from typing import Literal
 
-from scipy import stats
-
 from radlake.stats.intervals import Interval, Limits, byar, events_limits
+from radlake.stats.quantiles import gamma_isf, gamma_ppf
 
 __all__ = ["Method", "Rate", "Stratum", "crude_rate", "directly_standardised_rate", "indirectly_standardised_ratio"]
 
@@ -207,6 +206,6 @@ def _dobson(value: float, variance: float, events: float, largest: float, confid
 
 def _fay_feuer(value: float, variance: float, events: float, largest: float, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
-    low = 0.0 if events == 0 else float(stats.gamma.ppf(tail, value**2 / variance, scale=variance / value))
+    low = 0.0 if events == 0 else float(gamma_ppf(tail, value**2 / variance, scale=variance / value))
     above, spread = value + largest, variance + largest**2
-    return Interval(low, float(stats.gamma.isf(tail, above**2 / spread, scale=spread / above)))
+    return Interval(low, float(gamma_isf(tail, above**2 / spread, scale=spread / above)))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from radlake.stats.intervals import Interval
+from radlake.stats.quantiles import gamma_isf, gamma_ppf
 
 __all__ = ["SmoothedRate", "smoothed_rates"]
 
@@ -74,7 +74,7 @@ def smoothed_rates(
         return [SmoothedRate(float(mean * per), Interval(float(mean * per), float(mean * per)), 0.0) for _ in o]
     shape, rate = mean**2 / between + o, mean / between + n
     tail = (1 - confidence) / 2
-    lows, highs = stats.gamma.ppf(tail, shape, scale=1 / rate), stats.gamma.isf(tail, shape, scale=1 / rate)
+    lows, highs = gamma_ppf(tail, shape, scale=1 / rate), gamma_isf(tail, shape, scale=1 / rate)
     return [
         SmoothedRate(float(value * per), Interval(float(low * per), float(high * per)), float(weight))
         for value, low, high, weight in zip(shape / rate, lows, highs, n / rate, strict=True)

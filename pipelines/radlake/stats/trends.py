@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from math import exp, sqrt
 
 import numpy as np
-from scipy import stats
 
 from radlake.stats.intervals import Interval
+from radlake.stats.quantiles import normal_isf, t_isf
 
 __all__ = ["Trend", "events_trend", "rates_trend"]
 
@@ -88,8 +88,8 @@ def events_trend(
     dispersion = float(np.sum((o - fitted) ** 2 / fitted)) / freedom if freedom > 0 else None
     if dispersion is not None and dispersion > 1:
         error *= sqrt(dispersion)
-        return _trend(slope, error, dispersion, float(stats.t.isf((1 - confidence) / 2, freedom)))
-    return _trend(slope, error, dispersion, float(stats.norm.isf((1 - confidence) / 2)))
+        return _trend(slope, error, dispersion, t_isf((1 - confidence) / 2, freedom))
+    return _trend(slope, error, dispersion, normal_isf((1 - confidence) / 2))
 
 
 def rates_trend(
@@ -116,7 +116,7 @@ def rates_trend(
     if freedom == 0:
         return Trend(percent=100 * (exp(slope) - 1), interval=None, slope=slope, standard_error=None, dispersion=None)
     dispersion = float(weights @ (y - slope * x) ** 2) / freedom
-    return _trend(slope, sqrt(dispersion / square), dispersion, float(stats.t.isf((1 - confidence) / 2, freedom)))
+    return _trend(slope, sqrt(dispersion / square), dispersion, t_isf((1 - confidence) / 2, freedom))
 
 
 def _trend(slope: float, error: float, dispersion: float | None, quantile: float) -> Trend:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from math import isnan, nan, sqrt
 
 import numpy as np
-from scipy import stats
+
+from radlake.stats.quantiles import chi2_sf, t_isf
 
 __all__ = ["Adoption", "Effect", "Panel", "RollOutEffect", "roll_out_effect"]
 
@@ -160,7 +161,7 @@ def _mean(cells: Sequence[_Cell], level: float) -> Effect:
     sizes = {cell.group: cell.size for cell in cells}
     if n_clusters < 3:
         return Effect(estimate, nan, nan, nan, sum(sizes.values()))
-    reach = float(stats.t.ppf((1 + level) / 2, n_clusters - 2)) * error
+    reach = t_isf((1 - level) / 2, n_clusters - 2) * error
     return Effect(estimate, error, estimate - reach, estimate + reach, sum(sizes.values()))
 
 
@@ -175,4 +176,4 @@ def _parallel_p(before: Sequence[Sequence[_Cell]]) -> float:
     if rank == 0:
         return nan
     wald = float(estimates @ np.linalg.pinv(covariance) @ estimates)
-    return nan if isnan(wald) else float(stats.chi2.sf(wald, rank))
+    return nan if isnan(wald) else chi2_sf(wald, rank)
