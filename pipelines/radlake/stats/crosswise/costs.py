@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from radlake.stats.crosswise.views import Moves, View
+from radlake.stats.crosswise.views import Moves, Shown, View
 
-__all__ = ["Costs", "Effects", "Seen"]
+__all__ = ["At", "Costs", "Effects", "Seen"]
 
 Seen = dict[int, int]  # place of a flat table -> by how much its row is another
-Effects = list[Seen]  # table by table
+Effects = list[Seen]  # kind by kind
+At = tuple[int, int]  # number of a kind, and place in its flat table
 
 
-@dataclass(frozen=True)
 class _Kind:
-    """Tables that show the same sums of the same layers."""
+    """Tables that show the same sums of the same layers: a world is seen in all of them at the same places.
 
-    view: View
-    numbers: list[int]
+    Attributes
+    ----------
+    cost : np.ndarray
+        What it costs to withhold the rows of a place.
+    is_there : np.ndarray
+        Whether any of the tables has a row there.
+    """
+
+    def __init__(self, views: Sequence[View]) -> None:
+        self.view, self.views = views[0], views
+        self.cost = self.cost_of(slice(None))
+        self.is_there = np.logical_or.reduce([view.rows.ravel() >= 0 for view in views])
+
+    def cost_of(self, at: np.ndarray | slice) -> np.ndarray:
+        return sum((view.cost(at) for view in self.views[1:]), self.views[0].cost(at))
 
     def seen(self, moves: Moves) -> Seen:
         """Places where a group is another, and by how much the count is: 0 where only its groups are."""
@@ -66,40 +78,38 @@ class Costs:
     """
 
     def __init__(self, views: Sequence[View], coarse: Sequence[View], *, shape: Sequence[int], n_layers: int) -> None:
-        self._views, self._all = views, [*views, *coarse]
-        self._rows = [view.rows.ravel() for view in self._all]
+        alike: dict[frozenset[int] | None, list[View]] = {}
+        for view in views:
+            alike.setdefault(None if view.layers is None else frozenset(view.layers), []).append(view)
+        fine = [_Kind(some) for some in alike.values()]
+        self._kinds = [*fine, *(_Kind([view]) for view in coarse)]
+        self._of_layer = [[kind for kind in fine if kind.view.counts(layer)] for layer in range(n_layers)]
+        self._n_fine = len(fine)
         self.of_cells = np.zeros((n_layers, prod(shape)), dtype=np.float32)
-        for layer in range(n_layers):
-            for view in views:
-                if view.counts(layer):
-                    self.of_cells[layer] += view.cost()
-        self.coarse = [(view, view.cost()) for view in coarse]
+        self._add_up(slice(None))
+        self.coarse = [(kind.view, kind.cost) for kind in self._kinds[len(fine) :]]
         self.withheld = 0.0
-        self._kinds: list[_Kind] = []
-        for number, view in enumerate(self._all):
-            alike = [one for one in self._kinds if number < len(views) and one.view.layers == view.layers]
-            if alike:
-                alike[0].numbers.append(number)
-            else:
-                self._kinds.append(_Kind(view, [number]))
+
+    def number(self, view: View) -> int:
+        """The kind of a table."""
+        return next(n for n, kind in enumerate(self._kinds) if any(view is one for one in kind.views))
+
+    def rows(self, at: At) -> list[tuple[Shown, int]]:
+        """Rows of a place, in every table of the kind."""
+        found = ((view.table, int(view.rows.ravel()[at[1]])) for view in self._kinds[at[0]].views)
+        return [(table, row) for table, row in found if row >= 0]
 
     def effects(self, moves: Moves) -> Effects:
-        """Where a world is seen: rows of all tables that are another in it."""
-        found: Effects = [{} for _ in self._all]
-        for kind in self._kinds:
-            seen = kind.seen(moves)
-            for number in kind.numbers:
-                rows = self._rows[number]
-                found[number] = {at: by for at, by in seen.items() if rows[at] >= 0}
-        return found
+        """Where a world is seen: places of rows that are another in it."""
+        return [{at: by for at, by in kind.seen(moves).items() if kind.is_there[at]} for kind in self._kinds]
 
     def of(self, effects: Effects) -> float:
         """Worth of the rows that a world makes another and that are shown."""
-        total = 0.0
-        for view, seen in zip(self._all, effects, strict=True):
-            if seen:
-                total += float(view.cost(np.fromiter(seen, np.int64, len(seen))).sum())
-        return total
+        return sum(
+            float(kind.cost[np.fromiter(seen, np.int64, len(seen))].sum())
+            for kind, seen in zip(self._kinds, effects, strict=True)
+            if seen
+        )
 
     def withhold(self, effects: Effects) -> None:
         """Withhold all rows in which a world is seen."""
@@ -112,37 +122,31 @@ class Costs:
         self.withheld -= self.of(effects)
 
     def _count(self, effects: Effects, by: int) -> None:
-        changed: list[np.ndarray] = []
-        for number, (view, seen) in enumerate(zip(self._all, effects, strict=True)):
+        for number, (kind, seen) in enumerate(zip(self._kinds, effects, strict=True)):
             if not seen:
                 continue
             at = np.fromiter(seen, np.int64, len(seen))
-            rows = self._rows[number][at]
-            before = view.table.n_worlds[rows]
-            view.table.n_worlds[rows] = before + by
-            at = at[((before == 0) | (before + by == 0)) & ~view.table.is_small[rows]]
-            if not len(at):
-                continue
-            if number < len(self._views):
-                changed.append(at)
-            else:
-                view, cost = self.coarse[number - len(self._views)]
-                cost[at] = view.cost(at)
-        if changed:
-            self._refresh(np.unique(np.concatenate(changed)))
+            is_other = np.zeros(len(at), dtype=bool)
+            for view in kind.views:
+                rows = view.rows.ravel()[at]
+                is_there = rows >= 0
+                n_worlds = view.table.n_worlds[rows[is_there]] + by
+                view.table.n_worlds[rows[is_there]] = n_worlds
+                is_other[is_there] |= n_worlds == max(by, 0)
+            if is_other.any():
+                self._refresh(number, at[is_other])
 
-    def refresh(self, number: int, at: int) -> None:
-        """What a row costs, after its worth has changed."""
-        if number < len(self._views):
-            self._refresh(np.array([at]))
-        else:
-            view, cost = self.coarse[number - len(self._views)]
-            cost[at] = view.cost(np.array([at]))[0]
+    def refresh(self, at: At) -> None:
+        """What the rows of a place cost, after their worth has changed."""
+        self._refresh(at[0], np.array([at[1]]))
 
-    def _refresh(self, at: np.ndarray) -> None:
-        self.of_cells[:, at] = 0.0
-        for view in self._views:
-            cost = view.cost(at)
-            for layer in range(len(self.of_cells)):
-                if view.counts(layer):
-                    self.of_cells[layer, at] += cost
+    def _refresh(self, number: int, at: np.ndarray) -> None:
+        kind = self._kinds[number]
+        kind.cost[at] = kind.cost_of(at)
+        if number < self._n_fine:
+            self._add_up(at)
+
+    def _add_up(self, at: np.ndarray | slice) -> None:
+        for layer, kinds in enumerate(self._of_layer):
+            if kinds:
+                self.of_cells[layer, at] = sum((kind.cost[at] for kind in kinds[1:]), kinds[0].cost[at])

@@ -6,21 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
 
 import numpy as np
 
-from radlake.stats.crosswise.costs import Costs, Effects
+from radlake.stats.crosswise.costs import At, Costs, Effects
 from radlake.stats.crosswise.search import Free, Search
-from radlake.stats.crosswise.views import Cell, Moves, Place, Shown, View
+from radlake.stats.crosswise.views import Cell, Moves, Place, View
 
 __all__ = ["Aim", "Cube"]
 
 _AT_ONCE = 64  # aims that are looked at together; they do not know what is withheld for each other
-_AGAIN = 0.5  # cells that are searched for once more, to those of the first time
-_AT_LEAST = 1000  # of them, in small releases
+_AGAIN = 0.3  # cells that are searched for once more, to those of the first time
+_AT_LEAST = 150  # of them, in small releases
 _NEVER = 1e12  # worth of a row that is to be shown, beside any other
-
-At = tuple[int, int]  # number of a table, and place in its flat rows
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,14 @@ class Cube:
     coarse: Sequence[View]
     aims: Sequence[Aim]
     _goals: list[tuple[int, ...]] = field(init=False)
-    _lowered: dict[int, tuple[int, ...]] = field(init=False, default_factory=dict)
     _worlds: dict[int, _World] = field(init=False, default_factory=dict)
     _where: dict[At, set[int]] = field(init=False, default_factory=dict)  # worlds that are seen there
 
     def __post_init__(self) -> None:
         falls, rises = (np.ascontiguousarray(one, dtype=np.int32) for one in (self.falls, self.rises))
-        self._tables = [*self.views, *self.coarse]
         self._costs = Costs(self.views, self.coarse, shape=falls.shape[1:], n_layers=len(falls))
         self._search = Search(falls, rises, self._costs)
-        number = {id(view): n for n, view in enumerate(self._tables)}
-        self._at: list[At] = [(number[id(aim.view)], aim.at) for aim in self.aims]
+        self._at: list[At] = [(self._costs.number(aim.view), aim.at) for aim in self.aims]
         self._of: dict[At, list[int]] = {}
         for i, at in enumerate(self._at):
             self._of.setdefault(at, []).append(i)
@@ -110,54 +106,63 @@ class Cube:
         moved = self._moved[self._at[i]]
         return any(far >= by if by > 0 else far <= by for by in self._goals[i] for far in moved)
 
-    def _reach(self, aims: Iterable[int]) -> None:
-        """Find a world for every aim that has none; an aim that cannot be reached is reached as far as can be."""
+    def _reach(self, aims: Iterable[int], *, below: float = inf) -> bool:
+        """Find a world for every aim that has none; an aim that cannot be reached is reached as far as can be.
+
+        It stops and is False as soon as that costs `below` or more, or, with such a limit, an aim cannot be reached.
+        """
         waiting = (i for i in aims if self._goals[i] and not self._is_reached(i))
-        while some := list(islice(waiting, _AT_ONCE)):
+        at_once = _AT_ONCE if below == inf else 1
+        while some := list(islice(waiting, at_once)):
+            at_once = min(2 * at_once, _AT_ONCE)
             for i, world in zip(some, self._found(some), strict=True):
                 if self._is_reached(i):
                     continue
                 if world is not None:
                     self._take(world)
+                if self._costs.withheld >= below:
+                    return False
                 if not self._is_reached(i):
+                    if below < inf:
+                        return False
                     moved = [0, *self._moved[self._at[i]]]
-                    self._lowered[i] = self._goals[i]
                     far = (max(moved) if by > 0 else min(moved) for by in self._goals[i])
                     self._goals[i] = tuple(by for by in far if by)
+        return self._costs.withheld < below
 
     def _show_again(self, most: int) -> None:
         """Show withheld rows again, the most worth first, where other worlds cost less; `most` cells are searched."""
         end = self._search.n + most
-        rows = []
-        for number, at in self._where:
-            table, row = self._row((number, at))
-            if not table.is_small[row]:
-                rows.append((-float(table.worth[row]), number, at))
-        for _, *at in sorted(rows):
-            table, row = self._row((at[0], at[1]))
-            old = sorted(self._where[at[0], at[1]])
+        places = []
+        for at in self._where:
+            worth = max((table.worth[row] for table, row in self._costs.rows(at) if not table.is_small[row]), default=0)
+            if worth:
+                places.append((-float(worth), at))
+        for _, at in sorted(places):
+            old = sorted(self._where[at])
             if self._search.n + len(old) > end:
                 break
-            if old and table.n_worlds[row] == len(old):
-                self._try_without((at[0], at[1]), old)
+            rows = [(table, row) for table, row in self._costs.rows(at) if not table.is_small[row]]
+            if old and any(table.n_worlds[row] == len(old) for table, row in rows):
+                self._try_without(at, old)
 
     def _try_without(self, at: At, old: Sequence[int]) -> None:
-        """Find other worlds for those that are seen in a row; the old ones are taken again if these cost more."""
-        table, row = self._row(at)
-        before, first, worth = self._costs.withheld, self._n + 1, table.worth[row]
-        self._lowered.clear()
+        """Find other worlds for those that are seen in a place; the old ones are taken again if these cost more."""
+        rows = self._costs.rows(at)
+        worths = [table.worth[row] for table, row in rows]
+        before, first = self._costs.withheld, self._n + 1
         dropped = [self._drop(n) for n in old]
-        table.worth[row] = _NEVER
-        self._costs.refresh(*at)
-        self._reach(sorted({i for world in dropped for moved, _ in world.moved for i in self._of[moved]}))
-        is_better = self._costs.withheld < before and not self._lowered
+        for table, row in rows:
+            table.worth[row] = _NEVER
+        self._costs.refresh(at)
+        aims = sorted({i for world in dropped for moved, _ in world.moved for i in self._of[moved]})
+        is_better = self._reach(aims, below=before)
         if not is_better:
             for n in range(first, self._n + 1):
                 self._drop(n)
-            for i, goal in self._lowered.items():
-                self._goals[i] = goal
-        table.worth[row] = worth
-        self._costs.refresh(*at)
+        for (table, row), worth in zip(rows, worths, strict=True):
+            table.worth[row] = worth
+        self._costs.refresh(at)
         if not is_better:
             for world in dropped:
                 self._take(world)
@@ -184,10 +189,6 @@ class Cube:
             for at in seen:
                 self._where[number, at].discard(n)
         return world
-
-    def _row(self, at: At) -> tuple[Shown, int]:
-        view = self._tables[at[0]]
-        return view.table, int(view.rows.ravel()[at[1]])
 
     def _world(self, moves: Moves) -> _World:
         effects = self._costs.effects(moves)

@@ -69,7 +69,7 @@ class View:
     def cost(self, at: np.ndarray | slice = slice(None)) -> np.ndarray:
         """What it costs to withhold the rows at places of the flat table; of all of them by default."""
         rows = self.rows.ravel()[at]
-        cost, is_there = np.zeros(rows.shape, np.float32), rows >= 0
+        cost, is_there = np.zeros(rows.shape), rows >= 0
         there = rows[is_there]
         is_shown = ~self.table.is_small[there] & (self.table.n_worlds[there] == 0)
         cost[is_there] = np.where(is_shown, self.table.worth[there], 0.0)
