@@ -25,7 +25,6 @@ import xxhash
 
 from radlake import log, telemetry
 from radlake.commit_points import reached
-from radlake.contracts import load_table
 from radlake.errors import LedgerBusy, StoreFull
 from radlake.harvest import spool_folder
 from radlake.lake import Lake
@@ -33,7 +32,7 @@ from radlake.lake.evidence import SealedRecord, SetAside, Settlement, StoredInst
 from radlake.lake.ledger import Ledger
 from radlake.lake.quarantine import Quarantine
 from radlake.lake.store import sweep
-from radlake.lake.tables import LONGEST_BATCH
+from radlake.lake.tables import LONGEST_BATCH, TableRows
 from radlake.machine import fsync
 
 __all__ = [
@@ -67,8 +66,11 @@ class StagedBatch:
         manifest = json.loads((self.folder / _MANIFEST).read_text(encoding="utf-8"))
         return [_settlement(item) for item in manifest["settlements"]]
 
-    def table(self, name: str) -> pa.Table:
-        return pq.read_table(self.folder / f"{name}.parquet")
+    def rows(self, name: str) -> TableRows:
+        """Of one table, with the keys of those that they replace."""
+        replaced = self.folder / f"replace.{name}.parquet"
+        data = pq.read_table(self.folder / f"{name}.parquet")
+        return TableRows(name, data, pq.read_table(replaced) if replaced.exists() else None)
 
 
 def batch_id_of(settlements: Sequence[Settlement]) -> str:
@@ -141,12 +143,9 @@ def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> 
     The staged folder goes last: while it is there, the next run does again what a crash left undone. Nobody else would
     ever look at received files that stayed in the spool.
     """
-    for name in (*CHILDREN_FIRST, "ops.quality"):
-        data = batch.table(name)
-        if data.num_rows:
-            replace = batch.table(f"replace.{name}") if (batch.folder / f"replace.{name}.parquet").exists() else None
-            lake.tables.commit_batch(load_table(name), data, batch_id=batch.batch_id, replace=replace)
-            reached(f"batch.{name}")
+    parts = [batch.rows(name) for name in (*CHILDREN_FIRST, "ops.quality")]
+    for name in lake.tables.commit_batches([part for part in parts if part.data.num_rows], batch_id=batch.batch_id):
+        reached(f"batch.{name}")
     settlements = batch.settlements
     settled = ledger.settle(settlements, now=now)
     reached("batch.settled")

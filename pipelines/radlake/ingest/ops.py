@@ -21,6 +21,7 @@ from radlake.ingest.summary import HarvestSummary
 from radlake.lake import Lake
 from radlake.lake.ledger import Ledger
 from radlake.lake.study_times import study_times
+from radlake.lake.tables import TableRows
 from radlake.net import Hospital
 
 __all__ = ["Finished", "boards_of", "publish_lag", "publish_ops"]
@@ -44,16 +45,15 @@ def publish_ops(lake: Lake, ledger: Ledger, finished: Sequence[Finished], *, now
         {"hospital_id": hospital_id, "reason": reason, "n_instances": n, "updated_at": now}
         for hospital_id, reason, n in ledger.held_by_reason(ids)
     ]
-    for name, rows in (
-        ("ref.hospital", [_hospital_row(one.hospital) for one in finished]),
-        ("ops.completeness", completeness),
-        ("ops.quarantine", held),
-    ):
-        _replace(lake, name, rows, hospital_ids=ids, batch_id=batch_id)
-    run = load_table("ops.harvest_run")
-    rows = [_run_row(one.summary, started_at=one.started_at, now=now) for one in finished]
-    lake.tables.commit_batch(run, arrow_rows(run, rows), batch_id=batch_id)
-    reached("ops.ops.harvest_run")
+    runs = [_run_row(one.summary, started_at=one.started_at, now=now) for one in finished]
+    parts = [
+        _of_hospitals(ids, "ref.hospital", [_hospital_row(one.hospital) for one in finished]),
+        _of_hospitals(ids, "ops.completeness", completeness),
+        _of_hospitals(ids, "ops.quarantine", held),
+        TableRows("ops.harvest_run", arrow_rows(load_table("ops.harvest_run"), runs)),
+    ]
+    for name in lake.tables.commit_batches(parts, batch_id=batch_id):
+        reached(f"ops.{name}")
 
 
 def _hospital_row(hospital: Hospital) -> dict[str, Any]:
@@ -77,14 +77,14 @@ def boards_of(ledger: Ledger, registered: Iterable[str], *, now: datetime, days:
 def publish_lag(lake: Lake, boards: Iterable[Board], *, now: datetime) -> None:
     """Publish how far behind hospitals are; their rows are replaced."""
     rows = {board.hospital_id: asdict(board) | {"updated_at": now} for board in boards}
-    _replace(lake, "ops.lag", [*rows.values()], hospital_ids=[*rows], batch_id=f"lag-{now:%Y%m%dT%H%M%S%f}")
+    part = _of_hospitals([*rows], "ops.lag", [*rows.values()])
+    for name in lake.tables.commit_batches([part], batch_id=f"lag-{now:%Y%m%dT%H%M%S%f}"):
+        reached(f"ops.{name}")
 
 
-def _replace(lake: Lake, name: str, rows: list[dict[str, Any]], *, hospital_ids: list[str], batch_id: str) -> None:
-    table = load_table(name)
-    keys = pa.table({"hospital_id": hospital_ids})
-    lake.tables.commit_batch(table, arrow_rows(table, rows), batch_id=batch_id, replace=keys)
-    reached(f"ops.{name}")
+def _of_hospitals(hospital_ids: list[str], name: str, rows: list[dict[str, Any]]) -> TableRows:
+    """Rows that replace all that a table has of these hospitals."""
+    return TableRows(name, arrow_rows(load_table(name), rows), replace=pa.table({"hospital_id": hospital_ids}))
 
 
 def _run_row(summary: HarvestSummary, *, started_at: datetime, now: datetime) -> dict[str, Any]:

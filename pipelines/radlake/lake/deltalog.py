@@ -171,14 +171,14 @@ def open_log(uri: str, table: Table, *, options: dict[str, str] | None, version:
     return Snapshot(table, handle, uri=uri)
 
 
-def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> None:
-    """Start an empty table; harmless when somebody else is quicker."""
+def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> Snapshot:
+    """Start an empty table; harmless when somebody else is quicker: then it is theirs."""
     if "%" in uri:
         raise ConfigInvalid(path=uri, problems=["delta-rs cannot open a path with a percent sign: rename the folder"])
     # The log is kept: pins are versions of it.
     with _delta_errors(uri):
         try:
-            DeltaTable.create(
+            handle = DeltaTable.create(
                 uri,
                 schema=Schema.from_arrow(table.arrow_schema()),
                 mode="error",
@@ -189,9 +189,12 @@ def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> Non
                 storage_options=options,
             )
         except (CommitFailedError, DeltaError):
-            if not DeltaTable.is_deltatable(uri, storage_options=options):
+            theirs = open_log(uri, table, options=options)
+            if theirs is None:
                 raise
+            return theirs
     _make_durable(uri, version=0)
+    return Snapshot(table, handle, uri=uri)
 
 
 def add_columns(uri: str, table: Table, *, options: dict[str, str] | None) -> None:

@@ -1,8 +1,9 @@
 """Tables: the one writer. Rows become sorted Parquet files, and one commit makes them visible.
 
 A commit carries the id of its batch and happens exactly once, however often it is tried and by how many at once.
-Existing rows are replaced by copying the files that hold them without those rows (copy-on-write). How a commit is
-recorded is `deltalog`'s business, where bytes lie is `store`'s; the one reader is `duck`.
+Commits of several tables are prepared side by side and made one after the other: in S3 the first of a table is mostly
+waiting. Existing rows are replaced by copying the files that hold them without those rows (copy-on-write). How a commit
+is recorded is `deltalog`'s business, where bytes lie is `store`'s; the one reader is `duck`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +27,13 @@ import pyarrow as pa
 
 from radlake.commit_points import reached
 from radlake.contracts import Table, load_table
-from radlake.errors import CommitRefused, ContractBroken, RadlakeError, StoreFull, StoreUnavailable
+from radlake.errors import CommitRefused, ContractBroken, RadlakeError, StoreFull
 from radlake.lake import deltalog, parquet
 from radlake.lake.deltalog import Conflict, DataFile, Snapshot
 from radlake.lake.store import LocalStore, S3Options, S3Store, Store, make_folder, open_store, storage_errors, sweep
 from radlake.log import get_logger
 
-__all__ = ["LONGEST_BATCH", "TableStore"]
+__all__ = ["LONGEST_BATCH", "TableRows", "TableStore"]
 
 # A file that is not in the log and younger than this may belong to a writer who has not committed yet.
 LONGEST_BATCH = timedelta(days=7)
@@ -45,6 +47,15 @@ _PINS = ".pins"
 log = get_logger()
 
 
+@dataclass(frozen=True)
+class TableRows:
+    """Rows for a table by its name, and which existing ones they replace: what `commit_batch` takes."""
+
+    name: str
+    data: pa.Table
+    replace: pa.Table | None = None
+
+
 class _Overtaken(Exception):
     """Rows of a month were replaced while it was laid out anew."""
 
@@ -55,6 +66,26 @@ class _Plan:
 
     removed: list[str]
     sources: list[str]
+
+
+@dataclass
+class _Commit:
+    """A commit on its way: what it wants, and how far it is.
+
+    Attributes
+    ----------
+    snapshot : Snapshot, optional
+        What `planned` and `written` were made for; None until they are, and when somebody else took its next version.
+    """
+
+    table: Table
+    batch_id: str | None
+    plan: Callable[[Snapshot], _Plan]
+    write: Callable[[Path, list[str]], Sequence[DataFile]]
+    snapshot: Snapshot | None = None
+    planned: _Plan = field(default_factory=lambda: _Plan([], []))
+    written: list[DataFile] = field(default_factory=list)
+    sources: list[str] | None = None  # of what is written
 
 
 @dataclass(frozen=True)
@@ -98,7 +129,19 @@ class TableStore:
         ContractBroken, CommitRefused, StoreFull, StoreUnavailable
             Nothing is visible then; the same call may be made again.
         """
-        table = _contract(table)
+        ((_, is_new),) = self._publish([self._commit_of(_contract(table), data, replace, batch_id)])
+        return is_new
+
+    def commit_batches(self, parts: Sequence[TableRows], *, batch_id: str) -> Iterator[str]:
+        """`commit_batch` for several tables, in the order given; yields the name of each when it is in.
+
+        Nothing is visible while they are prepared. When one of them fails, those before it are in.
+        """
+        commits = [self._commit_of(load_table(part.name), part.data, part.replace, batch_id) for part in parts]
+        for part, _ in zip(parts, self._publish(commits), strict=True):
+            yield part.name
+
+    def _commit_of(self, table: Table, data: pa.Table, replace: pa.Table | None, batch_id: str) -> _Commit:
         rows = _conform(table, data)
         keys = None if replace is None else _conform_keys(table, replace)
 
@@ -120,8 +163,7 @@ class TableStore:
                 filesystem=self.filesystem,
             )
 
-        _, is_new = self._publish(table, batch_id=batch_id, plan=plan, write=write)
-        return is_new
+        return _Commit(table, batch_id, plan, write)
 
     def overwrite(self, table: Table | str, data: pa.Table, *, batch_id: str) -> int:
         """Replace the whole content, exactly once for a batch id; `data` may have no rows.
@@ -137,9 +179,8 @@ class TableStore:
         def write(folder: Path, _: list[str]) -> list[DataFile]:
             return parquet.write_rows(table, rows, folder=folder, name=f"b-{batch_id}")
 
-        version, _ = self._publish(
-            table, batch_id=batch_id, plan=lambda snapshot: _Plan(snapshot.files(), []), write=write
-        )
+        whole = _Commit(table, batch_id, lambda snapshot: _Plan(snapshot.files(), []), write)
+        ((version, _),) = self._publish([whole])
         return version
 
     def overwrite_files(
@@ -156,12 +197,9 @@ class TableStore:
             batch that was committed before.
         """
         table = _contract(table)
-        return self._publish(
-            table,
-            batch_id=batch_id,
-            plan=lambda snapshot: _Plan(snapshot.files(), []),
-            write=lambda folder, _: write(folder),
-        )
+        whole = _Commit(table, batch_id, lambda snapshot: _Plan(snapshot.files(), []), lambda folder, _: write(folder))
+        (done,) = self._publish([whole])
+        return done
 
     def files(self, table: Table | str, *, version: int | None = None, where: str | None = None) -> list[str]:
         """Paths or URIs of the files that hold a table, at its latest or an older version.
@@ -234,7 +272,7 @@ class TableStore:
             )
 
         try:
-            self._publish(table, batch_id=None, plan=plan, write=write)
+            list(self._publish([_Commit(table, None, plan, write)]))
         except _Overtaken:
             log.info("compaction_overtaken", table=table.full_name)
             return False
@@ -317,8 +355,6 @@ class TableStore:
         return self.store.options.for_delta() if isinstance(self.store, S3Store) else None
 
     def _open_or_create(self, table: Table) -> Snapshot:
-        if isinstance(self.store, S3Store):
-            self.store.require_conditional_put()
         uri = self.store.uri(_folder(table))
         if snapshot := self.snapshot(table):
             if not snapshot.lacks_columns:
@@ -328,59 +364,70 @@ class TableStore:
         if isinstance(self.store, LocalStore):
             with storage_errors(uri):
                 make_folder(Path(uri))
-        deltalog.create_log(uri, table, options=self._delta_options())
+        created = deltalog.create_log(uri, table, options=self._delta_options())
         reached("table.created")
-        created = self.snapshot(table)
-        if created is None:
-            raise StoreUnavailable(path=uri, reason="a table that was just created is not there")
         return created
 
-    def _publish(
-        self,
-        table: Table,
-        *,
-        batch_id: str | None,
-        plan: Callable[[Snapshot], _Plan],
-        write: Callable[[Path, list[str]], Sequence[DataFile]],
-    ) -> tuple[int, bool]:
-        """Plan on a snapshot, write, commit at the next version; when somebody else took it, plan again.
-
-        What was written is used again at the next attempt unless it came from other files. Returns the version of the
-        commit, and whether it is of this call.
-        """
-        if batch_id is not None and not _NAME.fullmatch(batch_id):
-            raise CommitRefused(table=table.full_name, reason="a batch id is 1 to 128 letters, digits, '.', '_' or '-'")
-        written: list[DataFile] = []
-        sources: list[str] | None = None
-        reason = ""
+    def _publish(self, commits: Sequence[_Commit]) -> Iterator[tuple[int, bool]]:
+        """Prepare commits side by side, make them in their order: the version of each, and whether it was made now."""
+        for commit in commits:
+            if commit.batch_id is not None and not _NAME.fullmatch(commit.batch_id):
+                reason = "a batch id is 1 to 128 letters, digits, '.', '_' or '-'"
+                raise CommitRefused(table=commit.table.full_name, reason=reason)
+        if isinstance(self.store, S3Store):
+            self.store.require_conditional_put()
+        n_made = 0
         try:
-            for attempt in range(_ATTEMPTS):
-                try:
-                    snapshot = self._open_or_create(table)
-                except Conflict as conflict:  # a twin adds the same columns
-                    reason = str(conflict)
-                    continue
-                if batch_id and (version := snapshot.committed(batch_id)) is not None:
-                    return version, self._discard(table, written) < len(written)
-                with storage_errors(self.store.uri(_folder(table))):
-                    planned = plan(snapshot)
-                    if planned.sources != sources:
-                        self._discard(table, written)
-                        written, sources = [], None
-                        written, sources = self._write(table, write, planned.sources), planned.sources
-                try:
-                    at = datetime.now(UTC)
-                    version = snapshot.commit(add=written, remove=planned.removed, at=at, batch_id=batch_id)
-                except Conflict as conflict:
-                    reason = str(conflict)
-                    time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))
-                else:
-                    reached("table.committed")
-                    return version, True
-            raise CommitRefused(table=table.full_name, reason=f"{_ATTEMPTS} other commits came first; {reason}")
-        except (CommitRefused, StoreFull, _Overtaken):
-            self._discard(table, written)
+            if len(commits) > 1:
+                with ThreadPoolExecutor(len(commits)) as threads:
+                    list(threads.map(self._prepare, commits))
+            for commit in commits:
+                yield self._made(commit)
+                n_made += 1
+        except (CommitRefused, ContractBroken, StoreFull, _Overtaken):
+            for commit in commits[n_made:]:
+                self._discard(commit.table, commit.written)
             raise
+
+    def _prepare(self, commit: _Commit) -> None:
+        """Plan on the latest snapshot, and write; what was written is used again unless it came from other files."""
+        try:
+            snapshot = self._open_or_create(commit.table)
+        except Conflict:  # a twin adds the same columns: open it again
+            return
+        if commit.batch_id is None or snapshot.committed(commit.batch_id) is None:
+            with storage_errors(self.store.uri(_folder(commit.table))):
+                planned = commit.plan(snapshot)
+                if planned.sources != commit.sources:
+                    self._discard(commit.table, commit.written)
+                    commit.written, commit.sources = [], None
+                    commit.written = self._write(commit.table, commit.write, planned.sources)
+                    commit.sources = planned.sources
+            commit.planned = planned
+        commit.snapshot = snapshot
+
+    def _made(self, commit: _Commit) -> tuple[int, bool]:
+        """Commit at the next version; when somebody else took it, prepare again."""
+        table, batch_id, reason = commit.table, commit.batch_id, "its columns changed"
+        for attempt in range(_ATTEMPTS):
+            if commit.snapshot is None:
+                self._prepare(commit)
+            if commit.snapshot is None:
+                continue
+            if batch_id and (version := commit.snapshot.committed(batch_id)) is not None:
+                return version, self._discard(table, commit.written) < len(commit.written)
+            at = datetime.now(UTC)
+            try:
+                version = commit.snapshot.commit(
+                    add=commit.written, remove=commit.planned.removed, at=at, batch_id=batch_id
+                )
+            except Conflict as conflict:
+                commit.snapshot, reason = None, str(conflict)
+                time.sleep(random.uniform(0, min(0.01 * 2**attempt, 0.5)))
+            else:
+                reached("table.committed")
+                return version, True
+        raise CommitRefused(table=table.full_name, reason=f"{_ATTEMPTS} other commits came first; {reason}")
 
     def _write(
         self, table: Table, write: Callable[[Path, list[str]], Sequence[DataFile]], sources: list[str]

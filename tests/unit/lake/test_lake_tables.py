@@ -23,7 +23,7 @@ from deltalake import DeltaTable
 from radlake.contracts import Table, load_table, load_tables
 from radlake.errors import CommitRefused, ConfigInvalid, ContractBroken, SourceMissing, StoreFull
 from radlake.lake import Lake, duck, parquet
-from radlake.lake.tables import TableStore
+from radlake.lake.tables import TableRows, TableStore
 from support.rows import rows
 
 EXAM = "core.exam"
@@ -127,6 +127,43 @@ def test_a_batch_without_rows_is_committed_once_too(store: TableStore):
     assert store.commit_batch(EXAM, exams("a"), batch_id="b1") is False
     assert ids(store) == []
     assert store.version(EXAM) == 1
+
+
+LEVELS = ["dicom.instance", "dicom.series", "dicom.study"]
+
+
+def test_tables_of_one_batch_become_visible_in_their_order(store: TableStore):
+    parts = [TableRows(name, rows(name, {})) for name in LEVELS]
+    seen = []
+    for name in store.commit_batches(parts, batch_id="b1"):
+        seen.append((name, [store.version(level) for level in LEVELS]))
+    assert seen == list(zip(LEVELS, ([1, 0, 0], [1, 1, 0], [1, 1, 1]), strict=True))
+    assert list(store.commit_batches(parts, batch_id="b1")) == LEVELS
+    assert [store.version(level) for level in LEVELS] == [1, 1, 1]
+    assert len(parquet_files(store)) == 3
+
+
+def test_a_table_that_changes_after_it_was_prepared_is_prepared_again(store: TableStore):
+    store.commit_batch(EXAM, exams("a", month=202601), batch_id="b1")
+    replaced = TableRows(EXAM, exams("a", month=202602), pa.table({"exam_pseudo_id": ["a"]}))
+    making = store.commit_batches([TableRows(LEVELS[0], rows(LEVELS[0], {})), replaced], batch_id="b2")
+    assert next(making) == LEVELS[0]
+    TableStore(store.root).commit_batch(EXAM, exams("a", "b", month=202603), batch_id="other")
+    assert list(making) == [EXAM]
+    found = content(store).select(["exam_pseudo_id", "study_month"]).to_pylist()
+    assert [tuple(row.values()) for row in found] == [("a", 202602), ("b", 202603)]
+
+
+def test_a_table_that_cannot_be_prepared_leaves_nothing_of_the_others(store: TableStore):
+    store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    log = Path(store.root) / "core/exam_v1/_delta_log/00000000000000000000.json"
+    log.write_text(log.read_text(encoding="utf-8").replace("n_series", "n_serien"), encoding="utf-8")
+    before = parquet_files(store)
+    parts = [TableRows(LEVELS[0], rows(LEVELS[0], {})), TableRows(EXAM, exams("b"))]
+    with pytest.raises(ContractBroken, match="in the lake"):
+        list(store.commit_batches(parts, batch_id="b2"))
+    assert store.version(LEVELS[0]) == 0
+    assert parquet_files(store) == before
 
 
 def test_replace_removes_the_rows_of_a_key_and_no_other(store: TableStore):
