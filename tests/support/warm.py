@@ -8,6 +8,7 @@ What warms up may not start a thread of DuckDB, delta-rs or s3fs: it would be mi
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -76,6 +77,8 @@ class Warm:
 def _serve(calls: Connection, warm_up: Callable[[], object]) -> None:
     warnings.simplefilter("ignore")
     warm_up()
+    gc.collect()
+    gc.freeze()  # children need not look through what was loaded before them
     while True:
         try:
             function, arguments = calls.recv()

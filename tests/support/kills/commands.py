@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import resource
 import tempfile
 from collections import Counter
@@ -28,29 +29,42 @@ __all__ = ["SCENARIOS", "counted", "killed", "look", "run_again", "starved", "wa
 
 SCENARIOS: Mapping[str, Scenario] = {**HARVESTS, **PUSHES, **BACKFILLS, **RESIDENCY, **UPKEEP, **COHORTS, **WITHDRAWALS}
 
+# pyarrow imports pandas as soon as it is asked for an array: half a second of each child.
+_NEEDED = (
+    "imagecodecs",
+    "pandas",
+    "pyarrow.acero",
+    "pyarrow.dataset",
+    "radlake.backfill.coverage",
+    "radlake.cli.board",
+    "radlake.cli.hospitals",
+    "radlake.cli.init",
+    "radlake.cohort.approval",
+    "radlake.cohort.pull",
+    "radlake.cohort.release",
+    "radlake.expiry",
+    "radlake.ingest.certify",
+    "radlake.ingest.publish",
+    "radlake.ingest.run",
+    "radlake.lake.duck",
+    "radlake.lake.upkeep",
+    "radlake.net.dimse",
+    "radlake.receive.closer",
+    "radlake.receive.scp",
+    "radlake.receive.service",
+    "radlake.recompress",
+    "radlake.residency",
+    "radlake.synth.virtual",
+    "radlake.vault.lookup",
+    "radlake.vault.rotation",
+    "radlake.withdrawal",
+)
+
 
 def warm_up() -> None:
     """Import and load what every run needs, but no engine that starts threads: one study goes through a worker."""
-    import radlake.backfill.coverage
-    import radlake.cli.board
-    import radlake.cli.hospitals
-    import radlake.cli.init
-    import radlake.cohort.approval
-    import radlake.cohort.pull
-    import radlake.cohort.release
-    import radlake.expiry
-    import radlake.ingest.certify
-    import radlake.ingest.publish
-    import radlake.ingest.run
-    import radlake.lake.duck
-    import radlake.lake.upkeep
-    import radlake.receive.closer
-    import radlake.receive.scp
-    import radlake.recompress
-    import radlake.residency
-    import radlake.synth.virtual
-    import radlake.vault.lookup
-    import radlake.withdrawal  # noqa: F401
+    for name in _NEEDED:
+        importlib.import_module(name)
     from radlake.deidentify import load_profile
     from radlake.ingest.job import IngestJob, SourceFile
     from radlake.ingest.spot_check import check_sample
