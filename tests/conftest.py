@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +17,11 @@ __all__ = ["docker", "rgw"]
 
 hypothesis.settings.register_profile("radlake", deadline=None)  # a busy machine is no defect
 hypothesis.settings.load_profile("radlake")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: many tests wait for a server, a retry or a clock."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)
