@@ -40,7 +40,7 @@ def picture(settings: Settings) -> dict[str, Any]:
         path: hashlib.sha256(lake.objects.read(path, 0, lake.objects.size(path))).hexdigest()
         for path in sorted(lake.objects.list())
     }
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=("dicom",)) as connection:
         rows = {
             name: connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
             for name in ("dicom.study", "dicom.series", "dicom.instance")

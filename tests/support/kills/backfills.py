@@ -57,7 +57,7 @@ def _see_plan(folder: Path) -> dict[str, Any]:
         rows = PlanRows(ledger)
         windows = [(kept.plan, kept.done_at is not None, kept.trouble) for kept in rows.windows("h1")]
         days = rows.listed_days("h1"), known_by_day(connection, "h1")
-    with duck.connect(Lake.from_settings(settings), zone="restricted") as connection:
+    with duck.connect(Lake.from_settings(settings), zone="restricted", tables=("ops",)) as connection:
         coverage = connection.execute("SELECT * EXCLUDE (updated_at) FROM ops.coverage ORDER BY ALL").fetchall()
     return {"windows": windows, "days": days, "coverage": coverage}
 

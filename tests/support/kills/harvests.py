@@ -107,7 +107,7 @@ def see_harvest(folder: Path) -> dict[str, Any]:
             for hospital_id in ledger.hospital_ids()
             for e in ledger.entries(hospital_id)
         ]
-    with duck.connect(lake) as connection:
+    with duck.connect(lake, tables=("ref", "ops")) as connection:
         published = {
             name: connection.execute(f"SELECT * EXCLUDE ({without}) FROM {name} ORDER BY ALL").fetchall()
             for name, without in (

@@ -172,7 +172,7 @@ def _see_certificates(folder: Path) -> dict[str, Any]:
     settings = settings_in(folder)
     with closing(Ledger(settings.ledger)) as ledger, ledger.reading() as connection:
         entered = {name: documents(connection, name) for name in ledger.hospital_ids()}
-    with duck.connect(Lake.from_settings(settings)) as connection:
+    with duck.connect(Lake.from_settings(settings), tables=("ops",)) as connection:
         rows = connection.execute("SELECT * FROM ops.certificate ORDER BY ALL").fetchall()
     files = files_of(settings.restricted / "certificates")
     return {"entered": entered, "rows": rows, "files": files, "problems": list(verify(settings))}
@@ -195,7 +195,7 @@ def _tell_lag(folder: Path, given: Mapping[str, Any]) -> None:
 def _see_lag(folder: Path) -> dict[str, Any]:
     from radlake.lake import Lake, duck
 
-    with duck.connect(Lake.from_settings(settings_in(folder))) as connection:
+    with duck.connect(Lake.from_settings(settings_in(folder)), tables=("ops",)) as connection:
         rows = connection.execute("SELECT * EXCLUDE (updated_at) FROM ops.lag ORDER BY ALL").fetchall()
     return {"lag": rows}
 
@@ -218,7 +218,7 @@ def _see_built(folder: Path) -> dict[str, Any]:
     from radlake.lake import Lake, duck
 
     settings = settings_in(folder)
-    with duck.connect(Lake.from_settings(settings)) as connection:
+    with duck.connect(Lake.from_settings(settings), tables=("core",)) as connection:
         exams = connection.execute("FROM core.exam ORDER BY ALL").fetchall()
     with closing(sqlite3.connect(settings.restricted / "recent_exams.sqlite")) as index:
         recent = index.execute("SELECT * FROM exam ORDER BY 1, 2, 3, 4").fetchall()
@@ -254,7 +254,7 @@ def _see_linked(folder: Path) -> dict[str, Any]:
     from radlake.lake.person_links import PersonLinks
 
     settings = settings_in(folder)
-    with duck.connect(Lake.from_settings(settings)) as connection:
+    with duck.connect(Lake.from_settings(settings), tables=_LINKED) as connection:
         rows = {name: connection.execute(f"FROM {name} ORDER BY ALL").fetchall() for name in _LINKED}
     with closing(Ledger(settings.ledger)) as ledger:
         return rows | {"history": PersonLinks(ledger).linked()}
@@ -273,7 +273,7 @@ def _lake_of_2009(folder: Path, given: Mapping[str, Any]) -> None:
     speed_up()
     settings = lake_of_2009(folder / "lake", write_archive(folder / "archive"))
     query = "SELECT study_instance_uid FROM dicom.study WHERE modality_group = 'DX'"
-    with duck.connect(Lake.from_settings(settings)) as connection:
+    with duck.connect(Lake.from_settings(settings), tables=("dicom",)) as connection:
         ((uid,),) = connection.execute(query).fetchall()
     with closing(open_ledger(settings)) as ledger:
         hold(settings, ledger, uid, reason=REASON)
@@ -297,7 +297,7 @@ def _see_expired(folder: Path) -> dict[str, Any]:
             (stone.lake_study_uid, stone.rule, stone.n_instances, stone.digest, stone.finished_at is not None)
             for stone in RetentionRows(ledger).tombstones()
         ]
-    with duck.connect(Lake.from_settings(settings)) as connection:
+    with duck.connect(Lake.from_settings(settings), tables=("ops",)) as connection:
         told = connection.execute("FROM ops.tombstone ORDER BY ALL").fetchall()
     return _see_lake(folder) | {"stones": stones, "told": told, "problems": _see_vault(folder)["problems"]}
 
