@@ -8,7 +8,6 @@ docs/reference/keys.md describes the derivation for those who write it again.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections.abc import Iterable
 from datetime import timedelta
@@ -40,7 +39,7 @@ class KeyRing:
     True
     """
 
-    __slots__ = ("_keys", "_root")
+    __slots__ = ("_keys", "_padded", "_root")
 
     def __init__(self, root: bytes) -> None:
         if len(root) < _MIN_SECRET_BYTES:
@@ -48,6 +47,7 @@ class KeyRing:
             raise ConfigInvalid(path="root key", problems=[problem])
         self._root = root
         self._keys: dict[str, bytes] = {}
+        self._padded: dict[str, tuple[Any, Any]] = {}
 
     @classmethod
     def from_secret(cls, secret: str) -> KeyRing:
@@ -146,9 +146,8 @@ class KeyRing:
 
     def offset_seconds(self, patient_keys: Iterable[int]) -> list[int]:
         """`offset` of many persons in seconds: a province has tens of millions of them."""
-        # HMAC (RFC 2104) by hand: the padded keys are hashed once and copied, which halves the time of `hmac.digest`.
         (days_in, days_out), (seconds_in, seconds_out) = (
-            _padded(self._key(f"offset/{of}")) for of in ("days", "seconds")
+            self._hashed_pads(f"offset/{of}") for of in ("days", "seconds")
         )
         number = int.from_bytes
         offsets = []
@@ -168,7 +167,18 @@ class KeyRing:
         return int.from_bytes(self._digest(f"offset/{purpose}", str(patient_key))[:8], "big")
 
     def _digest(self, purpose: str, text: str) -> bytes:
-        return hmac.digest(self._key(purpose), text.encode("utf-8", "surrogatepass"), "sha256")
+        """HMAC-SHA-256 under the key of a purpose (RFC 2104)."""
+        inner, outer = (pad.copy() for pad in self._hashed_pads(purpose))
+        inner.update(text.encode("utf-8", "surrogatepass"))
+        outer.update(inner.digest())
+        return outer.digest()
+
+    def _hashed_pads(self, purpose: str) -> tuple[Any, Any]:
+        """The inner and the outer padded key, hashed once, to copy: half of the time of `hmac.digest`."""
+        pads = self._padded.get(purpose)
+        if pads is None:
+            pads = self._padded[purpose] = _padded(self._key(purpose))
+        return pads
 
     def _key(self, purpose: str) -> bytes:
         key = self._keys.get(purpose)

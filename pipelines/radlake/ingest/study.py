@@ -6,6 +6,7 @@ and touches neither ledger nor tables. What it could not take comes back with a 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -94,8 +95,9 @@ def _ingested(job: IngestJob, *, use_templates: bool) -> StudyOutcome:
 
 def _forget_spooled(files: Iterable[SourceFile], spool: Path) -> None:
     """Only a sample of what was received is read once more; what lies in somebody's folder stays as it is."""
+    spooled = f"{spool}{os.sep}"
     for file in files:
-        if spool in file.path.parents:
+        if str(file.path).startswith(spooled):
             with suppress(OSError):  # gone: the study is partial, and says so
                 forget_pages(file.path)
 

@@ -23,7 +23,6 @@ _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _END64, _LOCATOR64 = b"PK\x06\x06", b"PK\x06\x07"
 _VERSION, _VERSION_64 = 20, 45
 _EPOCH = 0 << 9 | 1 << 5 | 1  # 1980-01-01, the first date that ZIP knows
-_ZIP64_EXTRA = 20
 _COPY = 1 << 20
 
 
@@ -63,27 +62,33 @@ class StoredZip:
         if not _NAME.fullmatch(name) or name in self._names:
             raise ValueError("a member needs a plain file name that no other member has")
         start = self._end
-        header_bytes = 30 + len(name)
         crc, length, digest, checksum = 0, 0, xxhash.xxh3_128(), isal_zlib.crc32
-        self._file.seek(start + header_bytes)  # room for the local header, which can only be written at the end
+        header, described = b"", -1  # the local header, and the length of content that it tells
         try:
             for piece in pieces:
                 digest.update(piece)
                 crc = checksum(piece, crc)
-                self._write(piece)
                 length += len(piece)
+                if not header:  # a member mostly is one piece
+                    header, described = self._local_header(name, crc=crc, length=length), length
+                    self._write(header)
+                self._write(piece)
         except BaseException:
-            self._file.truncate(start)
+            self._file.seek(start)
+            self._file.truncate()
             raise
-        if length >= self._limit_32:
-            self._shift(start + header_bytes, length)
-            header_bytes += _ZIP64_EXTRA
-        self._file.seek(start)
-        self._write(self._local_header(name, crc=crc, length=length))
-        self._end = start + header_bytes + length
+        if length != described:
+            before, header = len(header), self._local_header(name, crc=crc, length=length)
+            if len(header) > before:
+                self._shift(start + before, length, by=len(header) - before)
+            self._file.seek(start)
+            self._write(header)
+            self._file.seek(start + len(header) + length)
+        offset = start + len(header)
+        self._end = offset + length
         self._names.add(name)
         self._directory.append(self._central_header(name, crc=crc, length=length, start=start))
-        self.members.append(PackedMember(name, start + header_bytes, length, digest.hexdigest()))
+        self.members.append(PackedMember(name, offset, length, digest.hexdigest()))
 
     def _write(self, data: bytes | memoryview) -> None:
         """All of it: a file without a buffer may take less."""
@@ -127,7 +132,7 @@ class StoredZip:
             count, size, start = 0xFFFF, 0xFFFF_FFFF, 0xFFFF_FFFF
         self._write(_END + struct.pack("<HHHHIIH", 0, 0, count, count, size, start, 0))
 
-    def _shift(self, start: int, length: int) -> None:
+    def _shift(self, start: int, length: int, *, by: int) -> None:
         """Make room for a ZIP64 extra field before content that turned out too long: from its end backwards."""
         position = start + length
         while position > start:
@@ -135,5 +140,5 @@ class StoredZip:
             position -= step
             self._file.seek(position)
             block = self._file.read(step)
-            self._file.seek(position + _ZIP64_EXTRA)
+            self._file.seek(position + by)
             self._write(block)
