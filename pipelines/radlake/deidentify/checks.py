@@ -30,7 +30,7 @@ _CODE_VALUE, _SCHEME, _MEANING, _LONG_CODE_VALUE = map(BaseTag, (0x00080100, 0x0
 _CODES, _SCHEME_VERSION = frozenset([_CODE_VALUE, _LONG_CODE_VALUE]), 0x00080103
 # PS3.5 6.2. A DS may be longer than 16 characters, as many are; but 11 digits in a row are a telephone, 8 may be a day,
 # and a number that begins with zeros is that of a patient.
-_PERSONAL = rb"(?!(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|00\d{4,}) *$)"
+_PERSONAL = rb"(?!(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|00\d{4,}) *(?:\\|$))"
 _DS = rb"(?: *[+-]?" + _PERSONAL + rb"(?:\d{1,10}|\d{1,10}\.\d*|\.\d+)(?:[eE][+-]?\d{1,3})? *|)"
 _IS = rb"(?: *[+-]?" + _PERSONAL + rb"\d{1,10} *|)"
 _DS_VALUES, _IS_VALUES = (re.compile(number + rb"(?:\\" + number + rb")*") for number in (_DS, _IS))
@@ -82,6 +82,8 @@ def is_number(value: bytes, vr: str) -> bool:
 
     >>> is_number(b"1.5\\\\2", "DS"), is_number(b"13800138000", "DS"), is_number(b"138-0013", "IS")
     (True, False, False)
+    >>> is_number(b"19620704", "DS"), is_number(b"19620704\\\\2", "DS")
+    (False, False)
     """
     return (_DS_VALUES if vr == "DS" else _IS_VALUES).fullmatch(value) is not None
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 import struct
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache, partial
+from itertools import repeat
 from typing import NamedTuple
 
 from pydicom import Dataset
@@ -37,7 +38,7 @@ from radlake.dicom.writer import encode_ascii, encode_element, encode_meta
 from radlake.errors import QuarantineError
 from radlake.pixels import HEADER_TAGS
 
-__all__ = ["Treated", "TreatedHeader", "TreatedTemplate", "Unfit", "may_vary", "needs_whole", "tells_more"]
+__all__ = ["Treated", "TreatedHeaders", "TreatedTemplate", "Unfit", "may_vary", "needs_whole", "tells_more"]
 
 _CHARSET, _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x00080005, 0x00080016, 0x00080018, 0x00020010
 _POSITION = 0x00200032
@@ -70,16 +71,17 @@ class Treated(NamedTuple):
     walk: Walk
 
 
-class TreatedHeader(NamedTuple):
-    """Canonical bytes up to the value of Pixel Data, and those of the elements that were treated, by tag."""
+class TreatedHeaders(NamedTuple):
+    """Of each header its canonical bytes up to the value of Pixel Data, and its treated elements, by tag."""
 
-    head: bytes
-    elements: dict[int, bytes]
+    heads: Sequence[bytes]
+    elements: Mapping[int, Sequence[bytes]]
 
 
-# The value of a varying element, and all values by tag, to the bytes of the canonical element.
-_Values = dict[int, bytes]
-_Step = Callable[[bytes, _Values], bytes]
+# Values of one element in several headers, and those of all elements by tag, to the bytes of the canonical elements.
+_Column = Sequence[bytes]
+_Columns = dict[int, _Column]
+_Step = Callable[[_Column, _Columns], _Column]
 
 
 class _Slot(NamedTuple):
@@ -180,44 +182,47 @@ class TreatedTemplate:
             end = next((span.end for span in found if span.tag == tag), end)
         self._rest = treated.head[end:]
         self.tags = frozenset(slot.tag for slot in self._slots)
-        if self.treat(template.own_values).head != treated.head:
+        if self.treat([template.own_values]).heads != [treated.head]:
             raise Unfit("the exemplar itself comes out differently")
 
-    def treat(self, values: Sequence[bytes]) -> TreatedHeader:
-        """De-identify a header, from `Match.values`.
+    def treat(self, values: Sequence[Sequence[bytes]]) -> TreatedHeaders:
+        """De-identify headers, from the `Match.values` of each: an element of all of them at once, which is cheaper.
 
         Raises
         ------
         Unfit
-            The instance goes the full way.
+            One of them goes the full way; which one, and why, only comes out when each is given alone.
         """
-        by_tag = self._constants | dict(zip(self._tags, values, strict=True))
-        uid = _uid_text(by_tag[_SOP_INSTANCE])
-        if not is_uid(uid):
+        columns: _Columns = dict(zip(self._tags, zip(*values, strict=True), strict=True))
+        columns |= {tag: [value] * len(values) for tag, value in self._constants.items()}
+        uids = list(map(_uid_text, columns[_SOP_INSTANCE]))
+        if not all(map(is_uid, uids)):
             raise Unfit("an invalid UID")
-        needle = uid_needle(uid)
-        if needle and needle in self._digits:
+        if any(needle and needle in self._digits for needle in map(uid_needle, uids)):
             raise Unfit("a UID that stands in a text")
-        if not by_tag.get(_POSITION, b"-"):
+        if not all(columns.get(_POSITION, (b"-",))):
             raise Unfit("an image without a position")
-        by_tag[_NEW_UID] = new_uid = self._walk.new_uid(uid).encode("ascii")
+        columns[_NEW_UID] = new_uids = [self._walk.new_uid(uid).encode("ascii") for uid in uids]
+        pieces: list[Iterable[bytes]] = [[self._preamble(uid) for uid in new_uids]]
+        elements = {tag: step(columns[tag], columns) for _, tag, step in self._slots}
+        for constant, tag, _ in self._slots:
+            pieces += (repeat(constant), elements[tag])
+        pieces.append(repeat(self._rest))
+        return TreatedHeaders(list(map(b"".join, zip(*pieces, strict=False))), elements)
+
+    def _preamble(self, new_uid: bytes) -> bytes:
+        """Preamble and file meta information."""
         before, after = _meta_around(self._sop_class, self._syntax, len(new_uid))
-        parts = [before, new_uid, after]
-        elements: dict[int, bytes] = {}
-        for constant, tag, step in self._slots:
-            elements[tag] = element = step(by_tag[tag], by_tag)
-            parts += (constant, element)
-        parts.append(self._rest)
-        return TreatedHeader(b"".join(parts), elements)
+        return before + new_uid + after
 
     def _step(self, tag: int) -> _Step:
         if _is_written_anew(tag):
             return _nothing
         if tag == _SOP_INSTANCE:
-            return partial(_new_uid, tag)
+            return partial(_new_uids, tag)
         vr, rule = self._exemplar.vr(tag), self._walk.rule(tag)
         if vr in ("SQ", "UN") or (rule is None and tag >> 16 & 1 and self._walk.has_safe_private):
-            return partial(self._whole, tag)
+            return partial(_one_by_one, partial(self._whole, tag))
         if rule is None or rule.action is Action.REMOVE:
             return _nothing
         if vr_of_value(vr, rule.vr) != vr:
@@ -225,52 +230,50 @@ class TreatedTemplate:
         if vr in WIDTHS and rule.action is Action.KEEP and rule.vr not in TEXT_VRS:
             return partial(self._numbers, tag, vr)
         if vr in NUMBERS_AS_TEXT and rule.action is Action.KEEP and not rule.values:
-            return partial(self._number_text, vr, _lead(tag, vr))
+            return partial(self._number_texts, vr, _lead(tag, vr))
         if vr == "DA" and rule.action is Action.SHIFT:
-            return partial(self._date, time_tag_of(tag), _lead(tag, vr))
+            return partial(self._dates, time_tag_of(tag), _lead(tag, vr))
         if vr in ("DT", "TM") and rule.action is Action.SHIFT:
             shift = self._walk.shift
-            return partial(self._moment, shift.of_time if vr == "TM" else shift.of_datetime, _lead(tag, vr))
+            return partial(self._moments, shift.of_time if vr == "TM" else shift.of_datetime, _lead(tag, vr))
         if vr in TEXT_VRS and rule.vr != "SQ":
-            return partial(self._text, tag, vr, rule)
+            return partial(_one_by_one, partial(self._text, tag, vr, rule))
         raise Unfit("bulk data that vary")
 
-    def _number_text(self, vr: str, head: bytes, value: bytes, _: _Values) -> bytes:
+    def _number_texts(self, vr: str, head: bytes, values: _Column, _: _Columns) -> _Column:
         """DS and IS that stay: most of what varies."""
-        text = value.strip(b" ")
-        if b" " in text or not is_number(text, vr) or not self._told_numbers.isdisjoint(text.split(b"\\")):
+        texts = [value.strip(b" ") for value in values]
+        numbers = b"\\".join(texts)
+        if b" " in numbers or not is_number(numbers, vr) or not self._told_numbers.isdisjoint(numbers.split(b"\\")):
             raise Unfit("no number, or one that names somebody")
-        return _short(head, text)
+        return _short(head, texts)
 
-    def _numbers(self, tag: int, vr: str, value: bytes, _: _Values) -> bytes:
+    def _numbers(self, tag: int, vr: str, values: _Column, _: _Columns) -> _Column:
         """Binary numbers that stay."""
-        if not fits(tag, vr, value) or (len(value) >= SHORTEST_BULK and self._identities.is_in_bytes(value)):
-            raise Unfit("numbers that do not fit, or that spell somebody")
-        return encode_element(tag, vr, value)
+        for value in values:
+            if not fits(tag, vr, value) or (len(value) >= SHORTEST_BULK and self._identities.is_in_bytes(value)):
+                raise Unfit("numbers that do not fit, or that spell somebody")
+        return [encode_element(tag, vr, value) for value in values]
 
-    def _date(self, time: int | None, head: bytes, value: bytes, values: _Values) -> bytes:
-        """A date that is shifted, with the time that belongs to it."""
-        at = values.get(time, b"") if time is not None else b""
-        made = self._walk.shift.of_date(_ascii(value, b" "), time=_ascii(at, b"\0 "))
-        if made is None:
-            raise Unfit("no date or time")
-        return _short(head, made.encode("ascii"))
+    def _dates(self, time: int | None, head: bytes, values: _Column, columns: _Columns) -> _Column:
+        """Dates that are shifted, with the times that belong to them."""
+        times = columns.get(time, ()) if time is not None else ()
+        at = [_ascii(value, b"\0 ") for value in times or [b""] * len(values)]
+        of_date = self._walk.shift.of_date
+        return _moved(head, [of_date(_ascii(value, b" "), time=time) for value, time in zip(values, at, strict=True)])
 
-    def _moment(self, shifted: Callable[[str], str | None], head: bytes, value: bytes, _: _Values) -> bytes:
-        """A time that is shifted."""
-        made = shifted(_ascii(value, b" "))
-        if made is None:
-            raise Unfit("no date or time")
-        return _short(head, made.encode("ascii"))
+    def _moments(self, shifted: Callable[[str], str | None], head: bytes, values: _Column, _: _Columns) -> _Column:
+        """Times that are shifted."""
+        return _moved(head, [shifted(_ascii(value, b" ")) for value in values])
 
-    def _text(self, tag: int, vr: str, rule: Rule, value: bytes, values: _Values) -> bytes:
+    def _text(self, tag: int, vr: str, rule: Rule, value: bytes, uid: bytes) -> bytes:
         if vr in TEXT and is_foreign(value):
             raise Unfit("text that is not ASCII")
         elem = raw_element(tag, vr, value)
         made = self._walk.text(elem, rule, vr, dataset({elem.tag: elem}))
         if made is None:
             return b""
-        if made and is_searched(rule, vr) and self._is_told(made, vr, values[_SOP_INSTANCE]):
+        if made and is_searched(rule, vr) and self._is_told(made, vr, uid):
             raise Unfit("a text that may name somebody")
         return encode_element(tag, vr, made)
 
@@ -281,9 +284,9 @@ class TreatedTemplate:
         needle = uid_needle(_uid_text(uid))
         return self._identities.may_be_in(text) or (bool(needle) and needle in _digits(text))
 
-    def _whole(self, tag: int, element: bytes, values: _Values) -> bytes:
+    def _whole(self, tag: int, element: bytes, uid: bytes) -> bytes:
         """An element that is read and walked on its own, beside what decides how to read it."""
-        told = self._told | {("uid", _uid_text(values[_SOP_INSTANCE]))}
+        told = self._told | {("uid", _uid_text(uid))}
         try:
             walk = self._scratch()
             walk.tell(told)
@@ -310,11 +313,17 @@ def _lead(tag: int, vr: str) -> bytes:
     return encode_element(tag, vr, b"")[:6]
 
 
-def _short(lead: bytes, value: bytes) -> bytes:
-    """An element of ASCII text, padded with a space (PS3.5 6.2)."""
-    if len(value) & 1:
-        value += b" "
-    return lead + len(value).to_bytes(2, "little") + value
+def _short(lead: bytes, values: Iterable[bytes]) -> _Column:
+    """Elements of ASCII text, padded with a space (PS3.5 6.2)."""
+    padded = [value + b" " if len(value) & 1 else value for value in values]
+    return [lead + len(value).to_bytes(2, "little") + value for value in padded]
+
+
+def _moved(lead: bytes, made: Sequence[str | None]) -> _Column:
+    """Elements of dates or times that were shifted."""
+    if None in made:
+        raise Unfit("no date or time")
+    return _short(lead, [text.encode("ascii") for text in made if text is not None])
 
 
 @lru_cache(maxsize=256)
@@ -326,12 +335,17 @@ def _meta_around(sop_class: str, syntax: str, n_uid: int) -> tuple[bytes, bytes]
     return before, after
 
 
-def _new_uid(tag: int, _: bytes, values: _Values) -> bytes:
-    return encode_element(tag, "UI", values[_NEW_UID])
+def _new_uids(tag: int, _: _Column, columns: _Columns) -> _Column:
+    return [encode_element(tag, "UI", uid) for uid in columns[_NEW_UID]]
 
 
-def _nothing(_: bytes, __: _Values) -> bytes:
-    return b""
+def _nothing(values: _Column, _: _Columns) -> _Column:
+    return [b""] * len(values)
+
+
+def _one_by_one(step: Callable[[bytes, bytes], bytes], values: _Column, columns: _Columns) -> _Column:
+    """A step that looks at a value and the SOP Instance UID beside it."""
+    return list(map(step, values, columns[_SOP_INSTANCE]))
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ import mmap
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -81,6 +81,13 @@ class _Made(NamedTuple):
     holds_pixels: bool
 
 
+class _Header(NamedTuple):
+    """What a header by template became, and the fields of it that differ from instance to instance."""
+
+    head: bytes
+    fields: dict[int, tuple[bytes, bytes]]
+
+
 class _Learnt(NamedTuple):
     """What a template's exemplar became.
 
@@ -134,6 +141,8 @@ class Packing:
         self._exemplars = {id(one.template.exemplar.ds) for one in matched}
         self._full: dict[int, Treated | None] = {}  # what the full way made of exemplars, by the id of their header
         self._learnt: dict[int, _Learnt | Unfit] = {}  # by the id of the template
+        self._together: list[Readable] = []
+        self._ahead: dict[int, _Header] = {}  # those of them that were treated with another, by the id of the item
         self._buffer = memoryview(bytearray(_LONGEST_HEAD + _CHUNK))
 
     def members(self, items: list[Readable]) -> Iterator[tuple[str, Iterator[bytes | memoryview]]]:
@@ -141,15 +150,17 @@ class Packing:
 
         A piece is valid until the next is asked for. Pieces raise MemberLost when a file cannot be read to its end.
         """
-        ready: list[_Made] = []
-        for item in items:
-            made = self._made_or_refused(item)
-            if made is not None:
-                ready.append(made)
-            if len(ready) == _AT_ONCE or (made is not None and made.holds_pixels):
-                yield from ((one.packed.name, one.pieces) for one in ready)
-                ready.clear()
-        yield from ((one.packed.name, one.pieces) for one in ready)
+        for begin in range(0, len(items), _AT_ONCE):
+            self._together, self._ahead = items[begin : begin + _AT_ONCE], {}
+            ready: list[_Made] = []
+            for item in self._together:
+                made = self._made_or_refused(item)
+                if made is not None:
+                    ready.append(made)
+                if made is not None and made.holds_pixels:
+                    yield from ((one.packed.name, one.pieces) for one in ready)
+                    ready.clear()
+            yield from ((one.packed.name, one.pieces) for one in ready)
 
     def _made_or_refused(self, item: Readable) -> _Made | None:
         try:
@@ -233,20 +244,28 @@ class Packing:
         """None when the instance has to go the full way; why is counted."""
         if item.matched is None:
             return None
-        template, values = item.matched[:2]
         try:
-            learnt = self._learnt_from(template)
-            treated = learnt.treated.treat(values)
-            pieces, holds_pixels = self._copied(item, learnt, treated.head)
+            learnt = self._learnt_from(item.matched.template)
+            head, fields = self._ahead.get(id(item)) or self._header(item, item.matched.template, learnt)
+            pieces, holds_pixels = self._copied(item, learnt, head)
         except Unfit as reason:
             self.ways[str(reason)] += 1
             return None
         self.ways["by template"] += 1
-        elements = treated.elements
-        fields = {tag: field_of(elements[tag]) for tag in learnt.read if elements[tag]}
         columns = {**learnt.columns, **learnt.changing.of({**learnt.beside, **fields})}
-        packed = Packed(item, columns, partial(fields_of, treated.head), len(treated.head))
-        return _Made(treated.head, pieces, packed, holds_pixels)
+        packed = Packed(item, columns, partial(fields_of, head), len(head))
+        return _Made(head, pieces, packed, holds_pixels)
+
+    def _header(self, item: Readable, template: HeaderTemplate, learnt: _Learnt) -> _Header:
+        """The header of an instance, treated with those at hand of its template; alone when one is unfit."""
+        fitting = [one for one in self._together if one.matched and one.matched.template is template]
+        if fitting:
+            try:
+                self._ahead |= zip(map(id, fitting), _headers(fitting, learnt), strict=True)
+                return self._ahead[id(item)]
+            except Unfit:
+                self._together = []
+        return next(_headers([item], learnt))
 
     def _learnt_from(self, template: HeaderTemplate) -> _Learnt:
         """What the exemplar of a template becomes; worked out once, also when it cannot be used."""
@@ -329,6 +348,20 @@ class Packing:
         """A file that could be read before and cannot now."""
         self._reading.gone.append(item.file)
         self.packed = {name: packed for name, packed in self.packed.items() if packed.item is not item}
+
+
+def _headers(items: Sequence[Readable], learnt: _Learnt) -> Iterator[_Header]:
+    """Headers of instances that have one template.
+
+    Raises
+    ------
+    Unfit
+        If one of them has to go the full way.
+    """
+    heads, elements = learnt.treated.treat([item.matched.values for item in items if item.matched])
+    read = [(tag, elements[tag]) for tag in learnt.read]
+    for n, head in enumerate(heads):
+        yield _Header(head, {tag: field_of(column[n]) for tag, column in read if column[n]})
 
 
 def _fragments(item: Readable, matched: Matched, *, check: Callable[[bytes | memoryview], object]) -> memoryview:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from cryptography.exceptions import InvalidTag
+from isal import isal_zlib
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
@@ -147,7 +148,9 @@ def seal(
         for text in identity.get(name, ())
         for part in text.split("\\")
     }
-    plain = zlib.compress(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+    plain = isal_zlib.compress(
+        json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    )
     row = {
         "hospital_id": hospital_id,
         "lake_study_uid": study[1],
