@@ -9,8 +9,7 @@ from typing import Any
 
 from radlake.config import Settings
 from radlake.errors import QuarantineError
-from radlake.lake.evidence import SealedRecord, StoredInstance
-from radlake.lake.unread import UnreadPiece
+from radlake.lake.evidence import SealedRecord, StoredInstance, UnreadPiece
 from radlake.pixels import PixelDecision
 from radlake.retention.classes import Rule
 from radlake.telemetry import Work

@@ -29,9 +29,7 @@ from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome, une
 from radlake.ingest.packing import Packed, Packing
 from radlake.ingest.reading import Readable, Reading, read_files
 from radlake.lake import Lake, ObjectStore
-from radlake.lake.evidence import SealedRecord, StoredInstance
-from radlake.lake.unread import UnreadPiece
-from radlake.lake.withdrawals import withdrawn_digest
+from radlake.lake.evidence import SealedRecord, StoredInstance, UnreadPiece
 from radlake.machine import forget_pages
 from radlake.retention.classes import class_of_headers
 from radlake.telemetry import Work
@@ -93,6 +91,12 @@ def _ingested(job: IngestJob, *, use_templates: bool) -> StudyOutcome:
         return StudyOutcome(job.hospital_id, job.study_uid, refused=refused, files=job.files)
 
 
+def _digest_of_withdrawn(keys: KeyRing, person: Person) -> str:
+    from radlake.lake.withdrawals import withdrawn_digest  # and SQLAlchemy: 13 MB of a worker that mostly needs neither
+
+    return withdrawn_digest(keys.withdrawal_mac, person.patient_key)
+
+
 def _forget_spooled(files: Iterable[SourceFile], spool: Path) -> None:
     """Only a sample of what was received is read once more; what lies in somebody's folder stays as it is."""
     spooled = f"{spool}{os.sep}"
@@ -131,7 +135,7 @@ class _Study:
         person = identify_person(self._headers, hospital_id=job.hospital_id, keys=shop.keys)
         if job.patient_key is not None:
             person = Person(patient_key=job.patient_key, is_known=person.is_known)
-        if job.withdrawn and withdrawn_digest(shop.keys.withdrawal_mac, person.patient_key) in job.withdrawn:
+        if job.withdrawn and _digest_of_withdrawn(shop.keys, person) in job.withdrawn:
             return StudyOutcome(job.hospital_id, job.study_uid, files=job.files, is_withdrawn=True)
         study_at = self._study_at(person)
         place = {

@@ -19,6 +19,7 @@ __all__ = [
     "StoredInstance",
     "StudyEntry",
     "StudyState",
+    "UnreadPiece",
     "state_from_evidence",
 ]
 
@@ -33,6 +34,15 @@ class StudyState(StrEnum):
     QUARANTINED = "quarantined"
     OFFLINE = "offline"
     WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True)
+class UnreadPiece:
+    """A piece of the description of one study that no rule of the vocabulary could read; `digest` is keyed."""
+
+    digest: str
+    text: str
+    modality_group: str
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,15 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from radlake.lake.evidence import UnreadPiece
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import UNREAD_PERSON, UNREAD_TEXT
 from radlake.lake.statements import in_parts, put_row
 
-__all__ = ["COMMON", "MOST", "Unread", "UnreadPiece", "enter_unread", "unread_texts"]
+__all__ = ["COMMON", "MOST", "Unread", "enter_unread", "unread_texts"]
 
 COMMON = 10  # persons from whom on a piece is shown
 MOST = 1000  # persons that are counted of a piece: enough to put it first
-
-
-@dataclass(frozen=True)
-class UnreadPiece:
-    """A piece of the description of one study; `digest` is keyed."""
-
-    digest: str
-    text: str
-    modality_group: str
 
 
 @dataclass(frozen=True)

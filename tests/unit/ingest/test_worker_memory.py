@@ -45,3 +45,10 @@ def test_an_object_larger_than_the_limit_passes_below_it(tmp_path: Path) -> None
     n, n_bytes, peak_kb = done.stdout.split()
     assert (n, int(n_bytes) > n_frame * _FRAMES) == ("1", True), done.stdout
     assert n_frame * _FRAMES > _LIMIT_MB * 1024**2 > int(peak_kb) * 1024
+
+
+def test_a_worker_loads_nothing_of_tables_and_ledger():
+    heavy = ["deltalake", "duckdb", "pandas", "pyarrow", "sqlalchemy"]
+    program = f"import sys, radlake.ingest.study; print(*sorted(set({heavy}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from radlake.lake.evidence import UnreadPiece
 from radlake.lake.ledger import Ledger
 from radlake.lake.ledger_tables import UNREAD_TEXT
-from radlake.lake.unread import COMMON, Unread, UnreadPiece, enter_unread, unread_texts
+from radlake.lake.unread import COMMON, Unread, enter_unread, unread_texts
 
 KNOT = UnreadPiece(digest="d1", text="髁间窝", modality_group="DX")
 NAME = UnreadPiece(digest="d2", text="王秀兰", modality_group="CT")
