@@ -286,12 +286,19 @@ def _kill_workers() -> None:
         parents = {path.parent.name: _field(path, 1) for path in _stats()}
         servers = {pid for pid, parent in parents.items() if parent in mine}
         workers = [int(pid) for pid, parent in parents.items() if parent in servers]
-        if workers:
-            for pid in workers:
-                os.kill(pid, signal.SIGKILL)
+        if sum(_is_killed(pid) for pid in workers):
             return
         time.sleep(0.05)
     raise AssertionError("no worker was started")
+
+
+def _is_killed(pid: int) -> bool:
+    """Not one that ended by itself meanwhile."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _stats() -> list[Path]:
