@@ -29,12 +29,14 @@ def call(method, path, body=None, token=None):
         return json.load(answer)
 password = json.load(open("/airflow/passwords.json"))["admin"]
 token = call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
-DAGS = ("harvest_studies", "build_lake")
+DAGS = ("build_lake", "harvest_studies")
 while {dag["dag_id"] for dag in call("GET", "/api/v2/dags", token=token)["dags"]} < set(DAGS):
     time.sleep(1)
+# The night that the schedule would begin by itself as soon as it is switched on, with a longer look back: not both.
+night = {"logical_date": call("GET", "/api/v2/dags/harvest_studies", token=token)["next_dagrun_logical_date"]}
+call("POST", "/api/v2/dags/harvest_studies/dagRuns", night | {"conf": {"look_back_days": 1500}}, token)
 for dag in DAGS:
     call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False}, token)
-call("POST", "/api/v2/dags/harvest_studies/dagRuns", {"logical_date": None, "conf": {"look_back_days": 1500}}, token)
 while True:
     runs = {dag: call("GET", f"/api/v2/dags/{dag}/dagRuns", token=token)["dag_runs"] for dag in DAGS}
     manual = [run for run in runs["harvest_studies"] if run["run_type"] == "manual"]
