@@ -23,7 +23,7 @@ ByPlace = Literal["all", "exam_month", "region_code", "hospital_level", "modalit
 
 @app.command()
 def build(ctx: typer.Context, start: Day = None, end: Day = None, as_json: Json = False) -> None:
-    """Lay exams out by person, exam and time, and count repeats by every rule pack and window.
+    """Lay exams out by person, exam and time, count repeats by every rule pack and window, and release the windows.
 
     --start and --end are the first and last day that exams are known of; without them each hospital's own are taken
     from its exams. Nothing is written when nothing has changed.
@@ -41,6 +41,7 @@ def build(ctx: typer.Context, start: Day = None, end: Day = None, as_json: Json 
         return
     state = "new" if built.is_new else "unchanged"
     typer.echo(f"stats.repeat_rate version {built.rates_version}: {built.n_rows:,} rows, {state}")
+    typer.echo(f"stats.repeat_window version {built.windows_version}: released, see `radlake duplicates windows`")
 
 
 @app.command()
@@ -74,6 +75,36 @@ def rates(
         for row in rows
     ]
     show_table(shown, header=header, numbers=(False, True, False, True, False, False, False, False))
+    tell_linkage_rate(lake)
+
+
+@app.command()
+def windows(
+    ctx: typer.Context,
+    year: Annotated[str, typer.Option(help="One calendar year; else all together.")] = "all",
+    pack: Annotated[str, typer.Option(help="Rule pack.")] = "clinical_v1",
+    as_json: Json = False,
+) -> None:
+    """Repeats within 7, 14, 30, 90 and 180 days by modality and body part, as released.
+
+    Counts are rounded, shares have the digits that tell no small count, and examinations of few exams are left out.
+    """
+    from radlake.lake import duck
+
+    lake = existing_lake(ctx.obj)
+    with duck.connect(lake, tables=["stats.repeat_window"]) as connection:
+        found = connection.sql(
+            "SELECT modality_group, body_part_code, window_days, n_repeats, repeat_share, n_potential, potential_share,"
+            " n_potential_across_hospitals, potential_across_share FROM stats.repeat_window"
+            " WHERE exam_year = $year AND rule_pack = $pack AND (modality_group <> 'all' OR body_part_code = 'all')"
+            " ORDER BY ALL",
+            params={"year": year, "pack": pack},
+        ).to_arrow_table()
+    if as_json:
+        typer.echo(json.dumps(found.to_pylist()))
+        return
+    rows = [["" if cell is None else cell for cell in row.values()] for row in found.to_pylist()]
+    show_table(rows, header=found.column_names, numbers=(False, False, *[True] * 7))
     tell_linkage_rate(lake)
 
 

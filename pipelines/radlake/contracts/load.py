@@ -37,7 +37,7 @@ _COLUMN_FIELDS = {
     "values": list, "pattern": str, "minimum": (int, float), "maximum": (int, float),
     "default": (str, int),
 }  # fmt: skip
-_DISCLOSURE_FIELDS = {"dimensions": list, "counts": list, "dependent": list, "is_coarse": bool}
+_DISCLOSURE_FIELDS = {"dimensions": list, "counts": list, "dependent": list, "is_coarse": bool, "hidden": list}
 
 
 def load_table(name: str, *, root: Path | None = None) -> Table:
@@ -141,7 +141,7 @@ def table_problems(data: dict[str, Any], *, layer: str, file_name: str) -> list[
     by_name = {column["name"]: column for column in columns}
     lists = {"key": data["key"], "sort": data["sort"], "partition": [data["partition"]] if "partition" in data else []}
     if "disclosure" in data:
-        found = _field_problems(data["disclosure"], fields=_DISCLOSURE_FIELDS, optional={"is_coarse"})
+        found = _field_problems(data["disclosure"], fields=_DISCLOSURE_FIELDS, optional={"is_coarse", "hidden"})
         problems += [f"disclosure: {problem}" for problem in found]
         lists |= {f"disclosure.{k}": v for k, v in data["disclosure"].items() if isinstance(v, list)}
     for field, members in lists.items():

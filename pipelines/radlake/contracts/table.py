@@ -68,12 +68,15 @@ class Disclosure:
     is_coarse : bool
         The first count is the number of exams or persons of a row; all numbers are released coarsely
         (`radlake.stats.coarse`), for a service is judged by shares and not by single exams.
+    hidden : tuple of str
+        Counts of a coarse release that stay in the restricted zone: NULL in the lake.
     """
 
     dimensions: tuple[str, ...]
     counts: tuple[str, ...]
     dependent: tuple[str, ...]
     is_coarse: bool = False
+    hidden: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,9 +25,11 @@ from radlake.lake.withdrawals import sharing_lake
 from radlake.stats.duplicates.added import added_repeats, summed
 from radlake.stats.duplicates.packs import load_packs, load_windows
 from radlake.stats.duplicates.places import repeats_by_place
-from radlake.stats.duplicates.rates import RATES, repeat_rates
+from radlake.stats.duplicates.rates import RATES, WINDOWS, repeat_rates, repeat_windows
 from radlake.stats.duplicates.sequence import INPUTS, TABLE, Observed, build_sequence
 from radlake.stats.duplicates.why import Explanation, PersonExam, explain
+from radlake.stats.policy import load_policy
+from radlake.stats.release import mask
 
 __all__ = [
     "BuiltRepeats",
@@ -54,19 +56,24 @@ class SequenceOld(PermanentError):
 
 @dataclass(frozen=True)
 class BuiltRepeats:
-    """Versions of the two tables after a build, and rows of stats.repeat_rate."""
+    """Versions of the tables after a build, and rows of stats.repeat_rate; `windows_version` is what was released."""
 
     sequence_version: int
     rates_version: int
+    windows_version: int
     n_rows: int
     is_new: bool
 
 
 def build_repeats(settings: Settings, *, now: datetime, observed: Observed | None = None) -> BuiltRepeats:
-    """Make core.exam_sequence and stats.repeat_rate anew; nothing is written when nothing they depend on has changed.
+    """Make core.exam_sequence and stats.repeat_rate anew, and release stats.repeat_window.
+
+    Nothing is written when nothing they depend on has changed.
 
     Raises
     ------
+    ConfigInvalid
+        If the disclosure policy cannot be read.
     LakeBusy
         If somebody's data are being withdrawn.
     KeyMissing, KeyMismatch, ContractBroken
@@ -77,20 +84,31 @@ def build_repeats(settings: Settings, *, now: datetime, observed: Observed | Non
 
 def build_repeats_alone(settings: Settings, *, now: datetime, observed: Observed | None = None) -> BuiltRepeats:
     """`build_repeats` for who holds the claim."""
+    policy = load_policy(settings.disclosure)
     lake = Lake.from_settings(settings)
     with closing(Ledger(settings.ledger)) as ledger:
         publish_links(lake, ledger)
     workers = max(1, settings.workers or 2)
     with date_offsets(settings) as offsets:
         built = build_sequence(lake, date_offsets=offsets, observed=observed, workers=workers)
-    rows = repeat_rates(lake, version=built.version, workers=workers)
+    rates = repeat_rates(lake, version=built.version, workers=workers)
+    windows = repeat_windows(lake, version=built.version, workers=workers)
     rules = rules_digest()
     before = lake.restricted_tables.version(RATES)
     batch_id = f"repeats-{built.version}-{rules}"
-    version = lake.restricted_tables.overwrite(RATES, rows, batch_id=batch_id)
-    versions = {TABLE: (built.version, built.inputs), RATES: (version, {TABLE: built.version})}
-    _record(lake, versions, rules=rules, n_rows=rows.num_rows, batch_id=batch_id, now=now)
-    return BuiltRepeats(built.version, version, rows.num_rows, version != before)
+    rates_version = lake.restricted_tables.overwrite(RATES, rates, batch_id=batch_id)
+    lake.restricted_tables.overwrite(WINDOWS, windows, batch_id=batch_id)
+    shown = mask({WINDOWS: windows}, policy=policy)[WINDOWS]
+    released = f"{policy.name}-{policy.threshold}-{policy.rounding}"
+    windows_version = lake.tables.overwrite(WINDOWS, shown, batch_id=f"{batch_id}-{released}")
+    exact = ("none: exact, in the restricted zone", 0)
+    made = [
+        (TABLE, built.version, built.inputs, rates.num_rows, exact),
+        (RATES, rates_version, {TABLE: built.version}, rates.num_rows, exact),
+        (WINDOWS, windows_version, {TABLE: built.version}, shown.num_rows, (policy.name, policy.threshold)),
+    ]
+    _record(lake, made, rules=rules, batch_id=f"{batch_id}-{released}", now=now)
+    return BuiltRepeats(built.version, rates_version, windows_version, rates.num_rows, rates_version != before)
 
 
 @dataclass(frozen=True)
@@ -213,14 +231,13 @@ def _person_exam(row: Mapping[str, Any], *, moved: timedelta) -> PersonExam:
 
 def _record(
     lake: Lake,
-    versions: Mapping[str, tuple[int, Mapping[str, int]]],
+    made: Sequence[tuple[str, int, Mapping[str, int], int, tuple[str, int]]],
     *,
     rules: str,
-    n_rows: int,
     batch_id: str,
     now: datetime,
 ) -> None:
-    """Lineage, as of every other built table; once for the same numbers."""
+    """Lineage, as of every other built table, once for the same numbers: name, version, inputs, rows, release."""
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     contract = load_table("ops.build")
     rows = [
@@ -232,11 +249,11 @@ def _record(
             "query_sha256": rules,
             "n_rows": n_rows,
             "warnings": "[]",
-            "disclosure_policy": "none: exact, in the restricted zone",
-            "disclosure_threshold": 0,
+            "disclosure_policy": policy,
+            "disclosure_threshold": threshold,
             "built_at": now,
         }
-        for name, (version, inputs) in versions.items()
+        for name, version, inputs, n_rows, (policy, threshold) in made
     ]
     data = pa.Table.from_pylist(rows, schema=contract.arrow_schema())
     lake.tables.commit_batch(contract, data, batch_id=batch_id)

@@ -30,7 +30,7 @@ from radlake.stats.policy import Policy, load_policy
 from radlake.stats.release import as_shown
 from radlake.vocab.again import decide_again
 
-__all__ = ["Build", "Rerun", "build_of", "compared", "pinned", "pinned_tables", "rerun", "rerun_in_zone"]
+__all__ = ["Build", "Rerun", "build_of", "compared", "pinned", "pinned_tables", "policy_of", "rerun", "rerun_in_zone"]
 
 _OFFSETS = "restricted.date_offset"
 _BATCH = 65_536
@@ -160,7 +160,7 @@ def rerun(lake: Lake, build: Build, *, date_offsets: DateOffsets) -> Rerun:
         exact = connection.sql(f"FROM ({build.query}) ORDER BY {_key(table)}").to_arrow_table()
         exact = exact.cast(table.arrow_schema())
         withheld = _withheld(lake, table, build.version, exact)
-        again = as_shown(table, exact, withheld, policy=_policy(build))
+        again = as_shown(table, exact, withheld, policy=policy_of(build))
         connection.register("again", again)
         return rerun_in_zone(lake, build, connection)
 
@@ -216,7 +216,7 @@ def _withheld(lake: Lake, table: Table, version: int, exact: pa.Table) -> np.nda
     return np.array([one not in is_shown for one in keys], dtype=bool)
 
 
-def _policy(build: Build) -> Policy:
+def policy_of(build: Build) -> Policy:
     """The policy of the release; of one that is known by name only here, what ops.build tells of it."""
     try:
         policy = load_policy(build.policy)

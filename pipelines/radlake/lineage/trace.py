@@ -14,7 +14,7 @@ from radlake.lineage.exams import CountedExams, counted_exams
 from radlake.lineage.measure import MEASURE, trace_measure
 from radlake.lineage.number import Number, Shown, SnapshotGone, shown
 from radlake.lineage.pixels import TracedExam, trace_exams
-from radlake.lineage.repeats import RATES, rerun_rates
+from radlake.lineage.repeats import REPEATS, rerun_repeats
 from radlake.lineage.rerun import Build, Rerun, build_of, rerun
 from radlake.sqlrun.date_offsets import DateOffsets
 from radlake.vault.lake_key import LakeKeyMissing
@@ -113,7 +113,7 @@ def _traced(
         steps = [_rerun_step(lake, found, first, offsets)]
     steps += [_rerun_step(lake, found, build, offsets) for build in above]
     so_far = Trace(found.number, found.value, tuple(steps))
-    if name == RATES:
+    if name in REPEATS:
         return replace(so_far, why_no_exams="core.exam_sequence names no exams; ask `radlake why` of one")
     if counted is None and first.query:
         counted = counted_exams(lake, found, first, date_offsets=offsets, limit=limit)
@@ -129,8 +129,8 @@ def _rerun_step(lake: Lake, found: Shown, build: Build, offsets: DateOffsets) ->
     """A table that the number is in must be there; one that it was made from may be gone, which is told."""
     name = build.table.view_name
     try:
-        if name == RATES:
-            return Step(build, *rerun_rates(lake, build))
+        if name in REPEATS:
+            return Step(build, *rerun_repeats(lake, build))
         if not build.query:
             return Step(build, why_not="it is made by a program, not by a query")
         return Step(build, rerun(lake, build, date_offsets=offsets))

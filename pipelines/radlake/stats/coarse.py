@@ -5,6 +5,10 @@ withhold small counts would withhold what the statistic is for. How many exams t
 exams are counted elsewhere, where a cell may be withheld. So a row of few exams is withheld, every count is rounded to
 twice the threshold, and shares and hours are told where there are enough exams, in few digits: no difference to another
 table then tells a small count.
+
+Repeats say something of persons, and the exams of a cell may follow exactly from other tables. Where a contract hides
+counts, these stay in the restricted zone, rows of fewer exams than the step of rounding are left out, so that nobody
+knows how many there are, and a share has as many digits as leave a small count at zero.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from radlake.contracts import Table
+from radlake.contracts.check import compute
 from radlake.stats.policy import Policy
 
 __all__ = ["coarsened", "is_coarse"]
@@ -32,14 +37,21 @@ def coarsened(table: Table, exact: pa.Table, *, policy: Policy) -> pa.Table:
     """The rows as they are released, sorted by their dimensions."""
     assert table.disclosure is not None
     exact = exact.sort_by([(name, "ascending") for name in table.disclosure.dimensions])
-    base = exact.column(table.disclosure.counts[0]).to_pylist()
+    first = table.disclosure.counts[0]
     step = max(policy.rounding, 2 * policy.threshold)
+    if table.disclosure.hidden:
+        exact = exact.filter(compute.greater_equal(exact.column(first), step))
+    base = exact.column(first).to_pylist()
     is_masked = [policy.is_small(n) for n in base]
     columns = {}
     for column in table.columns:
         values = exact.column(column.name)
         if column.name == "is_masked":
             values = pa.array(is_masked)
+        elif column.name in table.disclosure.hidden:
+            values = pa.nulls(len(base), values.type)
+        elif column.name in table.disclosure.dependent and table.disclosure.hidden:
+            values = pa.array([_share_of(share, n, step) for share, n in zip(values.to_pylist(), base, strict=True)])
         elif column.name in table.disclosure.counts:
             values = _each(values, is_masked, lambda n: (n + step // 2) // step * step)
         elif column.name in table.disclosure.dependent:
@@ -55,6 +67,16 @@ def _each(values: pa.ChunkedArray, is_left_out: list[bool], rounded: Callable[[A
         for value, left_out in zip(values.to_pylist(), is_left_out, strict=True)
     ]
     return pa.array(shown, values.type)
+
+
+def _share_of(share: float | None, n_exams: int, step: int) -> float | None:
+    """A share with so many digits that one unit of the last is no fewer exams than a step of rounded counts.
+
+    >>> [_share_of(0.02468, n, 10) for n in (999, 1_000, 10_000, 1_000_000)]
+    [None, 0.02, 0.025, 0.02468]
+    """
+    digits = floor(log10(n_exams / step)) if n_exams else 0
+    return None if share is None or digits < _DIGITS else round(share, digits)
 
 
 def _rounded_share(value: float) -> float:

@@ -18,13 +18,14 @@ from radlake.deidentify import KeyRing
 from radlake.errors import ConfigInvalid, ContractBroken
 from radlake.ingest.duplicates import why_counted
 from radlake.lake import Lake, duck, parquet
+from radlake.lineage.trace import trace
 from radlake.resources import schemas_root
 from radlake.stats.duplicates import sequence
 from radlake.stats.duplicates.codes import ground_bits
 from radlake.stats.duplicates.packs import load_packs, load_windows
 from radlake.stats.duplicates.pairs import OUT_OF_ORDER, cells, repeats
 from radlake.stats.duplicates.places import count_repeats, repeats_by_place, told_apart
-from radlake.stats.duplicates.rates import count_cells, repeat_rates
+from radlake.stats.duplicates.rates import count_cells, repeat_rates, repeat_windows
 from radlake.stats.duplicates.recent import RecentExams, build_index
 from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence
 from radlake.stats.duplicates.shares import shares
@@ -68,6 +69,28 @@ def test_every_number_is_the_known_truth(province):
         total = connection.execute("SELECT sum(n_potential_across_cities) FROM ours").fetchall()[0][0]
     assert differing == [[], []]
     assert total > 1_000
+
+
+def test_repeats_by_window_and_body_part_add_up_to_the_known_truth(province):
+    _, lake, truth = province
+    keys = "rule_pack, window_days, modality_group"
+    summed = ", ".join(f"sum({name})::BIGINT AS {name}" for name in MEASURES)
+    with duckdb.connect() as connection:
+        connection.register("truth", pq.read_table(truth))
+        connection.register("ours", repeat_windows(lake))
+        of_truth = f"SELECT {keys}, (exam_month // 100)::VARCHAR AS exam_year, {summed} FROM truth GROUP BY ALL"
+        of_parts = (
+            f"SELECT {keys}, exam_year, {summed} FROM ours"
+            " WHERE 'all' NOT IN (exam_year, modality_group) AND body_part_code <> 'all' GROUP BY ALL"
+        )
+        totals = f"SELECT {keys}, exam_year, {', '.join(MEASURES)} FROM ours"
+        totals += " WHERE 'all' NOT IN (exam_year, modality_group) AND body_part_code = 'all'"
+        expected, parts, total = (
+            connection.execute(f"FROM ({sql}) ORDER BY ALL").fetchall() for sql in (of_truth, of_parts, totals)
+        )
+    assert parts == expected
+    assert total == expected
+    assert len(expected) > 100
 
 
 @pytest.mark.parametrize("direction", ["back", "ahead"])
@@ -265,6 +288,18 @@ def test_the_commands(province, capsys, monkeypatch):
     assert {row["group"] for row in counted} == {row["group"] for row in rates}
     assert sum(row["n_repeats"] for row in counted) > sum(row["repeats"]["n"] for row in rates) / 2 > 500
     assert run("duplicates", "count", "45").startswith("all")
+    windows = json.loads(run("duplicates", "windows", "--json"))
+    of_all = [row for row in windows if row["modality_group"] == "all"]
+    assert [row["window_days"] for row in of_all] == list(load_windows().days)
+    assert of_all[0]["repeat_share"] < of_all[2]["repeat_share"] < of_all[4]["repeat_share"]
+    assert all(row["n_repeats"] % 10 == row["n_potential"] % 10 == 0 for row in windows)
+    assert "CHEST" in run("duplicates", "windows", "--year", "2025", "--pack", "lawful_v1")
+    again = trace(settings, "stats.repeat_window/rule_pack=clinical_v1/window_days=30/n_repeats", limit=0)
+    assert again.value == next(row["n_repeats"] for row in of_all if row["window_days"] == 30)
+    assert [(step.build.table.view_name, step.rerun and step.rerun.is_equal) for step in again.steps[:1]] == [
+        ("stats.repeat_window", True)
+    ]
+    assert again.problems == ()
     with duck.connect(lake) as connection:
         exam = connection.execute("SELECT exam_pseudo_id FROM core.exam LIMIT 1").fetchall()[0][0]
     assert "20" + "24-" not in run("why", exam, "--json")

@@ -13,12 +13,30 @@ from typing import Literal
 
 from radlake.stats.duplicates.packs import RulePack, Windows
 
-__all__ = ["FOLLOW_UP", "JUSTIFIED", "OUT_OF_ORDER", "POTENTIAL", "SAME_EPISODE", "Direction", "cells", "repeats"]
+__all__ = [
+    "BY_PART",
+    "BY_PLACE",
+    "FOLLOW_UP",
+    "JUSTIFIED",
+    "OUT_OF_ORDER",
+    "POTENTIAL",
+    "SAME_EPISODE",
+    "Direction",
+    "cells",
+    "repeats",
+]
 
 # Class of a pair in `class_<pack>`: a justified one is JUSTIFIED + the place of its exclusion in the pack.
 _NONE, SAME_EPISODE, POTENTIAL, FOLLOW_UP, JUSTIFIED = 0, 1, 2, 100, 200
 OUT_OF_ORDER = "n_out_of_order"
 Direction = Literal["back", "ahead"]
+# What cells are counted by: names, and how a row of the sequence tells them.
+BY_PLACE = {"exam_month": "exam_month", "site_code": "site_code", "modality_code": "exam_code >> 16"}
+BY_PART = {
+    "exam_year": "exam_month // 100",
+    "modality_code": "exam_code >> 16",
+    "body_part": "(exam_code >> 2) & 16383",
+}
 _ORDERED = "(PARTITION BY patient_key, exam_code ORDER BY person_day, day_second, site_code, encounter_code)"
 # Every comparison costs: an exam's code and its day are one number, and what decides most comes first. No window comes
 # near the days that the number has room for, so what lies within the window is of the same code.
@@ -53,9 +71,15 @@ _NEIGHBOURS = ("patient_key", "exam_code", "person_day", "site_code", "encounter
 
 
 def cells(
-    relation: str, *, packs: Mapping[str, RulePack], windows: Windows, direction: Direction, is_streamed: bool = True
+    relation: str,
+    *,
+    packs: Mapping[str, RulePack],
+    windows: Windows,
+    direction: Direction,
+    by: Mapping[str, str] = BY_PLACE,
+    is_streamed: bool = True,
 ) -> str:
-    """A query that counts exams by month, site, modality, windows around, gap and class.
+    """A query that counts exams by month, site and modality (or what else is asked), windows around, gap and class.
 
     Parameters
     ----------
@@ -63,6 +87,8 @@ def cells(
         SQL of one file of core.exam_sequence, or of several in the order of persons.
     direction : {"back", "ahead"}
         "back" looks for the latest earlier exam of each, "ahead" for the next later one.
+    by : mapping of str to str
+        `BY_PLACE` or `BY_PART`.
     is_streamed : bool
         False spells the order out.
     """
@@ -81,6 +107,7 @@ def cells(
     fits = "n_windows_before" if direction == "back" else "n_windows_after"
     supplementary = f"{_reach_sql('supplementary_days', windows)} AS supplementary" if direction == "back" else "0"
     too_early = "<" if direction == "back" else ">"
+    keys = ", ".join(f"{expression} AS {name}" for name, expression in by.items())
     return f"""
 WITH neighbours AS (
     SELECT *, {other} FROM {relation}
@@ -102,9 +129,7 @@ classed AS (
     SELECT *, {classes} FROM found
 )
 SELECT
-    exam_month,
-    site_code,
-    exam_code >> 16 AS modality_code,
+    {keys},
     (exam_code & 3) = 3 AS is_unmatchable,
     {fits} AS n_windows,
     {_reach_sql("gap_days", windows)} AS reach,

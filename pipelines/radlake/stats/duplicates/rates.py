@@ -1,6 +1,7 @@
-"""Count repeats: every rule pack and window side by side, looking back and ahead, by month, hospital and modality.
+"""Count repeats: every rule pack and window side by side, looking back and ahead.
 
-The stream over core.exam_sequence gives cells (`pairs`); here they are added up into the rows of stats.repeat_rate.
+The stream over core.exam_sequence gives cells (`pairs`); here they are added up into the rows of stats.repeat_rate, by
+month, hospital and modality, and of stats.repeat_window, by year, modality and body part.
 """
 
 from __future__ import annotations
@@ -16,13 +17,23 @@ from radlake.contracts import load_table
 from radlake.errors import ContractBroken
 from radlake.lake import Lake, parquet
 from radlake.stats.duplicates.packs import RulePack, Windows, load_packs, load_windows
-from radlake.stats.duplicates.pairs import FOLLOW_UP, JUSTIFIED, OUT_OF_ORDER, POTENTIAL, SAME_EPISODE, Direction, cells
+from radlake.stats.duplicates.pairs import (
+    BY_PART,
+    BY_PLACE,
+    FOLLOW_UP,
+    JUSTIFIED,
+    OUT_OF_ORDER,
+    POTENTIAL,
+    SAME_EPISODE,
+    Direction,
+    cells,
+)
 from radlake.stats.duplicates.sequence import CODES, TABLE
 from radlake.stats.duplicates.streamed import in_order
 
-__all__ = ["RATES", "count_cells", "repeat_rates"]
+__all__ = ["RATES", "WINDOWS", "count_cells", "repeat_rates", "repeat_windows"]
 
-RATES = "stats.repeat_rate"
+RATES, WINDOWS = "stats.repeat_rate", "stats.repeat_window"
 
 
 def repeat_rates(lake: Lake, *, version: int | None = None, workers: int = 2) -> pa.Table:
@@ -33,19 +44,40 @@ def repeat_rates(lake: Lake, *, version: int | None = None, workers: int = 2) ->
     ContractBroken
         If there is no sequence.
     """
+    return _counted(lake, RATES, _RATES, by=BY_PLACE, version=version, workers=workers)
+
+
+def repeat_windows(lake: Lake, *, version: int | None = None, workers: int = 2) -> pa.Table:
+    """Exact rows of stats.repeat_window, with totals over year, modality and body part.
+
+    Raises
+    ------
+    ContractBroken
+        If there is no sequence.
+    """
+    return _counted(lake, WINDOWS, _WINDOWS, by=BY_PART, version=version, workers=workers)
+
+
+def _counted(
+    lake: Lake, name: str, query: str, *, by: Mapping[str, str], version: int | None, workers: int
+) -> pa.Table:
+    """Cells of both directions, and the query over them that gives the rows of a table."""
     packs, windows = load_packs(), load_windows()
     files = lake.restricted_tables.files(TABLE, version=version)
     if not files:
         raise ContractBroken(table=TABLE, problems=["there is none; run `radlake duplicates build`"])
     codes = lake.restricted_tables.files(CODES)
-    table = load_table(RATES)
+    table = load_table(name)
+    counts = [column.name for column in table.columns if column.name.startswith("n_")]
+    counted = " UNION ALL ".join(_of_pack(pack, windows, by=by) for pack in packs)
     with parquet.new_connection(threads=workers) as connection:
         for direction in ("back", "ahead"):
-            found = count_cells(files, packs=packs, windows=windows, direction=direction, workers=workers)
+            found = count_cells(files, packs=packs, windows=windows, direction=direction, by=by, workers=workers)
             connection.register(f"cells_{direction}", found)
         connection.execute(f"CREATE TABLE code AS FROM {parquet.scan(load_table(CODES), codes)}")
-        query = _rates_sql(packs, windows)
-        return connection.sql(query).to_arrow_table().cast(table.arrow_schema())
+        summed = ", ".join(f"sum({count})::BIGINT AS {count}" for count in counts)
+        text = query.format(counted=counted, counts=", ".join(counts), summed=summed)
+        return connection.sql(text).to_arrow_table().cast(table.arrow_schema())
 
 
 def count_cells(
@@ -54,6 +86,7 @@ def count_cells(
     packs: Mapping[str, RulePack],
     windows: Windows,
     direction: Direction,
+    by: Mapping[str, str] = BY_PLACE,
     workers: int = 2,
 ) -> pa.Table:
     """Cells of all files, several files at once; a file whose rows did not come in order is counted again, sorted."""
@@ -61,7 +94,9 @@ def count_cells(
     def count(file: str) -> pa.Table:
         relation = f"read_parquet({parquet.text(file)})"  # a file is of one version: no column is missing
         with parquet.new_connection(threads=1) as connection:
-            return in_order(connection, partial(cells, relation, packs=packs, windows=windows, direction=direction))
+            return in_order(
+                connection, partial(cells, relation, packs=packs, windows=windows, direction=direction, by=by)
+            )
 
     with ThreadPoolExecutor(workers) as pool, duckdb.connect() as adder:
         adder.execute("SET enable_progress_bar = false")
@@ -77,11 +112,7 @@ def count_cells(
     return total
 
 
-def _rates_sql(packs: Mapping[str, RulePack], windows: Windows) -> str:
-    parts = [_of_pack(name, windows) for name in packs]
-    counted = " UNION ALL ".join(parts)
-    names = ", ".join(column.name for column in load_table(RATES).columns if column.name.startswith("n_"))
-    return f"""
+_RATES = """
 WITH counted AS ({counted})
 SELECT
     counted.rule_pack,
@@ -91,15 +122,43 @@ SELECT
     site.hospital_level,
     site.label AS hospital_id,
     modality.label AS modality_group,
-    {names}
+    {counts}
 FROM counted
 INNER JOIN code AS site ON site.code_kind = 'site' AND site.code = counted.site_code
 INNER JOIN code AS modality ON modality.code_kind = 'modality' AND modality.code = counted.modality_code
 ORDER BY ALL
 """
 
+_WINDOWS = """
+WITH counted AS ({counted}),
+named AS (
+    SELECT
+        counted.* EXCLUDE (exam_year),
+        counted.exam_year::VARCHAR AS exam_year,
+        modality.label AS modality_group,
+        part.label AS body_part_code
+    FROM counted
+    INNER JOIN code AS modality ON modality.code_kind = 'modality' AND modality.code = counted.modality_code
+    INNER JOIN code AS part ON part.code_kind = 'body_part' AND part.code = counted.body_part
+)
+SELECT
+    rule_pack,
+    window_days::SMALLINT AS window_days,
+    CASE WHEN grouping(exam_year) = 1 THEN 'all' ELSE exam_year END AS exam_year,
+    CASE WHEN grouping(modality_group) = 1 THEN 'all' ELSE modality_group END AS modality_group,
+    CASE WHEN grouping(body_part_code) = 1 THEN 'all' ELSE body_part_code END AS body_part_code,
+    {summed},
+    sum(n_repeats) / nullif(sum(n_exams), 0) AS repeat_share,
+    sum(n_potential) / nullif(sum(n_exams), 0) AS potential_share,
+    sum(n_potential_across_hospitals) / nullif(sum(n_exams), 0) AS potential_across_share,
+    FALSE AS is_masked
+FROM named
+GROUP BY rule_pack, window_days, cube (exam_year, modality_group, body_part_code)
+ORDER BY ALL
+"""
 
-def _of_pack(name: str, windows: Windows) -> str:
+
+def _of_pack(name: str, windows: Windows, *, by: Mapping[str, str]) -> str:
     """Counts of one pack; `place` is the number of the window, from 1."""
     listed = ", ".join(f"({place}, {days})" for place, days in enumerate(windows.days, 1))
     class_ = f"class_{name}"
@@ -125,7 +184,7 @@ def _of_pack(name: str, windows: Windows) -> str:
         "n_indexed_repeated": is_repeat,
         "n_indexed_potential": is_potential,
     }
-    keys = "exam_month, site_code, modality_code, place, window_days"
+    keys = ", ".join([*by, "place", "window_days"])
 
     def summed(measures: Mapping[str, str], source: str) -> str:
         columns = ", ".join(
