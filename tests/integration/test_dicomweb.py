@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 from pydicom import Dataset, dcmread
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pydicom.uid import ExplicitVRLittleEndian as EXPLICIT
@@ -188,13 +188,79 @@ def test_pages_of_results(web: httpx.Client) -> None:
     assert '"There are 1 additional results that can be requested"' in pages[0].headers["warning"]
     assert "warning" not in pages[1].headers
     assert "Only literal matching" in web.get("/studies?fuzzymatching=true&PatientName=x").headers["warning"]
+    wider = web.get("/studies?EthnicGroup=x&limit=1000")
+    assert wider.json() == whole
+    assert 'were passed over: EthnicGroup"' in wider.headers["warning"]
+
+
+# PS3.18 Tables 10.6.1-5 (what has to be searched for) and 10.6.3-3 to -5 (what has to be returned), but
+# TimezoneOffsetFromUTC, which nobody knows.
+SEARCHED = {  # by level and attribute: a value that no image has
+    "studies": {
+        "StudyDate": "19000101", "StudyTime": "000001", "AccessionNumber": "x", "ModalitiesInStudy": "x",
+        "ReferringPhysicianName": "x", "PatientName": "x", "PatientID": "x", "StudyInstanceUID": "1.2.3",
+        "StudyID": "x",
+    },
+    "series": {
+        "Modality": "x", "SeriesInstanceUID": "1.2.3", "SeriesNumber": "77",
+        "PerformedProcedureStepStartDate": "19000101", "PerformedProcedureStepStartTime": "000001",
+        "RequestAttributesSequence.ScheduledProcedureStepID": "x",
+        "RequestAttributesSequence.RequestedProcedureID": "x",
+    },
+    "instances": {"SOPClassUID": "1.2.3", "SOPInstanceUID": "1.2.3", "InstanceNumber": "77"},
+}  # fmt: skip
+RETURNED = {
+    "studies": "StudyDate StudyTime AccessionNumber InstanceAvailability ModalitiesInStudy ReferringPhysicianName "
+    "RetrieveURL PatientName PatientID PatientBirthDate PatientSex StudyInstanceUID StudyID NumberOfStudyRelatedSeries "
+    "NumberOfStudyRelatedInstances",
+    "series": "Modality SeriesDescription RetrieveURL SeriesInstanceUID SeriesNumber NumberOfSeriesRelatedInstances "
+    "PerformedProcedureStepStartDate PerformedProcedureStepStartTime RequestAttributesSequence",
+    "instances": "SOPClassUID SOPInstanceUID InstanceAvailability RetrieveURL InstanceNumber Rows Columns "
+    "BitsAllocated NumberOfFrames",
+}
+LEVELS = ("studies", "series", "instances")
+
+
+@pytest.mark.parametrize(("level", "path"), [(level, path) for level in LEVELS for path in SEARCHED[level]])
+def test_every_row_of_the_table_of_what_is_searched_for(web: httpx.Client, level: str, path: str) -> None:
+    """By keyword and by tag: each value that images have finds them and no others."""
+    tags = ".".join(f"{tag_for_keyword(part):08X}" for part in path.split("."))
+    whole = web.get(f"/{level}").json()
+    values = {str(value) for one in whole for value in _values(one.get(tags, {}))}
+    for asked in (path, tags):
+        for value in values:
+            found = web.get(f"/{level}", params={asked: value})
+            assert found.json() == [one for one in whole if value in map(str, _values(one[tags]))]
+            assert "warning" not in found.headers
+        assert web.get(f"/{level}", params={asked: SEARCHED[level][path]}).status_code == 204
+
+
+def _values(element: dict[str, Any]) -> list[Any]:
+    """Of a name the one that is written with letters."""
+    return [one["Alphabetic"] if isinstance(one, dict) else one for one in element.get("Value", [])]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_row_of_the_tables_of_what_is_returned(web: httpx.Client, level: str) -> None:
+    """Of a level and, where no path names them, of those above it; `all` adds what else there is."""
+    above = LEVELS[: LEVELS.index(level) + 1]
+    rows = {keyword for one in above for keyword in RETURNED[one].split()}
+    few, more = (web.get(f"/{level}", params=asked).json() for asked in ({}, {"includefield": "all"}))
+    told = [{keyword_for_tag(tag) for tag in one} for one in few]
+    assert all(rows <= one for one in told)
+    assert all(set(one) <= set(all_) for one, all_ in zip(few, more, strict=True))
+    assert (few == more) == (level == "studies")
+    for one in few:  # nothing empty but what no object has
+        known = {keyword_for_tag(tag) for tag, element in one.items() if element.get("Value")}
+        assert known >= {"StudyInstanceUID", "PatientID", "RetrieveURL", "InstanceAvailability"}
 
 
 @pytest.mark.parametrize(
     ("path", "accept", "status"),
     [
-        ("/studies?EthnicGroup=x", "*/*", 400),
         ("/studies?limit=many", "*/*", 400),
+        ("/studies?charset=gb18030", "*/*", 400),
+        ("/studies?" + "&".join(["PatientID=a*"] * 201), "*/*", 400),
         ("/studies", "application/dicom+xml", 406),
         ("/studies/1.2.3/metadata", "*/*", 404),
         ("/studies/1.2.3/series", "*/*", 404),
@@ -497,6 +563,7 @@ def test_pixels_that_a_hospital_keeps(tmp_path: Path) -> None:
     with serving(kept) as url, httpx.Client(base_url=url, auth=("engineer", PASSWORD), timeout=120) as client:
         first, second = client.get("/studies").json()
         study = f"/studies/{first['0020000D']['Value'][0]}"
+        assert [one["00080056"]["Value"] for one in (first, second)] == [["NEARLINE"]] * 2
         assert client.get(f"{study}/series").json()[0]["00080056"]["Value"] == ["NEARLINE"]
         answer = client.get(study)
         assert len(of_multipart(answer)) == first["00201208"]["Value"][0]

@@ -45,13 +45,57 @@ def test_all_problems_at_once() -> None:
         ("limit", "-1"),
         ("fuzzymatching", "maybe"),
         ("includefield", "NoSuchKeyword"),
-        ("EthnicGroup", "x"),
-        ("SeriesNumber", "1"),
+        ("charset", "gb18030"),
     ]
     with pytest.raises(BadRequest) as caught:
         search_from_url(Level.STUDY, asked)
     told = str(caught.value)
     assert [name for name, _ in asked if name in told] == [name for name, _ in asked]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("EthnicGroup", "x", "passed over: EthnicGroup"),
+        ("SeriesNumber", "1", "passed over: SeriesNumber"),
+        ("PatientNmae", "x", "passed over: PatientNmae"),
+        ('na"me\r\n', "x", "passed over: na?me??"),
+        ("fuzzymatching", "true", "Only literal matching has been performed."),
+        ("emptyvaluematching", "true", "The emptyvaluematching parameter is not supported."),
+        ("multiplevaluematching", "true", "The multiplevaluematching parameter is not supported."),
+    ],
+)
+def test_what_is_not_supported_is_passed_over_and_told(name: str, value: str, told: str) -> None:
+    """PS3.18 8.3: as if it were not there; a warning may tell it."""
+    search = search_from_url(Level.STUDY, [(name, value)])
+    assert search.conditions == ()
+    [warning] = search.warnings
+    assert told in warning
+
+
+def test_of_many_that_are_not_supported_ten_are_told() -> None:
+    [warning] = search_from_url(Level.STUDY, [(f"x{n}", "") for n in range(200)]).warnings
+    assert warning.endswith("x9, and 190 more")
+    with pytest.raises(BadRequest, match="at most 200 parameters"):
+        search_from_url(Level.STUDY, [("PatientID", "a*")] * 201)
+
+
+def test_numbers_are_ascii_digits() -> None:
+    for wrong in ("٣", "1e3", "-0", "", "9" * 10):
+        with pytest.raises(BadRequest, match="limit: give a number"):
+            search_from_url(Level.STUDY, [("limit", wrong)])
+
+
+def test_attributes_of_the_request_are_searched_for_and_never_match() -> None:
+    """By keyword or tag, as Table 10.6.1-5 asks; no object of the lake has one."""
+    for name in ("RequestAttributesSequence.RequestedProcedureID", "00400275.00400009"):
+        search = search_from_url(Level.SERIES, [(name, "x")])
+        assert ([one.sql for one in search.conditions], search.warnings) == (["false"], ())
+
+
+def test_what_is_searched_for_is_returned() -> None:
+    search = search_from_url(Level.SERIES, [("BodyPartExamined", "CHEST")], in_path=1)
+    assert "BodyPartExamined" in {one.keyword for one in search.returned}
 
 
 def test_included_fields_come_in_the_order_of_their_tags() -> None:

@@ -142,12 +142,10 @@ def _found(request: Request, catalogue: Catalogue, level: Level) -> Response:
     within = _resource(request) if request.path_params else None
     search = search_from_url(level, request.query_params.multi_items(), in_path=len(request.path_params))
     found = catalogue.search(search, within)
-    base, warnings = _base(request), []
+    base, warnings = _base(request), [*search.warnings]
     for one in found.results:
         uids = [one[tag]["Value"][0] for tag in ("0020000D", "0020000E", "00080018")[: level + 1]]
         one["00081190"] = {"vr": "UR", "Value": [_url(base, *uids)]}
-    if search.is_fuzzy:
-        warnings.append("The fuzzymatching parameter is not supported. Only literal matching has been performed.")
     if found.n_remaining:
         warnings.append(f"There are {found.n_remaining} additional results that can be requested")
     headers = {"warning": ", ".join(f'299 {base} "{text}"' for text in warnings)} if warnings else {}

@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-__all__ = ["ATTRIBUTES", "Attribute", "Kind", "Level"]
+__all__ = ["ATTRIBUTES", "OF_SEQUENCES", "Attribute", "Kind", "Level"]
 
 
 class Level(IntEnum):
@@ -77,7 +77,7 @@ def _instance(keyword: str, kind: Kind, column: str, *, is_default: bool = True)
     return Attribute(keyword, Level.INSTANCE, kind, f"instance.{column}", is_default=is_default)
 
 
-_AVAILABILITY = "CASE series.residency WHEN 'central' THEN 'ONLINE' ELSE 'NEARLINE' END"
+_AVAILABILITY = "CASE series.residency WHEN 'central' THEN 'ONLINE' ELSE 'NEARLINE' END"  # of a study see `catalogue`
 
 _ALL = (
     _study("StudyDate", Kind.DATE, "study_at"),
@@ -105,6 +105,7 @@ _ALL = (
     _series("PatientPosition", Kind.TEXT, "patient_position", is_default=False),
     _series("NumberOfSeriesRelatedInstances", Kind.NUMBER, "n_instances", "sum"),
     Attribute("InstanceAvailability", Level.SERIES, Kind.TEXT, _AVAILABILITY),
+    _series("RequestAttributesSequence", Kind.TEXT),
     _series("PerformedProcedureStepStartDate", Kind.DATE),
     _series("PerformedProcedureStepStartTime", Kind.TIME),
     _instance("SOPInstanceUID", Kind.UID, "sop_instance_uid"),
@@ -118,3 +119,9 @@ _ALL = (
 )
 
 ATTRIBUTES: Mapping[str, Attribute] = {attribute.keyword: attribute for attribute in _ALL}
+
+# Attributes of items that are searched for, and that of the sequence (PS3.18 Table 10.6.1-5).
+OF_SEQUENCES = {
+    f"RequestAttributesSequence.{keyword}": "RequestAttributesSequence"
+    for keyword in ("ScheduledProcedureStepID", "RequestedProcedureID")
+}

@@ -109,6 +109,7 @@ class Catalogue:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._checked_at = float("-inf")
         self._places = lru_cache(_PLACES_KEPT)(self._look_up)
+        self._is_any_kept = lru_cache(1)(self._look_for_kept)
 
     def search(self, search: Search, within: Resource | None = None) -> Found:
         """One page of what matches, in the order of the level; studies with the latest first."""
@@ -133,6 +134,8 @@ class Catalogue:
         for row in rows:
             values = dict(zip((one.keyword for one in chosen), row, strict=True))
             results.append({f"{one.tag:08X}": _json(one, values.get(one.keyword)) for one in search.returned})
+        if level == Level.STUDY:
+            self._tell_availability(results)
         return Found(results, n_remaining)
 
     def instances(self, of: Resource) -> list[Instance]:
@@ -149,6 +152,23 @@ class Catalogue:
         if not found:
             raise NotFound("There is no such series or instance in this study.")
         return list(found.values())
+
+    def _tell_availability(self, studies: list[Json]) -> None:
+        """Of studies, which have no column for it; NEARLINE when a hospital keeps one of their series."""
+        kept = self._kept_elsewhere([study["0020000D"]["Value"][0] for study in studies])
+        for study in studies:
+            is_kept = study["0020000D"]["Value"][0] in kept
+            study["00080056"] = {"vr": "CS", "Value": ["NEARLINE" if is_kept else "ONLINE"]}
+
+    def _kept_elsewhere(self, uids: list[str]) -> set[str]:
+        if not (uids and self._is_any_kept()):
+            return set()
+        sql = "SELECT DISTINCT study_instance_uid FROM dicom.series WHERE residency = 'index' "\
+              "AND study_instance_uid IN (SELECT unnest($uids))"  # fmt: skip
+        return {uid for (uid,) in self._rows(sql, {"uids": uids})}
+
+    def _look_for_kept(self) -> bool:
+        return bool(self._rows("SELECT 1 FROM dicom.series WHERE residency = 'index' LIMIT 1", {}))
 
     def _place(self, of: Resource, *, alias: str) -> str:
         """SQL of the rows of a resource: files of the tables are told apart by month and person."""
@@ -198,6 +218,7 @@ class Catalogue:
                 if version != self._version:
                     self._connection, self._version = duck.connect(self._lake, tables=TABLES), version
                     self._places.cache_clear()
+                    self._is_any_kept.cache_clear()
                 self._checked_at = self._clock()
             assert self._connection is not None
             return self._connection

@@ -10,13 +10,22 @@ from datetime import date
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from radlake.dicom.uids import is_uid
-from radlake.web.dicomweb.attributes import ATTRIBUTES, Attribute, Kind, Level
+from radlake.web.dicomweb.attributes import ATTRIBUTES, OF_SEQUENCES, Attribute, Kind, Level
 from radlake.web.dicomweb.refusals import BadRequest
 
 __all__ = ["MOST_RESULTS", "Condition", "Search", "search_from_url"]
 
 MOST_RESULTS = 1000
-_OTHERS = {"includefield", "fuzzymatching", "limit", "offset", "accept"}
+_MOST_PARAMETERS = 200
+_MOST_TOLD = 10
+_COUNTS = {"limit": str(MOST_RESULTS), "offset": "0"}
+# PS3.18 8.3.4.2, .5 and .6: what is done instead, for whoever asked for it.
+_NOT_DONE = {
+    "fuzzymatching": "Only literal matching has been performed.",
+    "emptyvaluematching": "An empty value matched every value.",
+    "multiplevaluematching": "Values were matched as those of one value.",
+}
+_CHARSETS = {"utf-8", "utf8"}
 _HEX = re.compile(r"[0-9A-Fa-f]{8}")
 _DATE = re.compile(r"\d{8}")
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
@@ -41,8 +50,8 @@ class Search:
         All must hold.
     returned : tuple of Attribute
         In the order of their tags.
-    is_fuzzy : bool
-        Fuzzy matching was asked for, which is not done: the answer must say so.
+    warnings : tuple of str
+        What was asked for and is not done: the answer must say so.
     """
 
     level: Level
@@ -50,11 +59,12 @@ class Search:
     returned: tuple[Attribute, ...]
     limit: int
     offset: int
-    is_fuzzy: bool
+    warnings: tuple[str, ...] = ()
 
 
 def search_from_url(level: Level, pairs: Iterable[tuple[str, str]], *, in_path: int = 0) -> Search:
-    """Read the query of a URL.
+    """Read the query of a URL. A parameter that is not supported is passed over and told; a value that is none is
+    refused (PS3.18 8.3).
 
     Parameters
     ----------
@@ -68,32 +78,43 @@ def search_from_url(level: Level, pairs: Iterable[tuple[str, str]], *, in_path: 
     BadRequest
         With all problems at once.
     """
+    asked = list(pairs)
+    if len(asked) > _MOST_PARAMETERS:
+        raise BadRequest(f"A search has at most {_MOST_PARAMETERS} parameters, this one {len(asked):,}.")
     problems: list[str] = []
     conditions: list[Condition] = []
     included: list[str] = []
-    others = {"limit": str(MOST_RESULTS), "offset": "0", "fuzzymatching": "false"}
-    for name, value in pairs:
+    matched: list[Attribute] = []
+    passed_over: list[str] = []
+    others = {**_COUNTS, **dict.fromkeys(_NOT_DONE, "false")}
+    for name, value in asked:
         if name == "includefield":
             included += value.split(",")
-        elif name in _OTHERS:
+        elif name in others:
             others[name] = value
+        elif name == "charset":
+            if value.lower() not in _CHARSETS:
+                problems.append("charset: answers are in utf-8")
+        elif name == "accept":
+            continue
         elif (attribute := _attribute(name)) is None or attribute.level > level:
-            problems.append(f"{name} cannot be searched for here: {', '.join(sorted(_searched(level)))}")
+            passed_over.append(name)
         else:
+            matched.append(attribute)
             try:
                 if condition := _condition(attribute, value, number=len(conditions)):
                     conditions.append(condition)
             except ValueError as exc:
                 problems.append(f"{name}: {exc}")
     counts = {}
-    for name in ("limit", "offset"):
-        if others[name].isdecimal() and len(others[name]) < 10:
+    for name in _COUNTS:
+        if re.fullmatch(r"[0-9]{1,9}", others[name]):
             counts[name] = int(others[name])
         else:
             problems.append(f"{name}: give a number from 0")
-    if others["fuzzymatching"] not in ("true", "false"):
-        problems.append("fuzzymatching: give true or false")
+    problems += [f"{name}: give true or false" for name in _NOT_DONE if others[name] not in ("true", "false")]
     returned = {a.keyword: a for a in ATTRIBUTES.values() if _is_returned(a, level, in_path=in_path)}
+    returned |= {attribute.keyword: attribute for attribute in matched}
     for name in included:
         if name == "all":
             returned |= {a.keyword: a for a in ATTRIBUTES.values() if a.level <= level}
@@ -102,15 +123,26 @@ def search_from_url(level: Level, pairs: Iterable[tuple[str, str]], *, in_path: 
         elif (attribute := _attribute(name)) and attribute.level <= level:
             returned[attribute.keyword] = attribute
     if problems:
-        raise BadRequest("; ".join(problems))
+        raise BadRequest(_told(problems, separator="; "))
+    warnings = [f"The {name} parameter is not supported. {done}" for name, done in _NOT_DONE.items()
+                if others[name] == "true"]  # fmt: skip
+    if passed_over:
+        names = _told([re.sub(r"[^\w.-]", "?", name, flags=re.ASCII)[:64] for name in passed_over], separator=", ")
+        warnings.append(f"These parameters are not supported here and were passed over: {names}")
     return Search(
         level=level,
         conditions=tuple(conditions),
         returned=tuple(sorted(returned.values(), key=lambda one: one.tag)),
         limit=min(counts["limit"], MOST_RESULTS),
         offset=counts["offset"],
-        is_fuzzy=others["fuzzymatching"] == "true",
+        warnings=tuple(warnings),
     )
+
+
+def _told(texts: list[str], *, separator: str) -> str:
+    """The first of them, and how many more there are."""
+    more = [f"and {len(texts) - _MOST_TOLD:,} more"] if len(texts) > _MOST_TOLD else []
+    return separator.join(texts[:_MOST_TOLD] + more)
 
 
 def _is_returned(attribute: Attribute, level: Level, *, in_path: int) -> bool:
@@ -119,12 +151,10 @@ def _is_returned(attribute: Attribute, level: Level, *, in_path: int) -> bool:
     return attribute.level <= level and attribute.is_default
 
 
-def _searched(level: Level) -> list[str]:
-    return [one.keyword for one in ATTRIBUTES.values() if one.level <= level]
-
-
 def _attribute(name: str) -> Attribute | None:
-    return ATTRIBUTES.get(keyword_for_tag(name) if _HEX.fullmatch(name) else name)
+    """By keyword or tag; an attribute of a sequence by the path to it."""
+    parts = [keyword_for_tag(part) if _HEX.fullmatch(part) else part for part in name.split(".")]
+    return ATTRIBUTES.get(OF_SEQUENCES.get(".".join(parts), parts[0] if len(parts) == 1 else ""))
 
 
 def _is_known(name: str) -> bool:
