@@ -106,7 +106,7 @@ def test_who_may_read_images(settings: Settings, url: str, role: Role) -> None:
     """Every route, with names that are none."""
     routes = [getattr(route, "path", "") for route in create_dicomweb(settings, access_of(settings, "0.0.0.0")).routes]
     assert len(routes) == 18
-    with httpx.Client(auth=(role.value, PASSWORD)) as client:
+    with httpx.Client(auth=(role.value, PASSWORD), timeout=60) as client:
         for route in routes:
             answer = client.get(url + re.sub(r"{\w+}", "x", route))
             assert (answer.status_code == 403) == (role not in MAY), route

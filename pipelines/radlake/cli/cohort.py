@@ -7,11 +7,16 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from radlake.cli import _results
+
+if TYPE_CHECKING:
+    from radlake.cohort.definition import Cohort
+    from radlake.config import Settings
+    from radlake.lake import Lake
 
 app = typer.Typer(help="Cohorts of exams, defined as files under review.", no_args_is_help=True)
 app.add_typer(_results.app, name="results")
@@ -31,10 +36,18 @@ At = Annotated[
 def check(files: Files) -> None:
     """Read definitions; all problems of a file are told at once, with line and nearest names. Needs no lake."""
     from radlake.cohort.definition import load_cohort
+    from radlake.errors import RadlakeError
 
+    is_valid = True
     for file in files:
-        cohort = load_cohort(file)
-        typer.echo(f"{cohort.name} version {cohort.version} is valid")
+        try:
+            cohort = load_cohort(file)
+            typer.echo(f"{cohort.name} version {cohort.version} is valid")
+        except RadlakeError as exc:
+            typer.echo(f"error: {exc}", err=True)
+            is_valid = False
+    if not is_valid:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -42,13 +55,13 @@ def count(ctx: typer.Context, file: File, at: At = None, as_json: Json = False) 
     """What each step of a definition leaves, while you write it: coarse numbers, nothing is written."""
     from radlake.cli._lake import existing_lake
     from radlake.cohort.build import count_cohort
-    from radlake.cohort.definition import load_cohort
     from radlake.ingest.offsets import date_offsets
     from radlake.stats.policy import load_policy
 
-    cohort, settings, snapshot = load_cohort(file), ctx.obj, _versions(at)
+    settings = ctx.obj
     policy = load_policy(settings.disclosure)
     lake = existing_lake(settings)
+    cohort, snapshot = _asked(settings, lake, file, at)
     steps = count_cohort(lake, cohort, date_offsets=date_offsets(settings), policy=policy, snapshot=snapshot)
     if as_json:
         typer.echo(json.dumps([{"step": s.name, "n_exams": exams, "n_persons": n} for s, exams, n in steps]))
@@ -64,14 +77,14 @@ def build(ctx: typer.Context, file: File, at: At = None, as_json: Json = False) 
     """
     from radlake.cli._lake import existing_lake
     from radlake.cohort.build import build_cohort
-    from radlake.cohort.definition import load_cohort
     from radlake.epidemiology.release import coarsened
     from radlake.ingest.offsets import date_offsets
     from radlake.lake.withdrawals import sharing_lake
     from radlake.stats.policy import load_policy
 
-    cohort, settings, snapshot = load_cohort(file), ctx.obj, _versions(at)
+    settings = ctx.obj
     lake, policy = existing_lake(settings), load_policy(settings.disclosure)
+    cohort, snapshot = _asked(settings, lake, file, at)
     settings.prepare_restricted()
     with sharing_lake(settings):
         built = build_cohort(lake, cohort, date_offsets=date_offsets(settings), snapshot=snapshot)
@@ -320,6 +333,28 @@ def export(
     with stoppable("stopped. The same command begins anew."):
         opened = open_release(ctx.obj, release, today=utc_now().date())
         FORMS[form](opened, folder, types=types or (), wado_url=wado, as_json=as_json)
+
+
+def _asked(settings: Settings, lake: Lake, file: Path, at: list[str] | None) -> tuple[Cohort, dict[str, int]]:
+    """The definition and the versions of --at; problems of both at once."""
+    from radlake.cli.hospitals import registered_hospitals
+    from radlake.cohort.build import known_of, snapshot_of
+    from radlake.cohort.definition import load_cohort
+    from radlake.errors import ConfigInvalid
+
+    snapshot = _versions(at)
+    problems: list[str] = []
+    try:
+        snapshot_of(lake, snapshot)
+    except ConfigInvalid as exc:
+        problems = [f"--at: {problem}" for problem in exc.facts["problems"]]
+    try:
+        cohort = load_cohort(file, known_of(lake, registered_hospitals(settings)))
+    except ConfigInvalid as exc:
+        raise ConfigInvalid(path=file, problems=[*exc.facts["problems"], *problems]) from exc
+    if problems:
+        raise ConfigInvalid(path="The snapshot", problems=problems)
+    return cohort, snapshot
 
 
 def _versions(given: list[str] | None) -> dict[str, int]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,11 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 
-from radlake.cohort.definition import Cohort, cohort_from_yaml
+from radlake.cohort.definition import READS, Cohort, Known, cohort_from_yaml
 from radlake.cohort.select import members_of, narrow
 from radlake.commit_points import reached
 from radlake.epidemiology.counting import Step
+from radlake.epidemiology.fields import nearest
 from radlake.epidemiology.release import coarsened
 from radlake.errors import ConfigInvalid, SourceMissing
 from radlake.lake import Lake, duck
@@ -33,10 +34,9 @@ from radlake.machine import fsync
 from radlake.sqlrun.date_offsets import register_date_offsets
 from radlake.stats.policy import Policy
 
-__all__ = ["READS", "Built", "build_cohort", "built_cohorts", "count_cohort", "open_built", "rebuild_cohort",
+__all__ = ["Built", "build_cohort", "built_cohorts", "count_cohort", "known_of", "open_built", "rebuild_cohort",
            "snapshot_of"]  # fmt: skip
 
-READS = ("core.exam", "core.finding", "core.person_link", "dicom.study", "dicom.series", "dicom.instance")
 _DOCUMENT = "cohort.json"
 
 DateOffsets = AbstractContextManager[Callable[[np.ndarray], np.ndarray]]
@@ -67,6 +67,19 @@ class Built:
         return self.folder / f"{name}.parquet"
 
 
+def known_of(lake: Lake, hospitals: Collection[str]) -> Known:
+    """What a definition may name in a lake: versions, hospitals (those given are registered) and regions."""
+    latest = {name: version for name in READS if (version := lake.tables.version(name)) is not None}
+    codes = {"hospital": set(hospitals), "region": set[str]()}
+    if "core.exam" in latest:
+        with duck.connect(lake, tables=["core.exam", "ref.region"]) as connection:
+            exams = connection.execute("SELECT DISTINCT hospital_id, region_code FROM core.exam").fetchall()
+            regions = connection.execute("SELECT region_code FROM ref.region").fetchall()
+        codes["hospital"] |= {hospital for hospital, _ in exams}
+        codes["region"] |= {region for _, region in exams if region} | {region for (region,) in regions}
+    return Known(latest, codes)
+
+
 def snapshot_of(lake: Lake, given: Mapping[str, int] | None = None) -> dict[str, int]:
     """Latest versions of the tables that cohorts are built from, or the given ones.
 
@@ -77,7 +90,7 @@ def snapshot_of(lake: Lake, given: Mapping[str, int] | None = None) -> dict[str,
     """
     given, problems = dict(given or {}), []
     for name in sorted(set(given) - set(READS)):
-        problems.append(f"{name} is no table that a cohort is built from; there are {', '.join(READS)}")
+        problems.append(f"{name} is no table that a cohort is built from.{nearest(name, READS)}")
     found = {}
     for name in READS:
         latest = lake.tables.version(name)
@@ -104,7 +117,8 @@ def count_cohort(
     snapshot: Mapping[str, int] | None = None,
 ) -> list[tuple[Step, int | None, int | None]]:
     """What each step of a definition leaves, coarse as a measure's: (step, exams, persons); None is a small number."""
-    with _reading(lake, snapshot_of(lake, snapshot), date_offsets) as connection:
+    seen = snapshot_of(lake, {**cohort.snapshot, **(snapshot or {})})
+    with _reading(lake, seen, date_offsets) as connection:
         return coarsened(narrow(connection, cohort), policy=policy)
 
 
@@ -121,7 +135,7 @@ def build_cohort(
     StoreFull
     KeyMissing, KeyMismatch
     """
-    seen = snapshot_of(lake, snapshot)
+    seen = snapshot_of(lake, {**cohort.snapshot, **(snapshot or {})})
     cohort_id = cohort.cohort_id(seen)
     folder = _root(lake) / cohort_id
     if not (folder / _DOCUMENT).exists():

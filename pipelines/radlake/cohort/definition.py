@@ -8,29 +8,50 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from radlake.epidemiology.definition import in_two_languages, is_years, years_of
-from radlake.epidemiology.fields import Fields, fields_of, is_whole
+from radlake.epidemiology.fields import Fields, fields_of, is_whole, nearest
 from radlake.epidemiology.filters import FILTERS, filters_of
 from radlake.errors import ConfigInvalid, SourceMissing
 from radlake.resources import schemas_root
 from radlake.vocab.load import vocabulary
 
 __all__ = [
+    "READS",
     "Cohort",
     "Controls",
     "Exclusion",
     "FollowUp",
+    "Known",
     "Sample",
     "SeriesWanted",
     "cohort_from_yaml",
     "load_cohort",
     "shipped_cohorts",
 ]
+
+
+READS = ("core.exam", "core.finding", "core.person_link", "dicom.study", "dicom.series", "dicom.instance")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a lake has, for a definition to be held against.
+
+    Attributes
+    ----------
+    versions : mapping of str to int
+        Latest versions of tables that cohorts are built from.
+    codes : mapping of str to collection of str
+        Values of `hospital` and `region`.
+    """
+
+    versions: Mapping[str, int]
+    codes: Mapping[str, Collection[str]]
 
 
 @dataclass(frozen=True)
@@ -113,8 +134,10 @@ class Cohort:
         Column of core.exam -> values; `age` -> (first, last) completed years; `finding` -> (code, certainties).
     index : {"every", "first", "last"}
         Which of a person's exams that are left is an index exam.
+    snapshot : mapping of str to int
+        Versions of tables that it is to be built from; of others the latest.
     content : mapping
-        The file as it was read.
+        The file as it was read, without the snapshot.
     """
 
     name: str
@@ -128,6 +151,7 @@ class Cohort:
     sample: Sample | None = None
     controls: Controls | None = None
     series: SeriesWanted | None = None
+    snapshot: Mapping[str, int] = field(default_factory=dict)
     content: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -146,8 +170,13 @@ def shipped_cohorts() -> dict[str, Path]:
     return {path.stem: path for path in sorted((schemas_root() / "cohorts").glob("*.yaml"))}
 
 
-def load_cohort(path: Path) -> Cohort:
+def load_cohort(path: Path, known: Known | None = None) -> Cohort:
     """Read a definition, or one that comes with radlake by its name.
+
+    Parameters
+    ----------
+    known : Known, optional
+        Of the lake that it is for: without it, hospitals, regions and versions are not looked up.
 
     Raises
     ------
@@ -160,23 +189,25 @@ def load_cohort(path: Path) -> Cohort:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         raise SourceMissing(path=path) from exc
-    return cohort_from_yaml(text, path=path)
+    return cohort_from_yaml(text, path=path, known=known)
 
 
-def cohort_from_yaml(text: str, *, path: Path | str = "cohort") -> Cohort:
+def cohort_from_yaml(text: str, *, path: Path | str = "cohort", known: Known | None = None) -> Cohort:
     """The cohort of a text; see `load_cohort`."""
     reader = fields_of(text, path=path)
-    found = _cohort(reader)
+    found = _cohort(reader, known)
     if reader.problems:
         raise ConfigInvalid(path=path, problems=[problem for _, problem in sorted(reader.problems)])
     return found
 
 
 _ALL = ("cohort", "version", "title", "years", "include", "exclude", "index", "follow_up", "sample",
-        "controls", "series")  # fmt: skip
+        "controls", "series", "snapshot")  # fmt: skip
+_Codes = Mapping[str, Collection[str]]
 
 
-def _cohort(top: Fields) -> Cohort:
+def _cohort(top: Fields, known: Known | None) -> Cohort:
+    codes = known.codes if known else {}
     top.only(_ALL, required=["cohort", "version", "title", "include"])
     include = top.inside("include")
     if include is not None:
@@ -186,33 +217,34 @@ def _cohort(top: Fields) -> Cohort:
         version=top.get("version", is_whole, "a whole number from 1", 1),
         title=in_two_languages(top, "title"),
         years=years_of(top.get("years", is_years, "a year like 2026, a range like 2024-2026, or a list of years", [])),
-        include=filters_of(include) if include is not None else {},
-        exclude=tuple(map(_exclusion, top.each("exclude"))),
+        include=filters_of(include, codes) if include is not None else {},
+        exclude=tuple(_exclusion(one, codes) for one in top.each("exclude")),
         index=top.one_of("index", ("every", "first", "last"), "every"),
-        follow_up=_follow_up(inside) if (inside := top.inside("follow_up")) is not None else None,
+        follow_up=_follow_up(inside, codes) if (inside := top.inside("follow_up")) is not None else None,
         sample=_sample(inside) if (inside := top.inside("sample")) is not None else None,
-        controls=_controls(inside) if (inside := top.inside("controls")) is not None else None,
+        controls=_controls(inside, codes) if (inside := top.inside("controls")) is not None else None,
         series=_series(inside) if (inside := top.inside("series")) is not None else None,
-        content=top.values,
+        snapshot=_snapshot(inside, known) if (inside := top.inside("snapshot")) is not None else {},
+        content={name: value for name, value in top.values.items() if name != "snapshot"},
     )
 
 
-def _exclusion(reader: Fields) -> Exclusion:
+def _exclusion(reader: Fields, codes: _Codes) -> Exclusion:
     reader.only(["of", *FILTERS])
-    filters = filters_of(reader)
-    if not filters:
+    filters = filters_of(reader, codes)
+    if not reader.values.keys() & set(FILTERS):
         reader.tell("of", f"{reader.where.rstrip('.')} has no filter: it would leave out everything")
     return Exclusion(reader.one_of("of", ("exam", "person"), "exam"), filters)
 
 
-def _follow_up(reader: Fields) -> FollowUp:
+def _follow_up(reader: Fields, codes: _Codes) -> FollowUp:
     reader.only(["from_days", "to_days", "at_least", *FILTERS], required=["to_days"])
     first = reader.get("from_days", is_whole, "a whole number from 1", 1)
     last = reader.get("to_days", is_whole, "a whole number from 1", first)
     if first > last:
         reader.tell("from_days", "follow_up.from_days is above follow_up.to_days")
     at_least = reader.get("at_least", is_whole, "a whole number from 1", 1)
-    return FollowUp(filters=filters_of(reader), from_days=first, to_days=last, at_least=at_least)
+    return FollowUp(filters=filters_of(reader, codes), from_days=first, to_days=last, at_least=at_least)
 
 
 def _sample(reader: Fields) -> Sample:
@@ -221,19 +253,35 @@ def _sample(reader: Fields) -> Sample:
     return Sample(persons, reader.get("seed", lambda v: is_whole(v, 0), "a whole number from 0", 0))
 
 
-def _controls(reader: Fields) -> Controls:
+def _controls(reader: Fields, codes: _Codes) -> Controls:
     own = ("per_case", "match", "age_band", "seed")
     reader.only([*own, *FILTERS], required=["per_case", "match", "seed"])
     match = reader.several("match", set(MATCHED))
     if not match:
         reader.tell("match", f"{reader.where}match is empty: name some of {', '.join(MATCHED)}")
     return Controls(
-        filters=filters_of(reader),
+        filters=filters_of(reader, codes),
         per_case=reader.get("per_case", is_whole, "a whole number from 1", 1),
         match=match,
         age_band=reader.get("age_band", is_whole, "a whole number from 1", 5),
         seed=reader.get("seed", lambda v: is_whole(v, 0), "a whole number from 0", 0),
     )
+
+
+def _snapshot(reader: Fields, known: Known | None) -> dict[str, int]:
+    found = {}
+    for name in reader.values:
+        if name not in READS:
+            reader.tell(name, f"{reader.where}{name} is no table that a cohort is built from.{nearest(name, READS)}")
+            continue
+        found[name] = reader.get(name, lambda v: is_whole(v, 0), "a version: a whole number from 0", 0)
+        if known is None:
+            continue
+        if (latest := known.versions.get(name)) is None:
+            reader.tell(name, f"{reader.where}{name}: this lake does not have that table")
+        elif found[name] > latest:
+            reader.tell(name, f"{reader.where}{name} has no version {found[name]}; its latest is {latest}")
+    return found
 
 
 def _series(reader: Fields) -> SeriesWanted:

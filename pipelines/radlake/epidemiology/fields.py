@@ -11,7 +11,7 @@ import yaml
 
 from radlake.errors import ConfigInvalid
 
-__all__ = ["Fields", "fields_of", "is_whole"]
+__all__ = ["Fields", "fields_of", "is_whole", "nearest"]
 
 
 def fields_of(text: str, *, path: Path | str) -> Fields:
@@ -49,8 +49,12 @@ class Fields:
                 self.tell(name, f"{where}{name} is given twice", line=key.start_mark.line + 1)
                 continue
             self.lines[name] = key.start_mark.line + 1
+            try:
+                self.values[name] = yaml.SafeLoader("").construct_object(value, deep=True)
+            except (ValueError, yaml.YAMLError) as exc:  # 2026-13-45 is a date by its form, !!x is a type
+                self.tell(name, f"{where}{name} cannot be read: {getattr(exc, 'problem', exc)}")
+                continue
             self._nodes[name] = value
-            self.values[name] = yaml.SafeLoader("").construct_object(value, deep=True)
 
     def tell(self, name: str, problem: str, *, line: int | None = None) -> None:
         line = line or self.lines.get(name, self.line)
@@ -59,7 +63,7 @@ class Fields:
     def only(self, names: Collection[str], *, required: Collection[str] = ()) -> None:
         for name in self.values:
             if name not in names:
-                self.tell(name, f"unknown field {self.where}{name}.{_nearest(name, names)}")
+                self.tell(name, f"unknown field {self.where}{name}.{nearest(name, names)}")
         for name in required:
             if name not in self.values:
                 self.tell(name, f"{self.where}{name} is missing")
@@ -76,7 +80,7 @@ class Fields:
     def one_of(self, name: str, choices: Collection[str], default: Any = None) -> Any:
         value = self.values.get(name, default)
         if value != default and value not in list(choices):  # a list is no key of a mapping
-            self.tell(name, f"{self.where}{name} is {value!r}.{_nearest(str(value), choices)}")
+            self.tell(name, f"{self.where}{name} is {value!r}.{nearest(str(value), choices)}")
             return default
         return value
 
@@ -86,7 +90,7 @@ class Fields:
         if choices is not None:
             for one in values:
                 if one not in list(choices):
-                    self.tell(name, f"{self.where}{name} has {one!r}.{_nearest(str(one), choices)}")
+                    self.tell(name, f"{self.where}{name} has {one!r}.{nearest(str(one), choices)}")
         if name in self.values and (not values or len(set(map(str, values))) < len(values)):
             self.tell(name, f"{self.where}{name} is empty or names something twice")
         return tuple(values)
@@ -105,21 +109,25 @@ class Fields:
         node = self._nodes.get(name)
         if node is None:
             return []
-        if not isinstance(node, yaml.SequenceNode) or not all(isinstance(n, yaml.MappingNode) for n in node.value):
+        if not isinstance(node, yaml.SequenceNode):
             self.tell(name, f"{self.where}{name} must be a list of mappings of fields")
             return []
-        return [
-            Fields(item, where=f"{self.where}{name}[{number}].", problems=self.problems)
-            for number, item in enumerate(node.value, 1)
-            if isinstance(item, yaml.MappingNode)
-        ]
+        found = []
+        for number, item in enumerate(node.value, 1):
+            where = f"{self.where}{name}[{number}]"
+            if isinstance(item, yaml.MappingNode):
+                found.append(Fields(item, where=f"{where}.", problems=self.problems))
+            else:
+                self.tell(name, f"{where} must be a mapping of fields", line=item.start_mark.line + 1)
+        return found
 
 
 def is_whole(value: Any, least: int = 1) -> bool:
     return type(value) is int and value >= least
 
 
-def _nearest(name: str, names: Collection[str]) -> str:
+def nearest(name: str, names: Collection[str]) -> str:
+    """The end of a problem: what may have been meant, or what there is when it is little."""
     exact = {known.lower(): known for known in names}
     if close := difflib.get_close_matches(name.lower(), exact, n=3, cutoff=0.6):
         return f" Did you mean {' or '.join(exact[one] for one in close)}?"

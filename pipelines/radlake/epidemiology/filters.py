@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -18,13 +19,19 @@ _COLUMNS = {"modality": "modality_group", "sex": "patient_sex", "side": "lateral
 FILTERS = (*_COLUMNS, "age", "contrast", "finding")
 
 
-def filters_of(reader: Fields) -> dict[str, Any]:
+def filters_of(reader: Fields, codes: Mapping[str, Collection[str]] | None = None) -> dict[str, Any]:
     """The filters among some fields: column of core.exam -> values; `age` -> (first, last); `finding` -> (code,
     certainties). What is wrong is told to the reader.
+
+    Parameters
+    ----------
+    codes : mapping of str to collection of str
+        Which values `hospital` and `region` have, where a lake tells it.
     """
     exam = load_table("core.exam")
     values = {"modality": exam.column("modality_group").values or (), "sex": ("F", "M", "UNKNOWN"),
-              "side": exam.column("laterality_code").values or (), "body_part": body_parts()}  # fmt: skip
+              "side": exam.column("laterality_code").values or (), "body_part": body_parts(),
+              **(codes or {})}  # fmt: skip
     filters: dict[str, Any] = {}
     for name, column in _COLUMNS.items():
         if name in reader.values:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from radlake.cli.cohort import app
 from radlake.cohort.definition import (
     Exclusion,
     FollowUp,
+    Known,
     Sample,
     SeriesWanted,
     cohort_from_yaml,
@@ -84,6 +87,7 @@ follow_up: {from_days: 10}
 series: {modality: [MGG], slice_thickness_mm: {from: 3, to: 1}}
 sample: {persons: 5}
 controls: {per_case: 0, match: [sexx], modality: MR}
+snapshot: {core.exm: 3, core.exam: -1}
 """
     with pytest.raises(ConfigInvalid) as caught:
         cohort_from_yaml(text)
@@ -105,4 +109,64 @@ controls: {per_case: 0, match: [sexx], modality: MR}
         "line 13: controls.match has 'sexx'. Did you mean sex?",
         "line 13: controls.per_case is 0, must be a whole number from 1",
         "line 13: controls.seed is missing",
+        "line 14: snapshot.core.exam is -1, must be a version: a whole number from 0",
+        "line 14: snapshot.core.exm is no table that a cohort is built from. Did you mean core.exam?",
     ]
+
+
+def test_what_a_lake_does_not_have_is_told_with_the_rest() -> None:
+    known = Known({"core.exam": 7}, {"hospital": {"jsph", "h1"}, "region": {"320100", "320200"}})
+    text = """cohort: chest
+version: 1
+title: {zh: a, en: b}
+include: {hospital: [jsp, h1], region: "320109", modality: CTT}
+exclude:
+  - {hospital: jhsp}
+snapshot:
+  core.exam: 8
+  dicom.study: 0
+"""
+    with pytest.raises(ConfigInvalid) as caught:
+        cohort_from_yaml(text, known=known)
+    assert caught.value.facts["problems"] == [
+        "line 4: include.hospital has 'jsp'. Did you mean jsph?",
+        "line 4: include.modality has 'CTT'. Did you mean CT?",
+        "line 4: include.region has '320109'. Did you mean 320100 or 320200?",
+        "line 6: exclude[1].hospital has 'jhsp'. Did you mean jsph?",
+        "line 8: snapshot.core.exam has no version 8; its latest is 7",
+        "line 9: snapshot.dicom.study: this lake does not have that table",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("years: 2026-13-45", "years cannot be read: month must be in 1..12"),
+        ("sample: {persons: 5, seed: !!python/name:os.system }", "sample cannot be read: could not determine a "
+         "constructor for the tag 'tag:yaml.org,2002:python/name:os.system'"),
+        ("exclude: [{sex: F}, 3, {sex: X}]", "exclude[2] must be a mapping of fields"),
+        ("exclude: [{age: 3}]", "exclude[1].age must be a mapping of fields"),
+    ],
+)  # fmt: skip
+def test_what_yaml_makes_nothing_of_has_its_line(line: str, told: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        cohort_from_yaml("cohort: a\nversion: 1\ntitle: {zh: a, en: b}\ninclude: {sexx: F}\n" + line)
+    assert [f"line 5: {told}", "line 4: unknown field include.sexx. Did you mean sex?"] == [
+        one for one in caught.value.facts["problems"][::-1] if told in one or "line 4" in one
+    ]
+
+
+def test_a_snapshot_is_no_part_of_what_is_defined() -> None:
+    """Told in the file or on the command line, it is the same cohort."""
+    told = cohort_from_yaml(GOOD + "snapshot: {core.exam: 3}\n")
+    assert told.snapshot == {"core.exam": 3}
+    assert told.cohort_id({"core.exam": 3}) == cohort_from_yaml(GOOD).cohort_id({"core.exam": 3})
+
+
+def test_every_file_is_checked(tmp_path: Path) -> None:
+    for name, text in (("a", GOOD), ("b", "cohort: B"), ("c", "- 1")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(app, ["check", *(str(tmp_path / name) for name in ("b", "a", "none", "c"))])
+    assert result.exit_code == 1
+    assert result.stdout == "chest version 2 is valid\n"
+    assert all(f"{tmp_path / name} " in result.stderr for name in ("b", "none", "c"))
