@@ -6,12 +6,13 @@ Its pixels are never copied: of a large one only the header is read, and where e
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from radlake.referee.finding import Finding
-from radlake.referee.instance import Instance, Unreadable, native_bytes, read, tag_path
-from radlake.referee.judge import judge_alone, policy_for
+from radlake.referee.instance import Instance, Unreadable, native_bytes, quiet, read, tag_path
+from radlake.referee.judge import find_identifiers, judge_alone, policy_for
 from radlake.referee.layout import Layout, LayoutBroken, scan
+from radlake.referee.search import Searcher
 
 __all__ = ["judge_derived"]
 
@@ -21,8 +22,10 @@ _PATIENT_NAME = 0x00100010
 _PIXELS = tag_path(0x7FE00010)
 
 
-def judge_derived(data: bytes | mmap.mmap, source: Instance) -> tuple[Instance, list[Finding]]:
-    """Its header, and all rules that need no original.
+def judge_derived(
+    data: bytes | mmap.mmap, source: Instance, *, searchers: Sequence[Searcher] = (), owner: str = ""
+) -> tuple[Instance, list[Finding]]:
+    """Its header, all rules that need no original, and a search for identifiers.
 
     Parameters
     ----------
@@ -30,6 +33,8 @@ def judge_derived(data: bytes | mmap.mmap, source: Instance) -> tuple[Instance, 
         A whole Part-10 file in Explicit VR Little Endian, the one syntax in which nothing is packed.
     source : Instance
         One of those that it was derived from: what that claims of its de-identification holds for both.
+    searchers : sequence of Searcher
+        What must not stand anywhere in it, `owner` is whose it is.
 
     Raises
     ------
@@ -43,11 +48,13 @@ def judge_derived(data: bytes | mmap.mmap, source: Instance) -> tuple[Instance, 
         raise Unreadable("it is not in Explicit VR Little Endian")
     instance = read(bytes(data[: _head(data, layout)]))
     try:
-        return instance, [
-            *judge_alone(instance, policy_for(source, None)),
-            *_judge_pixels(len(data), layout, instance),
-            *_judge_names(instance),
-        ]
+        with quiet():
+            return instance, [
+                *judge_alone(instance, policy_for(source, None)),
+                *_judge_pixels(len(data), layout, instance),
+                *_judge_names(instance),
+                *(found for one in searchers for found in find_identifiers(instance, one, owner=owner)),
+            ]
     except Exception as exc:  # whatever pydicom raises of a damaged element; its text may quote a value
         raise Unreadable(type(exc).__name__) from None
 

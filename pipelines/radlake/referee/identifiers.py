@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ from radlake.referee.instance import BULK_VRS, Instance, Value, keyword_of
 from radlake.referee.standard import table_row
 from radlake.vocab import clean_description, manufacturer_group
 
-__all__ = ["Identifier", "identifiers_of", "is_class_uid", "national_ids", "nobody", "telltales"]
+__all__ = ["Identifier", "identifiers_of", "identifiers_told", "is_class_uid", "national_ids", "nobody", "telltales"]
 
 MARKS = " \t\r\n\f^=,._-/()[]{}:;'\"·、，。；：（）"
 _UNMARK = {ord(mark): None for mark in MARKS}
@@ -65,6 +65,14 @@ _SURNAMED = re.compile(
 )
 _BED = re.compile(r"\d{1,3}\s*(?:病区|病房|病室|楼)\s*\d{1,3}\s*床")
 _WRITTEN_DATE = re.compile(r"((?:19|20)\d{2})\s*[年\-/.]\s*(\d{1,2})\s*[月\-/.]\s*(\d{1,2})(?!\d)")
+_KINDS_OF_ATTRIBUTES = {
+    "patient_id": "id",
+    "other_patient_ids": "id",
+    "accession_number": "id",
+    "patient_name": "name",
+    "patient_telephone_numbers": "phone",
+    "patient_birth_date": "date",
+}
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
@@ -97,6 +105,22 @@ def identifiers_of(instance: Instance) -> set[Identifier]:
     # A station called Dimensions is no secret where every such machine is a Selenia Dimensions.
     model = fold_text(instance.text(_MODEL))
     return {told for told in found if told.kind != "device" or fold_text(told.text) not in model}
+
+
+def identifiers_told(identity: Mapping[str, Iterable[str]]) -> set[Identifier]:
+    """Those of a person of whom the vault tells attributes (`patient_id`, `patient_name`, ...), several values each.
+
+    A whole name is strong here, however short: it is searched for in texts that are not of that person too.
+    """
+    found: set[Identifier] = set()
+    for attribute, kind in _KINDS_OF_ATTRIBUTES.items():
+        for text in (part for value in identity.get(attribute, ()) for part in value.split("\\")):
+            if kind == "date":
+                found |= {Identifier(kind, text)} if _day(text) else set()
+                continue
+            told = set(_identifier(kind, text))
+            found |= {replace(one, is_strong=True) for one in told} if kind == "name" else told
+    return found
 
 
 def _of_value(value: Value) -> Iterator[Identifier]:

@@ -7,7 +7,7 @@ where such an identifier can stand: a short number within a UID or a matrix of c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import ahocorasick
@@ -41,12 +41,16 @@ class Hit:
 class Searcher:
     """All identifiers of some originals, by owner (an original study): the weak ones count with their owner only."""
 
-    def __init__(self, identifiers: Mapping[str, Iterable[Identifier]]) -> None:
+    def __init__(
+        self,
+        identifiers: Mapping[str, Iterable[Identifier]],
+        forms: Callable[[Identifier], Iterable[Needle]] = needles_of,
+    ) -> None:
         needles: dict[str, list[tuple[Needle, set[str]]]] = defaultdict(list)
         index: dict[Needle, set[str]] = {}
         for owner, told in identifiers.items():
             for identifier in told:
-                for needle in needles_of(identifier):
+                for needle in forms(identifier):
                     owners = index.get(needle)
                     if owners is None:
                         owners = index[needle] = set()

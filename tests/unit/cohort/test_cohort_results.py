@@ -10,6 +10,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from typer.testing import CliRunner
 import radlake
 from radlake.cli.cohort import app
 from radlake.cohort.approval import revoke
+from radlake.cohort.candidate import open_candidate
 from radlake.cohort.pull import ReleaseClosed, open_release
 from radlake.cohort.results.check import KINDS, ResultRefused, checked_content, checked_provenance
+from radlake.cohort.results.persons import Persons, persons_of
 from radlake.cohort.results.referred import Referred
 from radlake.cohort.results.take import take_results
 from radlake.cohort.results.taken import TABLE, results_store, taken_results
@@ -32,6 +35,10 @@ from radlake.config import Settings
 from radlake.contracts import load_table
 from radlake.errors import ConfigInvalid, SourceMissing
 from radlake.lake import Lake, duck
+from radlake.lake.ledger import Ledger
+from radlake.referee import identifiers_told, judge_derived, read
+from radlake.vault.lake_key import lake_keys
+from radlake.vault.trail import AuditTrail
 from support.cohorts import NOW, approved, built_everybody, lake_of_cts, released, write_cts
 from support.killing import run_killed
 from support.kills.scenario import files_of
@@ -240,6 +247,11 @@ def test_an_object_that_tells_more_is_refused_alone(
         ({"source_object_digest": "0" * 32}, "other content in this release"),
         ({"person_pseudo_id": "0123456789abcdef"}, "person_pseudo_id of its provenance is not that of"),
         ({"release_id": "another"}, "made from another release"),
+        ({"release_digest": "0" * 64}, "was never approved as what its provenance tells"),
+        (
+            {"algorithm": {"name": "net", "version": "1", "parameters": {"checked_on": "Wang, Number0003"}}},
+            "its provenance tells who somebody of the release is: name",
+        ),
         ({"kind": "photograph"}, "its kind is none of"),
         ({"sop_class_uid": "1.2.840.10008.5.1.4.1.1.2"}, "its SOP Class is none of"),
         ({"algorithm": {"name": "net"}}, "name, version and parameters"),
@@ -258,6 +270,69 @@ def test_provenance_that_does_not_hold_is_refused(
     path = one_of(home, "measurements")
     changed(path, **told)
     assert reason in refusal_of(settings, release_id, path)
+
+
+@pytest.mark.parametrize("typed", ["Wang Number0003", "lesion of number0003 WANG", "wangnumber0003"])
+def test_a_name_typed_by_hand_is_found_by_the_vault(
+    typed: str, settings: Settings, release_id: str, home: Path
+) -> None:
+    """Of whomever of the release, in the object of whomever, without a title before it."""
+    for path in sorted(home.glob("*/*/*.dcm")):
+        if told_of(path)["kind"] == "segmentation":
+            changed(path, lambda ds: setattr(ds.SegmentSequence[0], "SegmentLabel", typed))
+    found = take_all(settings, release_id, home)
+    refused = [one.refused for one in found if one.refused]
+    assert (len(found), len(refused)) == (7, 5)
+    assert set(refused) == {"identifier-in-element at (0062,0002)[0]>(0062,0005) name"}
+    with closing(Ledger(settings.ledger)) as ledger:
+        last = list(AuditTrail(ledger, lake_keys(settings), restricted=settings.restricted).entries())[-1]
+    assert (last.action, last.kind, last.agent, last.purpose) == (
+        "search",
+        "results",
+        "office",
+        f"results of {release_id}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "own", "of_another"),
+    [
+        ("李雷 左肺", "name", "name"),
+        ("结节(李 雷)", "name", "name"),
+        ("Li Lei nodule", "name", ""),  # in Latin letters, which others have too, of the person alone
+        ("case 88123", "id", ""),
+        ("No. 3201990012345", "id", "id"),
+        ("born 1960-03-07", "date", ""),
+        ("李 nodule 8812 of 19600308", "", ""),
+        ("Lung", "", ""),
+    ],
+)
+def test_what_the_vault_knows_is_found_as_it_is_typed(label: str, own: str, of_another: str, home: Path) -> None:
+    """A short number, a birth date and a name in Latin letters count for their own person only."""
+    path = one_of(home, "segmentation")
+    changed(path, lambda ds: setattr(ds.SegmentSequence[0], "SegmentLabel", label))
+    identity = {"patient_name": ["李雷"], "patient_id": ["88123"], "patient_birth_date": ["19600307"],
+                "other_patient_ids": ["3201990012345"]}  # fmt: skip
+    persons = Persons({"p1": identifiers_told(identity), "p2": identifiers_told({"patient_name": ["韩梅梅"]})})
+    data = path.read_bytes()
+    for person, kind in (("p1", own), ("p2", of_another)):
+        _, found = judge_derived(data, read(data), searchers=persons.searchers(person), owner=person)
+        assert {one.kind for one in found if one.rule.startswith("identifier")} == ({kind} if kind else set())
+        assert persons.told_in(label, person=person) == ({kind} if kind else set())
+
+
+def test_results_of_a_release_that_was_approved_before_come_home(
+    settings: Settings, release_id: str, home: Path
+) -> None:
+    """It was made and approved again since; what did not change of it may still be the source of results."""
+    lake = Lake.from_settings(settings)
+    candidate = open_candidate(lake, release_id)
+    text = (candidate.folder / "candidate.json").read_text(encoding="utf-8")
+    (candidate.folder / "candidate.json").write_text(text + "\n", encoding="utf-8")
+    approved(settings, release_id, expires_on=date(2099, 1, 1))
+    digest = open_release(settings, release_id, today=NOW.date()).document["approval"]["digest"]
+    assert digest != told_of(one_of(home, "segmentation"))["release_digest"]
+    assert all(one.is_new for one in take_all(settings, release_id, home))
 
 
 def test_a_report_by_another_template_is_refused(settings: Settings, release_id: str, home: Path) -> None:
@@ -313,9 +388,11 @@ def test_what_is_no_file_is_refused(suffix: str, what: str, settings: Settings, 
 def test_damaged_headers_are_refused_or_taken_and_end_nothing(settings: Settings, release_id: str, home: Path) -> None:
     """Bytes of a header are changed at random, and the provenance fits: nothing but a refusal may come of it."""
     release, chance, outcomes = open_release(settings, release_id, today=NOW.date()), random.Random(7), Counter[bool]()
+    digests = {release.document["approval"]["digest"]}
+    persons = persons_of(settings, release_id, by="office", now=NOW)
     for kind in KINDS:
         path = one_of(home, kind)
-        told, whole = checked_provenance(path, release_id=release_id), path.read_bytes()
+        told, whole = checked_provenance(path, release_id=release_id, digests=digests), path.read_bytes()
         referred = Referred(release, series=[told["source_series_instance_uid"]], new=[told["sop_instance_uid"]])
         for _ in range(50):
             data = bytearray(whole)
@@ -323,7 +400,7 @@ def test_damaged_headers_are_refused_or_taken_and_end_nothing(settings: Settings
                 data[chance.randrange(132, min(len(data), 4200))] = chance.randrange(256)
             try:
                 digest = xxhash.xxh3_128_hexdigest(bytes(data))
-                checked_content(bytes(data), {**told, "digest": digest}, referred)
+                checked_content(bytes(data), {**told, "digest": digest}, referred, persons)
                 outcomes[True] += 1
             except ResultRefused:
                 outcomes[False] += 1

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import xxhash
 from pydicom._uid_dict import UID_dictionary
 
+from radlake.cohort.results.persons import Persons
 from radlake.cohort.results.provenance import ProvenanceInvalid, provenance_text, read_provenance
 from radlake.cohort.results.referred import Referred, SourceSeries
 from radlake.referee import Instance, Unreadable, judge_derived, telltales_in
@@ -51,8 +52,13 @@ class ResultRefused(Exception):
     """Why an object stays where it lies."""
 
 
-def checked_provenance(path: Path, *, release_id: str) -> dict[str, Any]:
+def checked_provenance(path: Path, *, release_id: str, digests: Collection[str]) -> dict[str, Any]:
     """The provenance beside an object, which is of this release and of a kind that is taken.
+
+    Parameters
+    ----------
+    digests : collection of str
+        Of the release as it was approved: now, and before somebody was withdrawn from it.
 
     Raises
     ------
@@ -65,6 +71,8 @@ def checked_provenance(path: Path, *, release_id: str) -> dict[str, Any]:
     problems = []
     if told["release_id"] != release_id:
         problems.append(f"it was made from another release than {release_id}")
+    elif told["release_digest"] not in digests:
+        problems.append(f"{release_id} was never approved as what its provenance tells: release_digest is another")
     if told["kind"] not in KINDS:
         problems.append(f"its kind is none of {', '.join(KINDS)}")
     elif told["sop_class_uid"] not in KINDS[told["kind"]]:
@@ -75,8 +83,8 @@ def checked_provenance(path: Path, *, release_id: str) -> dict[str, Any]:
     return told
 
 
-def checked_content(data: bytes | mmap.mmap, told: Mapping[str, Any], referred: Referred) -> None:
-    """Hold a whole Part-10 file against its provenance and the release.
+def checked_content(data: bytes | mmap.mmap, told: Mapping[str, Any], referred: Referred, persons: Persons) -> None:
+    """Hold a whole Part-10 file against its provenance, the release, and what the vault knows of its persons.
 
     Raises
     ------
@@ -88,15 +96,17 @@ def checked_content(data: bytes | mmap.mmap, told: Mapping[str, Any], referred: 
     source = referred.series(told["source_series_instance_uid"])
     if source is None:
         raise ResultRefused(f"it refers to a series that is not in {told['release_id']}")
-    problems = [*_provenance_problems(told, source, referred)]
+    problems, person = [*_provenance_problems(told, source, referred)], source.row["person_pseudo_id"]
     if _digest(data) != told["digest"]:
         problems.append("its digest is not that of its provenance: it was changed after it was written")
     try:
-        instance, findings = judge_derived(data, source.head)
+        instance, findings = judge_derived(data, source.head, searchers=persons.searchers(person), owner=person)
     except Unreadable as exc:
         raise ResultRefused("; ".join([*problems, f"it cannot be read as DICOM Part 10: {exc}"])) from None
     problems += [f"{one.rule} at {one.path} {one.kind}".strip() for one in findings]
     problems += _object_problems(instance, told, source)
+    kinds = persons.told_in(provenance_text(told), person=person)
+    problems += [f"its provenance tells who somebody of the release is: {kind}" for kind in sorted(kinds)]
     _refuse(problems)
 
 

@@ -19,8 +19,10 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 
+from radlake.cohort.approval import decisions
 from radlake.cohort.pull import open_release
 from radlake.cohort.results.check import ResultRefused, checked_content, checked_provenance
+from radlake.cohort.results.persons import Persons, persons_of
 from radlake.cohort.results.provenance import provenance_text
 from radlake.cohort.results.referred import Referred
 from radlake.cohort.results.taken import TABLE, results_store, taken_results
@@ -104,6 +106,7 @@ def take_results(settings: Settings, release_id: str, folder: Path, *, by: str, 
         raise ConfigInvalid(path="Taking results", problems=["--by is empty: say who takes them in"])
     with sharing_lake(settings):
         release = open_release(settings, release_id, today=now.date())
+        digests = {release.document["approval"]["digest"], *_approved_before(settings, release_id)}
         candidates: list[_Candidate] = []
         for path in sorted(folder.rglob("*.dcm")):
             place = path.relative_to(folder).as_posix()
@@ -113,20 +116,25 @@ def take_results(settings: Settings, release_id: str, folder: Path, *, by: str, 
                     raise ResultRefused(
                         "it, or what lies beside it, is a link, a pipe or a folder: no file of this one"
                     )
-                candidates.append(_Candidate(path, place, checked_provenance(path, release_id=release_id)))
+                candidates.append(
+                    _Candidate(path, place, checked_provenance(path, release_id=release_id, digests=digests))
+                )
             except ResultRefused as exc:
                 yield Outcome(place, refused=str(exc))
         candidates.sort(key=lambda one: (one.told["source_series_instance_uid"], one.place))
         sources = {one.told["source_series_instance_uid"] for one in candidates}
         referred = Referred(release, series=sources, new={one.uid for one in candidates})
-        taker = _Taker(settings, release_id, referred, by=by, now=now)
+        persons = persons_of(settings, release_id, by=by, now=now)
+        taker = _Taker(settings, release_id, referred, persons, by=by, now=now)
         for start in range(0, len(candidates), _BATCH):
             yield from taker.take(candidates[start : start + _BATCH])
 
 
 class _Taker:
-    def __init__(self, settings: Settings, release_id: str, referred: Referred, *, by: str, now: datetime) -> None:
-        self._settings, self._release_id, self._referred = settings, release_id, referred
+    def __init__(
+        self, settings: Settings, release_id: str, referred: Referred, persons: Persons, *, by: str, now: datetime
+    ) -> None:
+        self._settings, self._release_id, self._referred, self._persons = settings, release_id, referred, persons
         self._lake = Lake.from_settings(settings)
         self._by, self._now = by, now
 
@@ -140,7 +148,7 @@ class _Taker:
                 if one.uid in rows:
                     raise ResultRefused(f"its UID is that of {rows[one.uid][0].place} too")
                 with closing(_mapped(one.path)) as data:
-                    checked_content(data, one.told, self._referred)
+                    checked_content(data, one.told, self._referred, self._persons)
                     if not (is_known := _is_known(one, known)):
                         rows[one.uid] = one, self._stored(store, one, data)
                 if is_known:
@@ -193,6 +201,12 @@ class _Taker:
                 batch_id = f"results-{self._lake.version(TABLE)}-{names}"
                 self._lake.store_of(table).commit_batch(table, data, batch_id=batch_id)
         yield from outcomes
+
+
+def _approved_before(settings: Settings, release_id: str) -> set[str]:
+    """Digests that were approved: results of a release out of which somebody was withdrawn since stay results of it."""
+    with closing(Ledger(settings.ledger)) as ledger:
+        return {one.digest for one in decisions(ledger, release_id) if one.decision == "approved"}
 
 
 def _row_of(told: Mapping[str, Any]) -> dict[str, Any]:
