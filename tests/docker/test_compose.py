@@ -53,6 +53,25 @@ with request.urlopen("http://127.0.0.1:8765/", timeout=60) as page:
 """
 
 
+# What a program of a researcher asks, with and without a password.
+ASK = """
+import base64, json, urllib.request as request
+from urllib.error import HTTPError
+signed_in = {"Authorization": "Basic " + base64.b64encode(b"wang:a password for tests").decode()}
+def status(path, headers):
+    try:
+        with request.urlopen(request.Request("http://127.0.0.1:8765" + path, headers=headers), timeout=60) as answer:
+            return answer.status
+    except HTTPError as error:
+        return error.code
+export = "/fhir/Group/none/$export", {"Prefer": "respond-async", "Accept": "application/fhir+json"}
+print(json.dumps([
+    status("/fhir/metadata", {}), status(export[0], export[1]), status(export[0], export[1] | signed_in),
+    status("/dicom-web/studies?limit=1", {}), status("/dicom-web/studies?limit=1", signed_in),
+]))
+"""
+
+
 @pytest.fixture(scope="module")
 def system(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     """The compose file of a copy of the repository, with secrets of its own, up and healthy."""
@@ -63,7 +82,8 @@ def system(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         shutil.copy2(ROOT / name, root / name)
     subprocess.run([root / "docker" / "make-secrets.sh"], check=True, capture_output=True)
     file = root / "docker" / "compose.yaml"
-    docker.env |= {"BUILD_NETWORK": "host", "DEMO_EXAMS": "60", "WEB_PORT": "0", "AIRFLOW_PORT": "0"}
+    docker.env |= {"BUILD_NETWORK": "host", "DEMO_EXAMS": "60", "WEB_PORT": "0", "AIRFLOW_PORT": "0",
+                   "RESEARCHERS_PORT": "0"}  # fmt: skip
     docker.compose("build", file=file, project=PROJECT, seconds=1500)
     try:
         docker.compose("up", "--detach", "--no-build", file=file, project=PROJECT)
@@ -138,3 +158,19 @@ def test_the_web_sees_neither_the_restricted_zone_nor_the_key(system: Docker) ->
         "/run/secrets/s3_access_key",
         "/run/secrets/s3_secret_key",
     }
+
+
+def test_researchers_sign_in_to_dicomweb_and_fhir(system: Docker) -> None:
+    """A service of a profile of its own: it needs an account, and has no key."""
+    labels = containers(system)[container("web")]["Config"]["Labels"]
+    file = Path(labels["com.docker.compose.project.working_dir"]) / "compose.yaml"
+    add = "echo 'a password for tests' | radlake account add wang --role researcher"
+    system.compose("run", "--rm", "-T", "--no-deps", "researchers", "sh", "-c", add, file=file, project=PROJECT)
+    system.compose("--profile", "researchers", "up", "--detach", "--no-build", "--no-deps", "researchers",
+                   file=file, project=PROJECT)  # fmt: skip
+    name, deadline = container("researchers"), time.monotonic() + 180
+    while containers(system)[name]["State"]["Health"]["Status"] != "healthy":
+        assert time.monotonic() < deadline, containers(system)[name]["State"]
+        time.sleep(1)
+    assert json.loads(system("exec", "--interactive", name, "python", "-", stdin=ASK)) == [401, 401, 404, 401, 200]
+    assert "/run/secrets/root_key" not in {mount["Destination"] for mount in containers(system)[name]["Mounts"]}

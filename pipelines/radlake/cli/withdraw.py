@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Annotated, Any
@@ -171,6 +171,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         typer.echo(json.dumps({**plan.removed, "blocked": plan.blocked}, ensure_ascii=False))
         return
     _show_removed(plan.removed, verb="would go")
+    _show_called(plan.called)
     if plan.linked:
         typer.echo(
             f"stays: {plan.linked} other pseudonyms are linked with the person; withdraw them by their own numbers"
@@ -184,9 +185,11 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
 def _show(done: Withdrawn, *, as_json: bool) -> None:
     if as_json:
         typer.echo(done.report.document)
+        _show_called(done.called, err=True)
         return
     content = done.report.content
     _show_removed(content["removed"], verb="gone" if done.verification else "gone before")
+    _show_called(done.called)
     if done.verification:
         searched = {name: n for name, n in content["searched"].items() if not name.startswith("n_")}
         told = ", ".join(f"{n:,} {name}" for name, n in searched.items())
@@ -213,6 +216,14 @@ def _show_removed(removed: dict[str, Any], *, verb: str) -> None:
     for release in removed["releases"]:
         who = "; ".join(f"{one['holder']} ({one['purpose']}, until {one['expires_on']})" for one in release["holders"])
         typer.echo(f"release {release['release_id']} is ended; tell its holders: {who or 'nobody has it yet'}")
+
+
+def _show_called(called: Mapping[str, Sequence[str]], *, err: bool = False) -> None:
+    """What a holder has to delete is told here only: no report may have a name of the subject."""
+    for release_id, folders in sorted(called.items()):
+        if folders:
+            told = ", ".join(folders)
+            typer.echo(f"folders of {release_id} that its holders delete, wherever they are: {told}", err=err)
 
 
 def _holders(content: dict[str, Any]) -> set[str]:

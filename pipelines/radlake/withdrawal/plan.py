@@ -56,6 +56,8 @@ class Plan:
         Objects that researchers made of the subject in releases, and that came home.
     release_names : tuple of str
         What releases call the subject.
+    called : mapping of str to tuple of str
+        By release, what its holders have of the subject: names of folders of a pull. Never in a report.
     linked : int
         Other pseudonyms that are linked with the person's: they stay unless they are withdrawn too.
     blocked : tuple of str
@@ -79,6 +81,7 @@ class Plan:
     results: int = 0
     result_bytes: int = 0
     release_names: tuple[str, ...] = ()
+    called: dict[str, tuple[str, ...]] = field(default_factory=dict)
     linked: int = 0
     blocked: tuple[str, ...] = ()
 
@@ -86,7 +89,7 @@ class Plan:
     def removed(self) -> dict[str, Any]:
         """The counts, for a report: without names of anybody."""
         told = asdict(self)
-        return {name: value for name, value in told.items() if name not in ("release_names", "blocked")}
+        return {name: value for name, value in told.items() if name not in ("release_names", "called", "blocked")}
 
 
 def person_tables(lake: Lake, subject: Subject) -> Iterator[tuple[TableStore, Table]]:
@@ -99,7 +102,7 @@ def person_tables(lake: Lake, subject: Subject) -> Iterator[tuple[TableStore, Ta
 
 def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> Plan:
     """Count what there is of a subject, and find what forbids its removal."""
-    releases, names = _releases(lake, ledger, keys, subject)
+    releases, names, called = _releases(lake, ledger, keys, subject)
     subject = replace(subject, more={**subject.more, "release_names": sorted(names)})
     rows: dict[str, int] = {}
     old: dict[str, int] = {}
@@ -138,6 +141,7 @@ def plan_withdrawal(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject)
         results=len(results),
         result_bytes=sum(results),
         release_names=tuple(sorted(names)),
+        called=called,
         linked=len(_linked(ledger, subject)),
         blocked=tuple(obstacles(lake, ledger, subject)),
     )
@@ -164,13 +168,17 @@ def obstacles(lake: Lake, ledger: Ledger, subject: Subject) -> Iterator[str]:
 def found_since(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> Subject:
     """The subject with cohorts and releases that were made since it was planned."""
     more = dict(subject.more)
-    releases, names = _releases(lake, ledger, keys, subject)
+    releases, names, called = _releases(lake, ledger, keys, subject)
     known = {one["release_id"] for one in more["removed"]["releases"]}
     told = {
         "releases": [*more["removed"]["releases"], *(one for one in releases if one["release_id"] not in known)],
         "cohorts": sorted({*more["cohorts"], *_cohorts(lake, subject)}),
     }
-    more |= {"cohorts": told["cohorts"], "release_names": sorted({*more["release_names"], *names})}
+    more |= {
+        "cohorts": told["cohorts"],
+        "release_names": sorted({*more["release_names"], *names}),
+        "called": {**called, **more.get("called", {})},
+    }
     return replace(subject, more={**more, "removed": {**more["removed"], **told}})
 
 
@@ -224,15 +232,19 @@ def _linked(ledger: Ledger, subject: Subject) -> set[int]:
     return {key for key, other in person.items() if other in persons} - set(subject.patient_keys)
 
 
-def _releases(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> tuple[list[dict[str, Any]], set[str]]:
-    """Releases that have the subject, and what they call it. One that is half made of a cohort that has the subject has
-    it too: what lies in the store already is in no table yet.
+def _releases(
+    lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject
+) -> tuple[list[dict[str, Any]], set[str], dict[str, tuple[str, ...]]]:
+    """Releases that have the subject, what they call it and all of it, and what each calls the person or the study. One
+    that is half made of a cohort that has the subject has it too: what lies in the store already is in no table yet.
     """
     person = person_of(PersonLinks(ledger).linked().live)
     found, names = [], set()
+    folders: dict[str, tuple[str, ...]] = {}
     for release_id, is_made in begun_releases(lake).items():
         project = keys.for_project(project_of(release_id))
-        called = _called(project, subject, person)
+        persons, studies = _called(project, subject, person)
+        called = persons | studies
         told = {
             value
             for path in candidate_folder(lake, release_id).rglob("*.parquet")
@@ -256,18 +268,19 @@ def _releases(lake: Lake, ledger: Ledger, keys: KeyRing, subject: Subject) -> tu
             for one in approvals
         ]
         found.append({"release_id": release_id, "holders": told_to})
+        folders[release_id] = tuple(sorted(persons & told or studies & told))
     for release_id, told in _told_by_results(lake).items():  # also of releases that were ended since
         project = keys.for_project(project_of(release_id))
-        if called := _called(project, subject, person) & told:
+        if called := set().union(*_called(project, subject, person)) & told:
             names |= called | {project.uid(uid) for uid in subject.uids}
-    return found, names
+    return found, names, folders
 
 
-def _called(project: KeyRing, subject: Subject, person: Mapping[int, int]) -> set[str]:
+def _called(project: KeyRing, subject: Subject, person: Mapping[int, int]) -> tuple[set[str], set[str]]:
     """What a project calls the persons and the studies of a subject."""
     keys = {person.get(key, key) for key in subject.patient_keys}
     persons = {new_identity(project, person_key=key, lake_offset_seconds=0).person_pseudo_id for key in keys}
-    return persons | {project.uid(uid) for uid in subject.lake_studies}
+    return persons, {project.uid(uid) for uid in subject.lake_studies}
 
 
 def _told_by_results(lake: Lake) -> dict[str, set[str]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from radlake.commit_points import reached
@@ -66,10 +66,13 @@ class Withdrawn:
     ----------
     verification : Verification or None
         None when the subject was withdrawn before, and nothing of it came since.
+    called : mapping of str to sequence of str
+        By release, the folders of a pull that its holders have to delete. Told once: nothing keeps it.
     """
 
     report: Report
     verification: Verification | None
+    called: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def asked(
@@ -137,7 +140,7 @@ def withdraw(settings: Settings, ledger: Ledger, subject: Subject, *, reason: Re
                 return Withdrawn(report, None)
     if plan.blocked:
         raise WithdrawalForbidden(reasons="\n".join(f"- {one}" for one in plan.blocked))
-    told = {name: getattr(plan, name) for name in ("cohorts", "release_names")}
+    told = {name: getattr(plan, name) for name in ("cohorts", "release_names", "called")}
     more = {**told, "by": reason.by, "why": reason.why, "removed": plan.removed}
     subject = replace(subject, more=more)
     trail = AuditTrail(ledger, keys, restricted=settings.restricted)
@@ -215,7 +218,7 @@ def _carry_out(settings: Settings, ledger: Ledger, keys: KeyRing, row: Withdrawa
         write_report(settings.restricted, row.number, report)
         WithdrawalRows(ledger).finish(row.number, document=report.document, now=now)
         reached("withdrawal.finished")
-        return Withdrawn(report, verification)
+        return Withdrawn(report, verification, more.get("called", {}))
 
 
 def _report(

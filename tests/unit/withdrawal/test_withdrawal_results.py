@@ -98,6 +98,31 @@ def test_a_persons_results_go_and_those_of_others_stay(taken: Settings, home: Pa
         assert told == [(0,)]
 
 
+def test_holders_are_told_what_to_delete_once(taken: Settings) -> None:
+    """The command tells it at its end, and no report has it."""
+    release_id, person, names = release_of(taken), called(taken), names_in_release(taken)
+    words = ["person", f"h1:{PATIENT}", "--by", "Data protection officer", "--why", "request 12", "--json"]
+    first, second = (CliRunner().invoke(verb.app, words, obj=taken) for _ in range(2))
+    assert f"folders of {release_id} that its holders delete, wherever they are: {person}\n" in first.stderr
+    assert "folders of" not in second.stderr
+    assert first.stdout == second.stdout
+    assert not any(name in first.stdout for name in names)
+    assert left_of(taken, names) == set()
+
+
+def test_of_a_study_its_folder_is_told(taken: Settings) -> None:
+    gone, *_ = subject_of(taken).studies
+    uid = lake_keys(taken).for_project("alpha").uid(gone.lake_study_uid)
+    with closing(open_ledger(taken)) as ledger:
+        done = withdraw(taken, ledger, of_study(taken, gone.study_uid), reason=REASON, now=NOW)
+    assert {name: list(told) for name, told in done.called.items()} == {release_of_id(done): [uid]}
+
+
+def release_of_id(done: Any) -> str:
+    (one,) = done.report.content["removed"]["releases"]
+    return one["release_id"]
+
+
 def test_a_study_goes_without_the_others_of_its_person(taken: Settings) -> None:
     person, keys = called(taken), lake_keys(taken).for_project("alpha")
     gone, *_ = subject_of(taken).studies
@@ -177,4 +202,7 @@ def test_the_command_tells_how_many_would_go(taken: Settings) -> None:
     assert result.exit_code == 0, result.output
     n = len([row for row in rows_of(taken) if row["person_pseudo_id"] == called(taken)])
     assert f"would go: {n} results of research" in result.output
+    assert (
+        f"folders of {release_of(taken)} that its holders delete, wherever they are: {called(taken)}" in result.output
+    )
     assert (n >= 2, len(rows_of(taken))) == (True, 18)
