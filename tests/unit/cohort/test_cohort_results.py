@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import xxhash
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
@@ -42,7 +42,7 @@ from radlake.vault.trail import AuditTrail
 from support.cohorts import NOW, approved, built_everybody, lake_of_cts, released, write_cts
 from support.killing import run_killed
 from support.kills.scenario import files_of
-from support.results import changed, of_person, take_all, write_results
+from support.results import ALGORITHM, changed, of_person, take_all, write_results
 
 
 @pytest.fixture(scope="module")
@@ -385,12 +385,35 @@ def test_what_is_no_file_is_refused(suffix: str, what: str, settings: Settings, 
     assert "no file of this one" in refused.refused
 
 
+def test_key_images_come_home(settings: Settings, release_id: str, home: Path) -> None:
+    """A Key Object Selection of slices in their order in space, by TID 2010."""
+    cohort = radlake.open_cohort(release_id, lake=settings.lake, results=home)
+    volume = next(iter(cohort.volumes()))
+    made = cohort.results.key_images(volume, [2, 0], description="two of three", algorithm=ALGORITHM)
+    ds = dcmread(made.path)
+    assert (ds.Modality, ds.ConceptNameCodeSequence[0].CodeMeaning) == ("KO", "Of Interest")
+    shown = [item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in ds.ContentSequence
+             if "ReferencedSOPSequence" in item]  # fmt: skip
+    assert shown == [volume.headers[number].SOPInstanceUID for number in (0, 2)]
+    assert "two of three" in [item.get("TextValue") for item in ds.ContentSequence]
+    (taken,) = [one for one in take_all(settings, release_id, home) if one.sop_instance_uid == made.sop_instance_uid]
+    assert (taken.refused, taken.is_new) == ("", True)
+    (row,) = [one for one in taken_results(Lake.from_settings(settings)) if one["result_kind"] == "key_images"]
+    assert row["sop_instance_uid"] == made.sop_instance_uid
+    with pytest.raises(ConfigInvalid, match="there is no slice 3 of 3"):
+        cohort.results.key_images(volume, [3], algorithm=ALGORITHM)
+    with pytest.raises(ConfigInvalid, match="it has no slice"):
+        cohort.results.key_images(volume, [], algorithm=ALGORITHM)
+    refers = dcmread(made.path).CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert refers.SeriesInstanceUID == volume.series_uid
+
+
 def test_damaged_headers_are_refused_or_taken_and_end_nothing(settings: Settings, release_id: str, home: Path) -> None:
     """Bytes of a header are changed at random, and the provenance fits: nothing but a refusal may come of it."""
     release, chance, outcomes = open_release(settings, release_id, today=NOW.date()), random.Random(7), Counter[bool]()
     digests = {release.document["approval"]["digest"]}
     persons = persons_of(settings, release_id, by="office", now=NOW)
-    for kind in KINDS:
+    for kind in sorted({*KINDS} - {"key_images"}):
         path = one_of(home, kind)
         told, whole = checked_provenance(path, release_id=release_id, digests=digests), path.read_bytes()
         referred = Referred(release, series=[told["source_series_instance_uid"]], new=[told["sop_instance_uid"]])

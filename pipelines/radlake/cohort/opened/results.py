@@ -1,4 +1,5 @@
-"""What was found comes home as DICOM, written by highdicom: segmentations, measurements (TID 1500), parametric maps.
+"""What was found comes home as DICOM, written by highdicom: segmentations, measurements (TID 1500), parametric maps,
+key images.
 
     FOLDER/PERSON/STUDY/INSTANCE.dcm     the object
     FOLDER/PERSON/STUDY/INSTANCE.json    where it comes from: release, series, instances, algorithm, parameters
@@ -23,7 +24,7 @@ import highdicom as hd
 import numpy as np
 import pandas as pd
 import xxhash
-from highdicom import sr
+from highdicom import ko, sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -37,6 +38,9 @@ __all__ = ["Algorithm", "Measurement", "Result", "ResultStore", "Segment"]
 
 _MANUFACTURER = "radlake"
 _SERIES_NUMBER = 9001
+# What says that the images were de-identified, and how (PS3.15 E.1.1).
+_MARKS = ("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+          "LongitudinalTemporalInformationModified")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -223,16 +227,59 @@ class ResultStore:
             procedure_reported=codes.LN.CTUnspecifiedBodyRegion if _is_ct(volume) else codes.SCT.ImagingProcedure,
             imaging_measurements=[group],
         )
-        equipment = {
-            name: value
-            for name, value in self._equipment(algorithm).items()
-            if name not in ("manufacturer_model_name", "software_versions", "device_serial_number")
-        }
         with _pseudonyms_are_no_names():
             made = sr.Comprehensive3DSR(
-                evidence=list(volume.headers), content=report, is_complete=True, is_verified=False, **equipment
+                evidence=list(volume.headers),
+                content=report,
+                is_complete=True,
+                is_verified=False,
+                **self._document(algorithm),
             )
         return self._write("measurements", made, volume, algorithm)
+
+    def key_images(
+        self,
+        volume: LazyVolume,
+        slices: Sequence[int],
+        *,
+        title: Code = codes.DCM.OfInterest,
+        description: str = "",
+        algorithm: Algorithm,
+    ) -> Result:
+        """Write a Key Object Selection of some slices of a series, which viewers mark as key images.
+
+        Parameters
+        ----------
+        slices : sequence of int
+            Indices of the volume, 0 is the first in space.
+        title : Code
+            Why they were chosen, of CID 7010: Of Interest, For Teaching, Best In Set, ...
+
+        Raises
+        ------
+        ConfigInvalid
+            If there is none, or one that the volume does not have.
+        """
+        chosen = sorted({int(one) for one in slices})
+        problems = [] if chosen else ["it has no slice"]
+        problems += [
+            f"there is no slice {one} of {volume.shape[0]}" for one in chosen if not 0 <= one < volume.shape[0]
+        ]
+        _refuse("The selection of key images", problems)
+        heads = [volume.headers[one] for one in chosen]
+        device = sr.DeviceObserverIdentifyingAttributes(
+            uid=hd.UID(), name=algorithm.name, manufacturer_name=_MANUFACTURER, model_name=algorithm.name
+        )
+        observer = sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+        content = ko.KeyObjectSelection(
+            document_title=title,
+            referenced_objects=heads,
+            observer_device_context=observer,
+            description=description or None,
+        )
+        with _pseudonyms_are_no_names():
+            made = ko.KeyObjectSelectionDocument(evidence=heads, content=content, **self._document(algorithm))
+        return self._write("key_images", made, volume, algorithm)
 
     def catalogue(self) -> pd.DataFrame:
         """Every result of this folder with its provenance, oldest first."""
@@ -255,10 +302,15 @@ class ResultStore:
             "device_serial_number": self.release["release_id"][-64:],
         }
 
+    def _document(self, algorithm: Algorithm) -> dict[str, Any]:
+        """Of documents, which tell no model of a machine."""
+        no_words = ("manufacturer_model_name", "software_versions", "device_serial_number")
+        return {name: value for name, value in self._equipment(algorithm).items() if name not in no_words}
+
     def _write(self, kind: str, made: Dataset, volume: LazyVolume, algorithm: Algorithm) -> Result:
-        # highdicom copies the other marks of de-identification.
-        if moved := volume.headers[0].get("LongitudinalTemporalInformationModified"):
-            made.LongitudinalTemporalInformationModified = moved
+        for keyword in _MARKS:  # highdicom copies some of them, into some objects
+            if keyword in volume.headers[0] and keyword not in made:
+                made[keyword] = volume.headers[0][keyword]
         buffer = BytesIO()
         made.save_as(buffer, enforce_file_format=True)
         content, uid = buffer.getvalue(), str(made.SOPInstanceUID)
