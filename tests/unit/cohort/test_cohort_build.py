@@ -185,7 +185,7 @@ def test_a_table_or_version_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid) as caught:
         count_cohort(lake, cohort(), date_offsets=offsets(), policy=POLICY, snapshot={"core.exams": 1, "core.exam": 99})
     assert [problem.split(";")[0] for problem in caught.value.facts["problems"]] == [
-        "core.exams is no table that a cohort is built from",
+        "core.exams is no table that a cohort is built from. Did you mean core.exam?",
         "core.exam has no version 99",
     ]
 
