@@ -67,11 +67,16 @@ _DUPLICATES = """
 SELECT
     window_days, scope, coalesce(exam_month, 'all') AS exam_month, coalesce(hospital_id, 'all') AS hospital_id,
     coalesce(modality_group, 'all') AS modality_group, sum(n) AS n_exams, sum(n // 50) AS n_unmatchable,
-    sum(floor(n * part * (0.03 + window_days / 2500 + hash(hospital_id) % 100 / 3000)))::BIGINT AS n_duplicates,
+    sum(CASE scope WHEN 'any' THEN n_any WHEN 'within_hospital' THEN n_within ELSE n_any - n_within END)::BIGINT
+        AS n_duplicates,
     n_duplicates / sum(n) AS duplicate_share, n_duplicates BETWEEN 1 AND 9 OR sum(n) < 10 AS is_masked
-FROM exam
-CROSS JOIN (VALUES (30), (90)) AS w (window_days)
-CROSS JOIN (VALUES ('any', 1.0), ('within_hospital', 0.7), ('across_hospitals', 0.4)) AS s (scope, part)
+FROM (
+    SELECT
+        exam.*, window_days,
+        floor(n * (0.03 + window_days / 2500 + hash(hospital_id) % 100 / 3000)) AS n_any, floor(n_any * 0.7) AS n_within
+    FROM exam CROSS JOIN (VALUES (30), (90)) AS w (window_days)
+)
+CROSS JOIN (VALUES ('any'), ('within_hospital'), ('across_hospitals')) AS s (scope)
 WHERE exam_month != 'unknown' AND position >= window_days // 30
 GROUP BY window_days, scope, CUBE (exam_month, hospital_id, modality_group)
 """

@@ -113,7 +113,9 @@ def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> 
 
     if grid.n_withheld:
         return Empty("empty.withheld")
-    if figure.name == "quality_failures" and has_rows("ops.quality"):
+    if figure.table == "ops.quality" and not has_rows("ops.quality"):
+        return Empty("empty.quality", "radlake harvest")
+    if figure.name == "quality_failures":
         return Empty("empty.no_failures")
     if figure.table == "stats.exam_rate" and has_rows(figure.table) and not has_rows(figure.table, "n_residents > 0"):
         return Empty("empty.rate", "radlake ref")

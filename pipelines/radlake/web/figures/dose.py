@@ -49,10 +49,10 @@ def year_of(snapshot: Snapshot, view: View, *, table: str = TABLE) -> str:
 
 def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
     """CT exams with a dose report, body parts with a reference level, and those of them that are above it."""
-    [(n_masked, n_exams, n_levels, n_above, n_masked_levels)] = snapshot.rows(
+    [(n_rows, n_masked, n_exams, n_levels, n_above, n_masked_levels)] = snapshot.rows(
         f"""
         SELECT
-            count(*) FILTER (is_masked), coalesce(sum(n_reported), 0)::BIGINT,
+            count(*), count(*) FILTER (is_masked), coalesce(sum(n_reported), 0)::BIGINT,
             count(*) FILTER (is_above_drl IS NOT NULL), count(*) FILTER (is_above_drl),
             count(*) FILTER (is_masked AND ctdi_vol_drl_mgy IS NOT NULL)
         FROM {TABLE}
@@ -60,6 +60,8 @@ def total(snapshot: Snapshot, view: View) -> dict[str, Cell]:
         """,
         {"year": year_of(snapshot, view), "hospital": view.hospital or "all"},
     )
+    if not n_rows:
+        return {"n_exams": None, "n_levels": None, "n_above": None}
     return {
         "n_exams": MASKED if n_masked and not n_exams else n_exams,
         "n_levels": n_levels,
