@@ -204,7 +204,9 @@ WITH person AS (
 SELECT
     exam.patient_key, exam.hospital_id, exam.exam_pseudo_id, exam.study_at, exam.modality_group, exam.body_part_code,
     exam.laterality_code, exam.is_patient_known, exam_order.encounter_pseudo_id, exam_order.ground_codes,
-    exam_order.operation_days, exam_order.evidence_source, exam.region_code, hospital.hospital_level
+    exam_order.operation_days, exam_order.evidence_source, exam.region_code, hospital.hospital_level,
+    CASE WHEN exam_order.encounter_pseudo_id IS NULL THEN 0
+        ELSE hash(exam_order.hospital_id, exam_order.encounter_pseudo_id) % 2147483646 + 1 END AS encounter_code
 FROM core.exam AS exam
 LEFT JOIN ref.exam_order AS exam_order USING (hospital_id, exam_pseudo_id, patient_key)
 LEFT JOIN ref.hospital AS hospital USING (hospital_id)

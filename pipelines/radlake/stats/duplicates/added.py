@@ -261,7 +261,7 @@ INNER JOIN kind USING (modality_group, body_part_code)
 LEFT JOIN shared USING (person_key)
 LEFT JOIN encounter USING (hospital_id, exam_pseudo_id, patient_key)
 ORDER BY near.person_key, kind, day,
-    round_even(epoch(near.study_at - to_seconds(offsets.seconds)), 0), place.code, encounter
+    epoch_us(near.study_at) // 1000000 - offsets.seconds, place.code, encounter, near.laterality_code = 'B', side
 """
 _NAMED = """
 SELECT

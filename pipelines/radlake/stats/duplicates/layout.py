@@ -163,7 +163,7 @@ SELECT
     placed.patient_key,
     (placed.kind + placed.track)::INTEGER AS exam_code,
     (placed.exam_date - placed.person_date)::INTEGER AS person_day,
-    (epoch(placed.exam_at) - epoch(placed.exam_date))::INTEGER AS day_second,
+    (epoch_us(placed.exam_at) // 1000000 - epoch(placed.exam_date))::INTEGER AS day_second,
     placed.exam_month,
     placed.site_code,
     placed.is_counted,

@@ -37,7 +37,9 @@ BY_PART = {
     "modality_code": "exam_code >> 16",
     "body_part": "(exam_code >> 2) & 16383",
 }
-_ORDERED = "(PARTITION BY patient_key, exam_code ORDER BY person_day, day_second, site_code, encounter_code)"
+# Exams of one second, as those of studies without a time, have an order too: every way of counting takes the same.
+_ORDERED = """(PARTITION BY patient_key, exam_code
+    ORDER BY person_day, day_second, site_code, encounter_code, side_code, ground_bits, operation_days)"""
 # Every comparison costs: an exam's code and its day are one number, and what decides most comes first. No window comes
 # near the days that the number has room for, so what lies within the window is of the same code.
 _DAY_BITS = 20

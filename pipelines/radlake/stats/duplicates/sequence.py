@@ -35,7 +35,7 @@ CODES = "core.sequence_code"
 INPUTS = ("core.exam", "ref.exam_order", "ref.hospital", "core.person_link")
 _ROWS_AT_ONCE = 2_000_000
 _ROW_GROUP = 122_880  # scanned, never looked up
-_LAYOUT = 2  # of the rows: another number makes a sequence anew from the same tables
+_LAYOUT = 3  # of the rows: another number makes a sequence anew from the same tables
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ INNER JOIN modality ON exam.modality_group = modality.label
 INNER JOIN part ON exam.body_part_code = part.label
 INNER JOIN place ON exam.hospital_id = place.label
 WHERE exam.study_at IS NOT NULL AND exam.patient_key >= {low} AND exam.patient_key < {high}
-ORDER BY patient_key, kind, moved_at
+ORDER BY patient_key, kind, moved_at, place.site, exam.laterality_code = 'B', side
 """
 
 
@@ -99,7 +99,8 @@ class _Job:
                     f"CREATE TABLE {table} AS SELECT label, code FROM codes WHERE code_kind = '{kind}'"  # fixed names
                 )
             connection.execute(
-                "CREATE TABLE place AS SELECT site.label, place.code FROM codes AS site INNER JOIN codes AS place"
+                "CREATE TABLE place AS SELECT site.label, site.code AS site, place.code"
+                " FROM codes AS site INNER JOIN codes AS place"
                 " USING (region_code, hospital_level) WHERE site.code_kind = 'site' AND place.code_kind = 'place'"
             )
             listed = ", ".join(parquet.text(file) for file in files)

@@ -10,14 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from radlake.stats.duplicates.codes import ground_bits
 from radlake.stats.duplicates.packs import Exclusion, RulePack, Windows
 
 __all__ = ["Considered", "Explanation", "Looked", "PackVerdict", "PersonExam", "explain"]
 
 
+_SIDES = "LRB"  # in the order of side_code; any other is 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class PersonExam:
-    """An exam of one person in true time, with what is on record of it."""
+    """An exam of one person in true time, with what is on record of it.
+
+    Attributes
+    ----------
+    encounter_code : int
+        Number of the encounter in core.exam_sequence; it orders exams of one second.
+    """
 
     hospital_id: str
     exam_pseudo_id: str
@@ -27,6 +37,7 @@ class PersonExam:
     laterality_code: str
     is_patient_known: bool = True
     encounter_pseudo_id: str | None = None
+    encounter_code: int = 0
     ground_codes: frozenset[str] = frozenset()
     operation_days: int | None = None
     evidence_source: str = ""
@@ -92,10 +103,9 @@ def explain(
     """Explain one exam; `others` are all other exams of the person, in any order."""
     n_exams = sum(one.at is not None for one in (exam, *others))
     unmatchable = _unmatchable(exam, n_exams=n_exams, windows=windows)
-    considered = [_consider(exam, other) for other in others]
-    considered.sort(
-        key=lambda one: (one.exam.at is None, -(one.exam.at or datetime.min).timestamp() if one.exam.at else 0)
-    )
+    order = _order((exam, *others))
+    considered = [_consider(exam, other, is_earlier=order[other] < order[exam]) for other in others]
+    considered.sort(key=lambda one: order[one.exam], reverse=True)
     fitting = [one for one in considered if one.verdict == "fits"]
     latest = None if unmatchable or not fitting else fitting[0]
     told = tuple(
@@ -130,11 +140,31 @@ def _unmatchable(exam: PersonExam, *, n_exams: int, windows: Windows) -> str:
     return ""
 
 
-def _consider(exam: PersonExam, other: PersonExam) -> Considered:
+def _order(exams: Sequence[PersonExam]) -> dict[PersonExam, tuple[object, ...]]:
+    """What exams are put in order by: whole seconds, and of one second what the sequence is sorted by."""
+    records = ground_bits(["+".join(exam.ground_codes) for exam in exams])
+    return {
+        exam: (
+            exam.at is not None,
+            (exam.at or datetime.min).replace(microsecond=0),
+            exam.region_code if exam.region_code == "UNKNOWN" else exam.region_code[:4],
+            exam.hospital_level,
+            exam.hospital_id,
+            exam.encounter_code,
+            _SIDES.find(exam.laterality_code) + 1,
+            bits,
+            -1 if exam.operation_days is None else exam.operation_days,
+            exam.exam_pseudo_id,
+        )
+        for exam, bits in zip(exams, records, strict=True)
+    }
+
+
+def _consider(exam: PersonExam, other: PersonExam, *, is_earlier: bool) -> Considered:
     days = (exam.at.date() - other.at.date()).days if exam.at and other.at else None
     if other.at is None or days is None or exam.at is None:
         return Considered(other, days, "has no date")
-    if (other.at, other.hospital_id, other.exam_pseudo_id) >= (exam.at, exam.hospital_id, exam.exam_pseudo_id):
+    if not is_earlier:
         return Considered(other, days, "is not earlier")
     if other.modality_group != exam.modality_group:
         same = other.body_part_code == exam.body_part_code
