@@ -1,4 +1,4 @@
-"""Quantiles of the normal, Student's t, gamma and chi-squared distributions.
+"""Quantiles of the normal, Student's t, gamma and F distributions.
 
 The very numbers of `scipy.stats`, whose import takes a second and each call of which 80 us: of every verb that builds.
 """
@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from scipy import special
 
-__all__ = ["chi2_sf", "gamma_isf", "gamma_ppf", "normal_isf", "t_isf"]
+__all__ = ["f_sf", "gamma_isf", "gamma_ppf", "normal_isf", "t_isf"]
 
 Numbers = TypeVar("Numbers", float, np.ndarray)
 
@@ -35,6 +35,6 @@ def gamma_isf(tail: float, shape: Numbers, *, scale: Numbers) -> Numbers:
     return special.gammainccinv(shape, tail) * scale
 
 
-def chi2_sf(value: float, freedom: float) -> float:
-    """With which probability chi-squared with `freedom` degrees of freedom exceeds a value."""
-    return float(special.chdtrc(freedom, value))
+def f_sf(value: float, above: float, below: float) -> float:
+    """With which probability Snedecor's F with so many degrees of freedom above and below exceeds a value."""
+    return float(special.fdtrc(above, below, value))

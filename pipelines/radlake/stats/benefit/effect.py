@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan, sqrt
+from math import nan, sqrt
 
 import numpy as np
 
-from radlake.stats.quantiles import chi2_sf, t_isf
+from radlake.stats.quantiles import f_sf, t_isf
 
 __all__ = ["Adoption", "Effect", "Panel", "RollOutEffect", "roll_out_effect"]
 
@@ -78,7 +78,9 @@ class RollOutEffect:
     by_event_time : mapping of int to Effect
         Periods since the beginning, from 0; negative ones are before it, and -1 is what all are compared with.
     parallel_p : float
-        P value of "all effects before the beginning are zero" (Wald); NaN when there is no such period.
+        P value of "all effects before the beginning are zero" (Hotelling's T-squared, Ann Math Stat 1931;2:360: with
+        chi-squared, two dozen hospitals alike would be objected to in one of five); NaN when there is no such period,
+        or fewer hospitals than it takes.
     n_cells, n_left_out : int
         Groups and periods that were compared, and those for which fewer than two hospitals were on one side.
     """
@@ -126,7 +128,7 @@ def roll_out_effect(panel: Panel, *, level: float = 0.95) -> RollOutEffect:
     return RollOutEffect(
         overall=_mean(after, level) if after else None,
         by_event_time={time: _mean(at[time], level) for time in times},
-        parallel_p=_parallel_p([at[time] for time in times if time < 0]),
+        parallel_p=_parallel_p([at[time] for time in times if time < 0], began),
         n_cells=len(cells),
         n_left_out=n_left_out,
     )
@@ -165,7 +167,7 @@ def _mean(cells: Sequence[_Cell], level: float) -> Effect:
     return Effect(estimate, error, estimate - reach, estimate + reach, sum(sizes.values()))
 
 
-def _parallel_p(before: Sequence[Sequence[_Cell]]) -> float:
+def _parallel_p(before: Sequence[Sequence[_Cell]], began: np.ndarray) -> float:
     if not before:
         return nan
     found = [_combined(cells) for cells in before]
@@ -175,5 +177,11 @@ def _parallel_p(before: Sequence[Sequence[_Cell]]) -> float:
     rank = int(np.linalg.matrix_rank(covariance))
     if rank == 0:
         return nan
-    wald = float(estimates @ np.linalg.pinv(covariance) @ estimates)
-    return nan if isnan(wald) else chi2_sf(wald, rank)
+    # The covariance is estimated from hospitals, less one for the mean of each group of them.
+    groups = began[(influence != 0).any(axis=0)]
+    freedom = len(groups) - len(np.unique(groups))
+    if len(found) > freedom:
+        return nan
+    below = freedom - rank + 1
+    squared = float(estimates @ np.linalg.pinv(covariance) @ estimates)
+    return f_sf(squared * below / (freedom * rank), rank, below)
