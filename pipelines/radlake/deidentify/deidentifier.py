@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
@@ -28,6 +29,7 @@ from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY
 from radlake.dicom.values import date_from_text
 from radlake.errors import QuarantineError
 from radlake.pixels import DecisionKind, PixelDecision, Verdict, judge
+from radlake.pixels.remains import PIXEL_DATA, PIXEL_TAGS, without_remains
 
 if TYPE_CHECKING:
     from radlake.pixels.clean import Cleaned
@@ -45,15 +47,16 @@ _REQUIRED_UIDS = {
     0x0020000E: "Series Instance UID",
 }
 _DOCUMENT = 0x00420011
+_UNDEFINED = 0xFFFFFFFF
 _VOICE_CLASSES = frozenset(["1.2.840.10008.5.1.4.1.1.9.4.1", "1.2.840.10008.5.1.4.1.1.9.4.2"])
 
 
 class Treatment(NamedTuple):
-    """A de-identified data set, the walk that made it, and whether its pixels had to be looked at."""
+    """A de-identified data set, the walk that made it, and whether its pixels were looked at or have another length."""
 
     ds: Dataset
     walk: Walk
-    are_pixels_cleaned: bool
+    are_pixels_changed: bool
 
 
 class Deidentifier:
@@ -121,6 +124,7 @@ class Deidentifier:
                 elements[BaseTag(_DOCUMENT)] = raw_element(_DOCUMENT, "OB", document)
             cleaned = self._clean_pixels(ds, decision)
             self._complete(elements, ds, person, cleaned)
+            is_shorter = _drop_remains(elements, ds, cleaned)
         except QuarantineError:
             raise
         except Exception as exc:
@@ -132,7 +136,7 @@ class Deidentifier:
         meta = getattr(ds, "file_meta", FileMetaDataset())
         syntax = cleaned.syntax if cleaned else meta.get("TransferSyntaxUID", EXPLICIT_VR_LITTLE_ENDIAN)
         out.file_meta.TransferSyntaxUID = UID(syntax)
-        return Treatment(out, walk, are_pixels_cleaned=cleaned is not None)
+        return Treatment(out, walk, are_pixels_changed=cleaned is not None or is_shorter)
 
     def _clean_pixels(self, ds: Dataset, decision: PixelDecision | None) -> Cleaned | None:
         """What changes in the pixels; None when the header is enough to leave them alone."""
@@ -169,6 +173,20 @@ class Deidentifier:
                 vr, value = changed
                 added.append(raw_element(tag, vr, value))
         elements.update((elem.tag, elem) for elem in added)
+
+
+def _drop_remains(elements: dict[BaseTag, Element], ds: Dataset, cleaned: Cleaned | None) -> bool:
+    """Take out what stands in Pixel Data beside the pixels; whether they are shorter now."""
+    if cleaned is not None and PIXEL_DATA in cleaned.elements:
+        return False
+    kept = without_remains(ds)
+    if kept is None:
+        return False
+    elem = next(elements[BaseTag(tag)] for tag in PIXEL_TAGS if BaseTag(tag) in elements)
+    is_shorter = len(kept) < len(elem.value or b"")
+    length = len(kept) if is_shorter else _UNDEFINED
+    elements[elem.tag] = RawDataElement(elem.tag, elem.VR or "OB", length, kept, 0, False, True)  # pyright: ignore
+    return is_shorter
 
 
 def _refuse(ds: Dataset) -> None:

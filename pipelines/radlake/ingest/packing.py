@@ -33,6 +33,7 @@ from radlake.ingest.rows import InstanceColumns
 from radlake.lake.digests import digest_of_file
 from radlake.lake.objects import MemberLost
 from radlake.pixels import Verdict, judge
+from radlake.pixels.remains import blanked_fragments
 from radlake.validate import check_instance
 from radlake.validate.pixels import fragment_check
 
@@ -237,7 +238,7 @@ class Packing:
         )
         encoded = encode_parts(done.ds)
         if not item.matched and id(item.header) in self._exemplars:
-            self._full[id(item.header)] = None if done.are_pixels_cleaned else Treated(encoded.head, done.walk)
+            self._full[id(item.header)] = None if done.are_pixels_changed else Treated(encoded.head, done.walk)
         return encoded
 
     def _by_template(self, item: Readable) -> _Made | None:
@@ -382,7 +383,7 @@ def _fragments(item: Readable, matched: Matched, *, check: Callable[[bytes | mem
     except QuarantineError:
         raise Unfit("fragments that are not in order") from None
     item.source_digest = xxhash.xxh3_128_hexdigest(data)
-    return fragments
+    return memoryview(blanked_fragments(fragments, matched.template.exemplar.ds) or fragments)
 
 
 def _pieces(encoded: Encoded) -> Iterator[bytes | memoryview]:

@@ -130,12 +130,13 @@ class Comparison:
             yield Finding("pixels-changed", where, _PIXELS, "were not there")
         elif _has_equal_bytes(original, written):
             self.pixels_compared["equal"] += 1
-        elif _CLEAN_PIXELS not in claimed_codes(written) and old.transfer_syntax == new.transfer_syntax:
-            yield Finding("pixels-changed", where, _PIXELS, "no mask is claimed")
         else:
-            verdict = _compare_decoded(original.ds, written.ds, is_masked=_CLEAN_PIXELS in claimed_codes(written))
+            is_masked = _CLEAN_PIXELS in claimed_codes(written)
+            verdict = _compare_decoded(original.ds, written.ds, is_masked=is_masked)
             self.pixels_compared[verdict] += 1
-            if verdict == "differ":
+            if not is_masked and old.transfer_syntax == new.transfer_syntax and verdict != "equal":
+                yield Finding("pixels-changed", where, _PIXELS, "no mask is claimed")
+            elif verdict == "differ":
                 yield Finding("pixels-changed", where, _PIXELS, "outside of what is black")
 
 

@@ -200,3 +200,5 @@ def _check_rle(data: bytes | memoryview, fragments: list[tuple[int, int]], shape
         n_segments = int.from_bytes(data[offset : offset + 4], "little")
         if length < 64 or n_segments != shape.samples * max(shape.bits // 8, 1):
             raise QuarantineError(reason="pixel_data_corrupt", detail=f"{n_segments} RLE segments in a frame")
+        if any(data[offset + 4 + 4 * n_segments : offset + 64]):
+            raise QuarantineError(reason="pixel_data_corrupt", detail="offsets of RLE segments that are not there")

@@ -59,7 +59,9 @@ def test_pixels_and_numbers_are_bit_identical() -> None:
     out = deidentified(ds)
     kept = ("PixelData", "Rows", "RescaleSlope", "ImagePositionPatient", "PixelSpacing", "KVP", "CTDIvol")
     assert all(out[keyword].value == ds[keyword].value for keyword in kept)
-    packed = encapsulated(ds, [b"\xff\xd8 not a real frame \xff\xd9"], transfer_syntax="1.2.840.10008.1.2.4.70")
+    packed = encapsulated(
+        ds, [b"\xff\xd8\xff\xda\0\2 not a real frame \xff\xd9"], transfer_syntax="1.2.840.10008.1.2.4.70"
+    )
     again = deidentified(packed)
     assert again.PixelData == packed.PixelData
     assert again.file_meta.TransferSyntaxUID == packed.file_meta.TransferSyntaxUID

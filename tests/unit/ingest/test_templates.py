@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
@@ -244,6 +245,24 @@ def test_encapsulated_pixels_are_checked_in_every_instance(tmp_path: Path, damag
     outcome = both_ways(tmp_path, paths)
     assert n_accounted(outcome) == 5
     assert outcome.ways[_BY_TEMPLATE] < 4
+
+
+def test_text_beside_the_pixels_of_any_instance_goes(tmp_path: Path) -> None:
+    """A comment within a compressed frame, and bytes behind native pixels."""
+    packed = [compressed(ds) for ds in mr_study(n=5)]
+    plain = slices()
+    for number in (0, 3):
+        text = f"WANG^XIULAN {number}320503193911050017".encode()
+        (frame,) = generate_frames(packed[number].PixelData, number_of_frames=1)
+        comment = b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text
+        at = 2 if frame.startswith(b"\xff\xd8") else 4 + int.from_bytes(frame[4:6], "big")
+        comment = comment if at == 2 else b"\xff\x64" + (len(text) + 4).to_bytes(2, "big") + b"\0\1" + text
+        packed[number].PixelData = encapsulate([frame[:at] + comment + frame[at:]])
+        plain[number].PixelData += text
+    outcome = both_ways(tmp_path, written(tmp_path / "in", [*packed, *plain]))
+    assert len(outcome.instances) == 11
+    for path in (tmp_path / "lake-True" / "objects").rglob("*.zip"):
+        assert b"WANG" not in path.read_bytes()
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(ODD)), max_size=8))
