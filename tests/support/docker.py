@@ -1,6 +1,6 @@
 """Docker for tests: the daemon that runs, or one of our own where there is none and no registry either.
 
-Our own daemon has no registry to pull from. Its `debian:bookworm-slim` is made by debootstrap from the configured
+Our own daemon has no registry to pull from. Its `debian:bookworm-slim` is made by mmdebstrap from the configured
 mirror, with the machine's certificates: the same distribution, not the official image.
 """
 
@@ -65,7 +65,7 @@ def docker() -> Iterator[Docker]:
         yield running
         return
     need.program("dockerd", package="docker.io")
-    need.program("debootstrap", package="debootstrap")
+    need.program("mmdebstrap", package="mmdebstrap")
     folder = Path(tempfile.mkdtemp(prefix="dockerd-"))
     env = os.environ | {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
     with (folder / "log").open("wb") as log:
@@ -84,7 +84,7 @@ def docker() -> Iterator[Docker]:
         while "Server Version" not in own("info", check=False):
             assert daemon.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()[-3000:]  # noqa: PT018
             time.sleep(0.2)
-        _make_base(own, folder)
+        _make_base(own)
         yield own
     finally:
         daemon.terminate()
@@ -92,18 +92,11 @@ def docker() -> Iterator[Docker]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _make_base(own: Docker, folder: Path) -> None:
-    files = folder / "base"
-    done = subprocess.run(
-        ["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", str(files)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    shutil.copyfile(_CERTIFICATES, files / _CERTIFICATES.relative_to("/"))
-    with subprocess.Popen(["tar", "-C", str(files), "-c", "."], stdout=subprocess.PIPE) as packed:
-        subprocess.run([own.program, "import", "-", _BASE], stdin=packed.stdout, env=own.env, check=True, timeout=300)
+def _make_base(own: Docker) -> None:
+    made = [
+        *("mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates"),
+        *(f"--customize-hook=copy-in {_CERTIFICATES} {_CERTIFICATES.parent}", "bookworm", "-"),
+    ]
+    with subprocess.Popen(made, stdout=subprocess.PIPE) as packed:
+        subprocess.run([own.program, "import", "-", _BASE], stdin=packed.stdout, env=own.env, check=True, timeout=600)
     assert packed.returncode == 0
-    shutil.rmtree(files)

@@ -8,7 +8,7 @@ packages=(
   chromium fonts-noto-cjk                              # browser tests, Chinese glyphs
   unzip                                                # opens series objects
   postgresql                                           # ledger and Airflow on PostgreSQL
-  docker.io docker-compose debootstrap                 # images and compose file
+  docker.io docker-compose mmdebstrap                  # images and compose file
   ceph-mon ceph-osd ceph-mgr radosgw ceph-common bc curl   # S3 (Ceph RGW)
 )
 
