@@ -60,9 +60,11 @@ def parquet_files(lake: Lake) -> list[str]:
 
 def test_a_table_on_s3(lake: Lake):
     store = lake.tables
+    assert not store.exists(EXAM)
     assert store.version(EXAM) is store.log_version(EXAM) is None
     assert contents(lake) == []
     assert store.commit_batch(EXAM, exams("a", "b", patient_key=2**63 - 1), batch_id="b1")
+    assert store.exists(EXAM)
     assert store.log_version(EXAM) == store.log_version(EXAM, known=0) == store.version(EXAM) == 1
     assert not store.commit_batch(EXAM, exams("a", "b"), batch_id="b1")
     assert store.commit_batch(EXAM, exams("a", "c"), batch_id="b2", replace=key("a"))

@@ -71,7 +71,7 @@ def filled_lake(settings: Settings) -> Lake:
     if settings.is_local:
         return existing_lake(settings)
     lake = Lake.from_settings(settings)
-    if all(lake.tables.version(table) is None for table in ("ops.harvest_run", "dicom.study", "ref.region")):
+    if not any(map(lake.tables.exists, ("ops.harvest_run", "dicom.study", "ref.region"))):
         raise LakeEmpty(lake=settings.lake)
     return lake
 

@@ -59,7 +59,7 @@ def province(
         given["lake"] = lake if "://" in lake else str(Path(lake).resolve())
         settings = Settings(**given)
     target = Lake.from_settings(settings)
-    if target.tables.version("dicom.study") is not None:
+    if target.tables.exists("dicom.study"):
         problem = "holds studies that were harvested; name a folder of its own for synthetic rows"
         raise ConfigInvalid(path=settings.lake, problems=[problem])
     ensure_key(settings)

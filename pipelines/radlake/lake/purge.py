@@ -65,7 +65,7 @@ def holders(store: TableStore, table: Table, gone: Gone) -> tuple[Purged, dict[s
     wanted = _of_table(table, gone)
     folder = table.full_name.replace(".", "/")
     latest = set(store.files(table))
-    if not wanted or (not latest and store.version(table) is None):
+    if not wanted or (not latest and not store.exists(table)):
         return Purged(), {}
     there = [name for name in store.store.list(f"{folder}/") if name.endswith(".parquet") and f"/{_LOG}/" not in name]
     if not there:

@@ -210,6 +210,10 @@ class TableStore:
         snapshot = self.snapshot(table, version=version)
         return snapshot.files(where=where) if snapshot else []
 
+    def exists(self, table: Table | str) -> bool:
+        """Whether there is such a table: one look at its log, of which the first entry is kept."""
+        return self.store.size(f"{_folder(_contract(table))}/_delta_log/{0:020d}.json") is not None
+
     def version(self, table: Table | str) -> int | None:
         """Latest version of a table, None when it does not exist."""
         snapshot = self.snapshot(table)

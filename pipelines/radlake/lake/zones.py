@@ -87,6 +87,13 @@ class Lake:
         table = load_table(name)
         return self.store_of(table).version(table)
 
+    def exists(self, name: str) -> bool:
+        """Whether there is a table in the zone of its contract."""
+        from radlake.contracts import load_table
+
+        table = load_table(name)
+        return self.store_of(table).exists(table)
+
     def store_of(self, table: Table) -> TableStore:
         """The store of the zone of a table; the exact rows behind a released statistic are in the restricted one."""
         return self.tables if table.zone == "lake" else self.restricted_tables

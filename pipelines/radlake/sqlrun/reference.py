@@ -54,7 +54,7 @@ def load_defaults(lake: Lake, *, batch_id: str) -> list[str]:
     """Load the defaults into tables that do not exist yet; names of the tables loaded."""
     loaded = []
     for name in DEFAULTS:
-        if lake.tables.version(name) is None:
+        if not lake.tables.exists(name):
             data = read_csv(schemas_root() / "ref" / "defaults" / f"{name.removeprefix('ref.')}.csv", name=name)
             load_reference(lake, name, data, batch_id=batch_id)
             loaded.append(name)

@@ -174,7 +174,7 @@ def _known(keys: KeyRing, settings: Settings, ledger: Ledger) -> _Known:
 
 
 def _has_tables(settings: Settings) -> bool:
-    return Lake.from_settings(settings).tables.version("dicom.study") is not None
+    return Lake.from_settings(settings).tables.exists("dicom.study")
 
 
 def _read(settings: Settings) -> str:

@@ -96,7 +96,7 @@ def person_tables(lake: Lake, subject: Subject) -> Iterator[tuple[TableStore, Ta
     """Tables of both zones that can have rows of the subject, with their stores."""
     for table in load_tables().values():
         for store in (lake.tables, lake.restricted_tables):
-            if subject.gone(table.column_names) and store.version(table) is not None:
+            if subject.gone(table.column_names) and store.exists(table):
                 yield store, table
 
 

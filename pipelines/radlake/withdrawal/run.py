@@ -298,11 +298,11 @@ def _held(ledger: Ledger, hospital_ids: Sequence[str]) -> Iterator[None]:
 
 def _build_anew(settings: Settings, lake: Lake, *, now: datetime) -> None:
     """Indexes, cubes and statistics without the subject, as far as this lake has them."""
-    if lake.version("core.exam") is None:
+    if not lake.exists("core.exam"):
         return
-    layers = None if lake.version("stats.exam_volume") is not None else ["core"]
+    layers = None if lake.exists("stats.exam_volume") else ["core"]
     build_alone(settings, now=now, layers=layers)
-    if lake.restricted_tables.version(SEQUENCE) is not None:
+    if lake.restricted_tables.exists(SEQUENCE):
         build_repeats_alone(settings, now=now)
 
 

@@ -328,7 +328,7 @@ def _told(path: Path, keys: KeyRing, *, hospital_id: str) -> tuple[str, int, boo
 def _in_lake(lake: Lake, studies: Collection[str]) -> dict[str, set[Any]]:
     """UIDs, persons and exams that the lake's tables tell of studies."""
     found: dict[str, set[Any]] = {"uids": set(), "owners": set(), "exams": set()}
-    if not studies or lake.tables.version("dicom.study") is None:
+    if not studies or not lake.tables.exists("dicom.study"):
         return found
     with duck.connect(lake, tables=["dicom.study", "dicom.series", "dicom.instance"]) as connection:
         for part in in_parts(sorted(studies)):
@@ -348,7 +348,7 @@ def _in_lake(lake: Lake, studies: Collection[str]) -> dict[str, set[Any]]:
 
 def _shared_exams(lake: Lake, exams: Collection[str], studies: Collection[str]) -> set[str]:
     """Exams that have another study too."""
-    if not exams or lake.tables.version("dicom.study") is None:
+    if not exams or not lake.tables.exists("dicom.study"):
         return set()
     with duck.connect(lake, tables=["dicom.study"]) as connection:
         rows = connection.execute(

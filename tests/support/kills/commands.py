@@ -58,6 +58,7 @@ _NEEDED = (
     "radlake.vault.lookup",
     "radlake.vault.rotation",
     "radlake.withdrawal",
+    "support.push",
 )
 
 

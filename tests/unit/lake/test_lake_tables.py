@@ -56,6 +56,7 @@ def parquet_files(store: TableStore) -> list[Path]:
 
 
 def test_a_table_that_does_not_exist_has_no_version_and_no_files(store: TableStore):
+    assert not store.exists(EXAM)
     assert store.version(EXAM) is store.log_version(EXAM) is None
     assert store.files(EXAM) == []
     assert not Path(store.root).exists()
@@ -63,6 +64,7 @@ def test_a_table_that_does_not_exist_has_no_version_and_no_files(store: TableSto
 
 def test_the_version_is_told_by_the_names_in_the_log(store: TableStore):
     store.commit_batch(EXAM, exams("a"), batch_id="b1")
+    assert store.exists(EXAM)
     store.commit_batch(EXAM, exams("b"), batch_id="b2")
     for known in (None, 0, 1, 2):
         assert store.log_version(EXAM, known=known) == store.version(EXAM) == 2

@@ -34,7 +34,7 @@ def results_store(lake: Lake) -> ObjectStore:
 
 def taken_results(lake: Lake, release_id: str | None = None) -> list[dict[str, Any]]:
     """Rows of a release, or of all, in the order of the table."""
-    if lake.version(TABLE) is None:
+    if not lake.exists(TABLE):
         return []
     where, values = ("", []) if release_id is None else ("WHERE release_id = ?", [release_id])
     with duck.connect(lake, zone="restricted", tables=[TABLE]) as connection:

@@ -104,7 +104,7 @@ def _place(began: int | None, months: list[int]) -> int | None:
 
 def _check(lake: Lake) -> None:
     table = load_table("stats.repeat_rate")
-    if lake.restricted_tables.version(table) is None:
+    if not lake.restricted_tables.exists(table):
         raise ContractBroken(table="stats.repeat_rate", problems=["there is none; run `radlake duplicates build`"])
 
 
