@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from radlake.lake import Lake
 from radlake.stats.duplicates.packs import load_windows
-from radlake.stats.duplicates.rates import WINDOWS, repeat_windows
+from radlake.stats.duplicates.rates import WINDOWS, repeat_rates, repeat_windows
 from radlake.stats.duplicates.sequence import Observed, build_sequence
 from radlake.stats.policy import Policy
 from radlake.stats.release import mask
@@ -26,7 +26,7 @@ def windows_of(tmp_path, table: str) -> pa.Table:
     lake = Lake(url=str(tmp_path / "lake"), restricted=tmp_path / "restricted")
     lake.tables.commit_batch("core.exam", exams(table), batch_id="exams")
     build_sequence(lake, date_offsets=lambda keys: np.zeros(len(keys), np.int64), observed=YEAR, workers=1)
-    return repeat_windows(lake, workers=1)
+    return repeat_windows(lake, rates=repeat_rates(lake, workers=1), workers=1)
 
 
 def spec(tmp_path, table: str) -> None:
@@ -35,7 +35,10 @@ def spec(tmp_path, table: str) -> None:
     found = {
         (row["modality_group"], row["body_part_code"], row["window_days"]): (row["n_exams"], row["n_potential"])
         for row in windows_of(tmp_path, table).to_pylist()
-        if row["rule_pack"] == "clinical_v1" and row["exam_year"] == "2025" and row["n_exams"]
+        if row["rule_pack"] == "clinical_v1"
+        and row["exam_year"] == "2025"
+        and row["n_exams"]
+        and row["region_code"] == row["hospital_level"] == "all"
     }
     expected = {}
     for window in load_windows().days:
@@ -90,6 +93,7 @@ def test_repeats_are_released_in_rounded_counts_and_their_exams_not_at_all(tmp_p
         for row in found
         if (row["rule_pack"], row["window_days"], row["exam_year"]) == ("lawful_v1", 14, "2025")
         and row["modality_group"] == "CT"
+        and row["region_code"] == row["hospital_level"] == "all"
     }
     # 12 of 24 exams of the chest; four of the head are left out; of 28 no share is told
     assert of_ct == {"CHEST": (None, 10, 0, None), "all": (None, 10, 0, None)}

@@ -92,14 +92,20 @@ def test_a_repeat_without_any_dose_is_counted(db) -> None:
     ]  # fmt: skip
 
 
-def test_what_leaves_the_restricted_zone_is_rounded_and_few_are_withheld(db) -> None:
-    exact = db.connection.sql("SELECT * REPLACE (n_repeats * 23 AS n_repeats) FROM stats.repeat_dose").to_arrow_table()
-    few = db.connection.sql("FROM stats.repeat_dose").to_arrow_table()
-    policy = Policy(threshold=10)
-    for row in mask({"stats.repeat_dose": few}, policy=policy)["stats.repeat_dose"].to_pylist():
-        assert (row["is_masked"], row["n_repeats"], row["effective_dose_msv"]) == (True, None, None)
-    shown = mask({"stats.repeat_dose": exact}, policy=policy)["stats.repeat_dose"].to_pylist()
-    assert {(row["n_repeats"], row["effective_dose_msv"]) for row in shown} == {(20, None)}  # too few to tell doses
+def test_what_leaves_the_restricted_zone_is_rounded_and_few_are_left_out(db) -> None:
+    def released(n: int) -> list[dict]:
+        sums = ", ".join(f"{name} * {n} AS {name}" for name in ("effective_dose_msv", "effective_dose_high_msv"))
+        query = f"SELECT * REPLACE (n_repeats * {n} AS n_repeats, largest_share / {n} AS largest_share, {sums})"
+        exact = db.connection.sql(f"{query} FROM stats.repeat_dose").to_arrow_table()
+        shown = mask({"stats.repeat_dose": exact}, policy=Policy(threshold=5))["stats.repeat_dose"].to_pylist()
+        return [row for row in shown if row["exam_year"] == "2026" and row["modality_group"] == "CT"]
+
+    assert released(9) == []
+    found = {row["dose_basis"]: row for row in released(124) if row["body_part_code"] == "all"}
+    told = [(row["n_repeats"], row["effective_dose_msv"], row["largest_share"]) for row in found.values()]
+    # 694.4 mSv of 5.6 each in steps of 100, which are 10 exams or more; 930 of 7.5 each too
+    assert told == [(120, 700.0, None), (120, None, None), (120, 900.0, None)]
+    assert [row["effective_dose_msv"] for row in released(23)] == [None] * 6  # too few to tell doses
 
 
 def test_they_are_the_potential_repeats_of_the_engine(tmp_path) -> None:

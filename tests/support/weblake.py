@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -30,7 +30,7 @@ COUNTIES = {"h06": "320481", "h07": "320402"}  # the others are registered at th
 STATISTICS = (
     "stats.exam_volume", "stats.duplicate_exam", "stats.film_saving", "stats.exam_rate", "stats.upload_compliance",
     "stats.report_turnaround", "stats.retrieval", "stats.reminder", "stats.dose",
-    "stats.repeat_dose", "stats.data_quality", "stats.measure",
+    "stats.repeat_dose", "stats.repeat_window", "stats.data_quality", "stats.measure",
 )  # fmt: skip
 
 _EXAMS = """
@@ -195,11 +195,43 @@ SELECT
     '2026' AS exam_year, modality_group, body_part_code, dose_basis, n_repeats, n_repeats * dlp AS dlp_mgy_cm,
     n_repeats * msv AS effective_dose_msv, n_repeats * msv * 0.6 AS effective_dose_low_msv,
     n_repeats * msv * 2 AS effective_dose_high_msv, CASE dose_basis WHEN 'typical' THEN 'MSD Manual 2023' END
-    AS typical_source, n_repeats < 10 AS is_masked
+    AS typical_source, NULL AS largest_share, FALSE AS is_masked
 FROM (
     VALUES ('CT', 'CHEST', 'estimated', 120, 400, 5.6), ('CT', 'CHEST', 'typical', 40, NULL, 7.0),
-        ('DX', 'CHEST', 'typical', 300, NULL, 0.1), ('CT', 'EAR', 'unknown', 3, NULL, NULL)
+        ('DX', 'CHEST', 'typical', 300, NULL, 0.1), ('CT', 'EAR', 'unknown', 10, NULL, NULL)
 ) AS p (modality_group, body_part_code, dose_basis, n_repeats, dlp, msv)
+"""
+
+_REPEAT_WINDOW = """
+WITH cell AS (
+    SELECT modality_group, 'all' AS body_part_code, region_code, 'all' AS hospital_level, sum(n) AS n
+    FROM exam GROUP BY GROUPING SETS ((), (modality_group), (region_code))
+    UNION ALL
+    SELECT modality_group, body_part_code, 'all', 'all', n * share FROM (
+        SELECT modality_group, sum(n) AS n FROM exam WHERE modality_group IN ('CT', 'DX') GROUP BY ALL
+    ) CROSS JOIN (VALUES ('CHEST', 0.5), ('HEAD', 0.3), ('UNKNOWN', 0.1)) AS p (body_part_code, share)
+    UNION ALL
+    SELECT NULL, 'all', 'all', hospital_level, sum(n) * share FROM exam
+    CROSS JOIN (VALUES ('3A', 0.6), ('2A', 0.4)) AS l (hospital_level, share) GROUP BY hospital_level, share
+)
+SELECT
+    'clinical_v1' AS rule_pack, window_days, exam_year, coalesce(modality_group, 'all') AS modality_group,
+    body_part_code,
+    coalesce(region_code, 'all') AS region_code, hospital_level, NULL AS n_exams, NULL AS n_unmatchable,
+    NULL AS n_indexed, n * 0.03 * sqrt(window_days) // 10 * 10 AS n_repeats, n_repeats * 0.4 // 10 * 10 AS n_justified,
+    n_repeats * 0.1 // 10 * 10 AS n_follow_up, n_repeats * 0.5 // 10 * 10 AS n_potential,
+    n_repeats AS n_repeats_across_hospitals, n_potential * 0.4 // 10 * 10 AS n_potential_across_hospitals,
+    n_potential * 0.2 // 10 * 10 AS n_potential_across_cities, 0 AS n_potential_across_levels, 0 AS n_same_episode,
+    0 AS n_side_unknown, 0 AS n_supplementary, n_repeats AS n_indexed_repeated, n_potential AS n_indexed_potential,
+    CASE WHEN n >= 1000 THEN round(0.03 * sqrt(window_days), 2) END AS repeat_share,
+    CASE WHEN n >= 1000 THEN round(0.015 * sqrt(window_days) * (1 + hash(region_code) % 5 / 10), 3) END
+        AS potential_share,
+    CASE WHEN n >= 1000 THEN round(0.006 * sqrt(window_days), 3) END AS potential_across_share,
+    CASE WHEN n >= 1000 THEN round(0.029 * sqrt(window_days), 2) END AS indexed_share, FALSE AS is_masked
+FROM cell
+CROSS JOIN (SELECT unnest([7, 14, 30, 90, 180]) AS window_days)
+CROSS JOIN (SELECT unnest(['2026', 'all']) AS exam_year)
+WHERE exam_year = 'all' OR region_code IS NULL AND hospital_level = 'all'
 """
 
 _QUALITY = """
@@ -287,6 +319,7 @@ def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
         ("stats.reminder", _REMINDERS),
         ("stats.dose", _DOSE),
         ("stats.repeat_dose", _REPEAT_DOSE),
+        ("stats.repeat_window", _REPEAT_WINDOW),
         ("stats.data_quality", _QUALITY),
     ):
         _write(lake, name, _masked(con, name, sql), batch_id)
@@ -311,6 +344,11 @@ def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
     ] + [
         {"region_code": code, "name_zh": zh, "name_en": en, "parent_region_code": "320400"}
         for code, zh, en in (("320402", "天宁区", "Tianning"), ("320481", "溧阳市", "Liyang"))
+    ], batch_id)  # fmt: skip
+    _write(lake, "ref.drl", [
+        {"modality_group": "CT", "body_part_code": part, "quantity": "ctdi_vol_mgy", "valid_from": date(2019, 4, 1),
+         "p25": level * 0.6, "p50": level * 0.8, "p75": float(level), "is_verified": False, "source": "WS/T 637-2018"}
+        for part, level in (("CHEST", 15), ("HEAD", 60), ("ABDOMEN+PELVIS", 20))
     ], batch_id)  # fmt: skip
     fill_operations(lake, scale=scale, batch_id=batch_id)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -18,6 +19,8 @@ app = typer.Typer(no_args_is_help=True, help="Repeated exams: build the statisti
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 By = Literal["all", "exam_month", "region_code", "hospital_level", "hospital_id", "modality_group"]
+ByCompared = Literal["region_code", "hospital_level", "hospital_id", "modality_group", "exam_year"]
+ByReleased = Literal["body_part_code", "region_code", "hospital_level"]
 ByPlace = Literal["all", "exam_month", "region_code", "hospital_level", "modality_group"]
 
 
@@ -79,32 +82,85 @@ def rates(
 
 
 @app.command()
+def compare(
+    ctx: typer.Context,
+    first: Annotated[str, typer.Argument(help="A value of --by, such as 320100.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    by: Annotated[ByCompared, typer.Option(help="What they are values of.")] = "region_code",
+    window: Annotated[int, typer.Option(help="Days.")] = 30,
+    pack: Annotated[str, typer.Option(help="Rule pack.")] = "clinical_v1",
+    modality: Annotated[str | None, typer.Option(help="One modality group; else all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare repeats that nothing excuses of two cities, levels, hospitals, modalities or years.
+
+    The limits of the difference know that exams of one person, and of one hospital, are not independent
+    (Cameron, Gelbach and Miller 2011). Exact, of the restricted zone.
+    """
+    from radlake.stats.duplicates.compared import compare_repeats
+    from radlake.stats.duplicates.packs import load_packs, load_windows
+
+    lake = existing_lake(ctx.obj)
+    if window not in load_windows().days:
+        raise typer.BadParameter(f"windows are {', '.join(map(str, load_windows().days))} days")
+    if pack not in load_packs():
+        raise typer.BadParameter(f"rule packs are {', '.join(load_packs())}")
+    if first == second:
+        raise typer.BadParameter("give two different values")
+    found = compare_repeats(
+        lake, (first, second), by=by, rule_pack=pack, window_days=window, modality_group=modality,
+        workers=max(1, ctx.obj.workers or 2),
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+        return
+    of_each = zip((first, second), found.shares, found.n_hospitals, strict=True)
+    rows = [(name, share.of, share.n, str(share), n_hospitals) for name, share, n_hospitals in of_each]
+    header = (by, "exams", f"potential repeats within {window} days", "share", "hospitals")
+    show_table(rows, header=header, numbers=(False, True, True, False, True))
+    difference = found.difference
+    if difference is None:
+        typer.echo("the difference has no limits: all exams are of one person")
+    else:
+        limits = difference.interval
+        ways = "persons and hospitals" if min(found.n_hospitals) > 1 else "persons"
+        typer.echo(
+            f"{second} less {first}: {difference.difference:+.2%} ({limits.low:+.2%} to {limits.high:+.2%}), by {ways}"
+        )
+    tell_linkage_rate(lake)
+
+
+@app.command()
 def windows(
     ctx: typer.Context,
-    year: Annotated[str, typer.Option(help="One calendar year; else all together.")] = "all",
+    by: Annotated[
+        ByReleased, typer.Option(help="Body part with the modality; city or level in all.")
+    ] = "body_part_code",
+    year: Annotated[str, typer.Option(help="One calendar year, of body parts; else all together.")] = "all",
     pack: Annotated[str, typer.Option(help="Rule pack.")] = "clinical_v1",
     as_json: Json = False,
 ) -> None:
-    """Repeats within 7, 14, 30, 90 and 180 days by modality and body part, as released.
+    """Repeats within 7, 14, 30, 90 and 180 days by modality and body part, or by city or level, as released.
 
-    Counts are rounded, shares have the digits that tell no small count, and examinations of few exams are left out.
+    Counts are rounded, shares have the digits that tell no small count, and rows of few exams are left out.
     """
     from radlake.lake import duck
 
     lake = existing_lake(ctx.obj)
+    others = " AND ".join(f"{name} = 'all'" for name in get_args(ByReleased) if name != by)
+    is_told = f"(modality_group <> 'all' OR {by} = 'all')" if by == "body_part_code" else "TRUE"
     with duck.connect(lake, tables=["stats.repeat_window"]) as connection:
         found = connection.sql(
-            "SELECT modality_group, body_part_code, window_days, n_repeats, repeat_share, n_potential, potential_share,"
-            " n_potential_across_hospitals, potential_across_share FROM stats.repeat_window"
-            " WHERE exam_year = $year AND rule_pack = $pack AND (modality_group <> 'all' OR body_part_code = 'all')"
-            " ORDER BY ALL",
+            f"SELECT modality_group, {by}, window_days, n_repeats, repeat_share, n_potential, potential_share,"
+            " n_potential_across_hospitals, potential_across_share, indexed_share FROM stats.repeat_window"
+            f" WHERE exam_year = $year AND rule_pack = $pack AND {others} AND {is_told} ORDER BY ALL",
             params={"year": year, "pack": pack},
         ).to_arrow_table()
     if as_json:
         typer.echo(json.dumps(found.to_pylist()))
         return
     rows = [["" if cell is None else cell for cell in row.values()] for row in found.to_pylist()]
-    show_table(rows, header=found.column_names, numbers=(False, False, *[True] * 7))
+    show_table(rows, header=found.column_names, numbers=(False, False, *[True] * 8))
     tell_linkage_rate(lake)
 
 

@@ -69,7 +69,8 @@ class Disclosure:
         The first count is the number of exams or persons of a row; all numbers are released coarsely
         (`radlake.stats.coarse`), for a service is judged by shares and not by single exams.
     hidden : tuple of str
-        Counts of a coarse release that stay in the restricted zone: NULL in the lake.
+        Columns of a coarse release that stay in the restricted zone: NULL in the lake. With any, rows of few are left
+        out of it.
     """
 
     dimensions: tuple[str, ...]

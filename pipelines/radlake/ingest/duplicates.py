@@ -31,6 +31,8 @@ from radlake.stats.duplicates.why import Explanation, PersonExam, explain
 from radlake.stats.policy import load_policy
 from radlake.stats.release import mask
 
+_FORM = 2  # of stats.repeat_window: another number counts and releases it anew from the same sequence
+
 __all__ = [
     "BuiltRepeats",
     "CountedRepeats",
@@ -92,14 +94,14 @@ def build_repeats_alone(settings: Settings, *, now: datetime, observed: Observed
     with date_offsets(settings) as offsets:
         built = build_sequence(lake, date_offsets=offsets, observed=observed, workers=workers)
     rates = repeat_rates(lake, version=built.version, workers=workers)
-    windows = repeat_windows(lake, version=built.version, workers=workers)
+    windows = repeat_windows(lake, rates=rates, version=built.version, workers=workers)
     rules = rules_digest()
     before = lake.restricted_tables.version(RATES)
     batch_id = f"repeats-{built.version}-{rules}"
     rates_version = lake.restricted_tables.overwrite(RATES, rates, batch_id=batch_id)
-    lake.restricted_tables.overwrite(WINDOWS, windows, batch_id=batch_id)
+    lake.restricted_tables.overwrite(WINDOWS, windows, batch_id=f"{batch_id}-{_FORM}")
     shown = mask({WINDOWS: windows}, policy=policy)[WINDOWS]
-    released = f"{policy.name}-{policy.threshold}-{policy.rounding}"
+    released = f"{policy.name}-{policy.threshold}-{policy.rounding}-{_FORM}"
     windows_version = lake.tables.overwrite(WINDOWS, shown, batch_id=f"{batch_id}-{released}")
     exact = ("none: exact, in the restricted zone", 0)
     made = [

@@ -31,10 +31,9 @@ def rerun_repeats(lake: Lake, build: Build) -> tuple[Rerun | None, str]:
     if version is None:
         raise ContractBroken(table="ops.build", problems=[f"{name} names no version of {_SEQUENCE}"])
     require_snapshot(lake.restricted_tables, load_table(_SEQUENCE), version)
-    if name == RATES:
-        again = repeat_rates(lake, version=version)
-    else:
-        again = mask({name: repeat_windows(lake, version=version)}, policy=policy_of(build))[name]
+    again = repeat_rates(lake, version=version)
+    if name == WINDOWS:
+        again = mask({name: repeat_windows(lake, rates=again, version=version)}, policy=policy_of(build))[name]
     with parquet.new_connection() as connection:
         connection.register("again", again)
         return rerun_in_zone(lake, build, connection), ""

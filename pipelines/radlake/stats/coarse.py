@@ -7,8 +7,9 @@ twice the threshold, and shares and hours are told where there are enough exams,
 table then tells a small count.
 
 Repeats say something of persons, and the exams of a cell may follow exactly from other tables. Where a contract hides
-counts, these stay in the restricted zone, rows of fewer exams than the step of rounding are left out, so that nobody
-knows how many there are, and a share has as many digits as leave a small count at zero.
+columns, these stay in the restricted zone, rows of fewer exams than the step of rounding are left out, so that nobody
+knows how many there are, a share has as many digits as leave a small count at zero, and a sum is rounded to as many
+exams as a count is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from radlake.contracts import Table
 from radlake.contracts.check import compute
 from radlake.stats.policy import Policy
 
-__all__ = ["coarsened", "is_coarse"]
+__all__ = ["LARGEST", "coarsened", "is_coarse"]
+
+LARGEST = "largest_share"  # hidden column: the greatest share that one exam has in any of the sums of its row
 
 _DIGITS = 2  # of a share after the point, of hours in all
 _ENOUGH = 4  # times the threshold: from so many exams on shares are told
@@ -50,8 +53,14 @@ def coarsened(table: Table, exact: pa.Table, *, policy: Policy) -> pa.Table:
             values = pa.array(is_masked)
         elif column.name in table.disclosure.hidden:
             values = pa.nulls(len(base), values.type)
+        elif column.name in table.disclosure.dependent and LARGEST in table.disclosure.hidden:
+            largest = exact.column(LARGEST).to_pylist()
+            sums = [_sum_of(one, step * most) for one, most in zip(values.to_pylist(), largest, strict=True)]
+            values = pa.array(sums, values.type)
         elif column.name in table.disclosure.dependent and table.disclosure.hidden:
-            values = pa.array([_share_of(share, n, step) for share, n in zip(values.to_pylist(), base, strict=True)])
+            whole = f"n_{column.name.removesuffix('_share')}"  # a share of another count than the first
+            whole = exact.column(whole).to_pylist() if whole in table.disclosure.hidden else base
+            values = pa.array([_share_of(share, n, step) for share, n in zip(values.to_pylist(), whole, strict=True)])
         elif column.name in table.disclosure.counts:
             values = _each(values, is_masked, lambda n: (n + step // 2) // step * step)
         elif column.name in table.disclosure.dependent:
@@ -77,6 +86,20 @@ def _share_of(share: float | None, n_exams: int, step: int) -> float | None:
     """
     digits = floor(log10(n_exams / step)) if n_exams else 0
     return None if share is None or digits < _DIGITS else round(share, digits)
+
+
+def _sum_of(value: float | None, n_largest: float) -> float | None:
+    """A sum in steps of 1, 2 or 5 times a power of ten that are no less than so much of it; None when these are few.
+
+    >>> [_sum_of(140.3, share) for share in (10 / 23, 0.1, 0.01)]
+    [None, 140.0, 140.0]
+    """
+    if not value:
+        return value
+    least = n_largest * value
+    power = floor(log10(least))
+    step = next(factor * 10.0**power for factor in (1, 2, 5, 10) if factor * 10.0**power >= least)
+    return round(round(value / step) * step, max(0, 1 - power)) if value >= _ENOUGH * step else None
 
 
 def _rounded_share(value: float) -> float:

@@ -102,7 +102,7 @@ class Comparison:
     standard_error : float
         Of the difference.
     is_conservative : bool
-        The clusterings disagreed so much that the larger one-way variance was taken.
+        Both clusterings together gave less than one of them, so that the larger one-way variance was taken.
     """
 
     shares: tuple[float, float]
@@ -116,13 +116,15 @@ def compare_shares(
     outcomes: Sequence[bool] | np.ndarray,
     is_second: Sequence[bool] | np.ndarray,
     *clusters: Sequence[object] | np.ndarray,
+    n_exams: Sequence[int] | np.ndarray | None = None,
     confidence: float = 0.95,
 ) -> Comparison | None:
     """Difference of the shares of two groups of exams, robust against clusters along one or two ways.
 
     Exams of one person, and of one facility, are not independent. The sandwich variance adds up influence within
     clusters; with two clusterings it is V(first) + V(second) - V(both) (Cameron, Gelbach & Miller, J Bus Econ Stat
-    2011;29:238), each with its factor G / (G - 1). That can be negative: then the larger of the two is taken.
+    2011;29:238), each with its factor G / (G - 1). With few clusters that can be smaller than one of them, or negative:
+    then the larger of the two is taken.
     Limits use Student's t with as many degrees of freedom as the smaller number of clusters less one.
 
     Parameters
@@ -131,6 +133,8 @@ def compare_shares(
         Of every exam: whether it counts, and whether it belongs to the second group.
     clusters : one or two sequences
         Of every exam: its person, its facility.
+    n_exams : sequence of int, optional
+        Where a row stands for several exams of the same group and clusters; outcomes are how many of them count.
 
     Returns
     -------
@@ -143,11 +147,13 @@ def compare_shares(
     if any(len(other) != len(y) for other in (second, *clusters)):
         raise ValueError("outcomes, groups and clusters must be of the same exams")
     tail = _tail(confidence)
-    n = np.array([(~second).sum(), second.sum()])
+    weights = np.ones(len(y)) if n_exams is None else np.asarray(n_exams, dtype=float)
+    group = second.astype(int)
+    n = np.bincount(group, weights=weights, minlength=2)
     if not n.all():
         return None
-    shares = np.array([y[~second].mean(), y[second].mean()])
-    influence = np.where(second, 1.0, -1.0) * (y - shares[second.astype(int)]) / n[second.astype(int)]
+    shares = np.bincount(group, weights=y, minlength=2) / n
+    influence = np.where(second, 1.0, -1.0) * (y - weights * shares[group]) / n[group]
     labels = [np.unique(np.asarray(one), return_inverse=True)[1] for one in clusters]
     fewest = min(int(one.max()) + 1 for one in labels)
     if fewest < 2:
@@ -157,8 +163,8 @@ def compare_shares(
     if len(labels) == 2:
         both = labels[0].astype(np.int64) * (int(labels[1].max()) + 1) + labels[1]
         variance = ways[0] + ways[1] - _clustered(influence, np.unique(both, return_inverse=True)[1])
-    is_conservative = variance <= 0 < max(ways)
-    error = sqrt(max(ways) if is_conservative else max(variance, 0.0))
+    is_conservative = variance < max(ways)
+    error = sqrt(max(ways) if is_conservative else variance)
     difference = float(shares[1] - shares[0])
     half = t_isf(tail, fewest - 1) * error
     interval = Interval(max(-1.0, difference - half), min(1.0, difference + half))

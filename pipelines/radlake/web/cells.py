@@ -22,7 +22,7 @@ CHINA = timezone(timedelta(hours=8))
 Kind = Literal[
     "text", "hospital", "region", "modality", "month", "day", "scope", "reason", "remedy", "level", "policy", "outcome",
     "reader", "denominator", "place", "ground", "topic", "topic_remedy", "part", "yes_no", "problem", "volume",
-    "certificate", "role", "audit_outcome", "side", "sex", "age", "tier", "basis",
+    "certificate", "role", "audit_outcome", "side", "sex", "age", "tier", "basis", "days", "quantity",
     "count", "share", "percent", "hundred", "fen", "bytes", "rate", "decimal", "time",
 ]  # fmt: skip
 NUMBERS = frozenset({"count", "share", "percent", "hundred", "fen", "bytes", "rate", "decimal"})
@@ -121,6 +121,8 @@ class Writer:
             return self.hospitals.get(code) or self.words.get(f"hospital.{code}") or code
         if kind == "part":
             return self.words("cell.and").join(self.words.get(f"part.{part}") or part for part in code.split("+"))
+        if kind == "days":
+            return self.words("cell.days", days=code)
         if kind == "region":
             return self.regions.get(code) or self.words.get(f"region.{code}") or code
         if kind in ("text", "time", "age") and code not in ("all", "UNKNOWN"):

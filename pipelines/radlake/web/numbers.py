@@ -18,7 +18,7 @@ Names = Callable[[Sequence[Cell], Column], str | None]
 def names_of(
     table: str,
     *,
-    by: str | None,
+    by: str | Sequence[str] | None,
     fixed: Mapping[str, str],
     view: View,
     period: str | None = None,
@@ -28,8 +28,8 @@ def names_of(
 
     Parameters
     ----------
-    by : str or None
-        Column of the key that the first cell of a row is a value of.
+    by : str, sequence of str or None
+        Columns of the key that the first cells of a row are values of.
     fixed : mapping of str to str
         Values of other columns of the key; an empty one is the total and left out.
     period : str or None
@@ -37,23 +37,24 @@ def names_of(
     columns : mapping of str to str, optional
         Heading -> column of the table, where they differ; then only these have names.
     """
-    if view.region and not view.hospital and by != "hospital_id" and "hospital_id" in fixed:
+    by = (by,) if isinstance(by, str) else tuple(by or ())
+    if view.region and not view.hospital and "hospital_id" not in by and "hospital_id" in fixed:
         return lambda _row, _column: None  # the sum of the hospitals of a region is made here
     key = {name: value for name, value in fixed.items() if value}
     if period and view.has_range:
-        if view.first != view.last and by != period:
+        if view.first != view.last and period not in by:
             return lambda _row, _column: None
         key[period] = view.first
 
     @cache
-    def of_row(first: str) -> str:
-        parts = key | ({by: first} if by else {})
+    def of_row(labels: tuple[str, ...]) -> str:
+        parts = key | dict(zip(by, labels, strict=True))
         return "/".join([table, *(f"{one}={quote(value, safe='')}" for one, value in parts.items())])
 
     def name(row: Sequence[Cell], column: Column) -> str | None:
         told = columns.get(column.heading) if columns is not None else column.heading
         if told is None or not column.is_number:
             return None
-        return f"{of_row(str(row[0]))}/{told}"
+        return f"{of_row(tuple(map(str, row[: len(by)])))}/{told}"
 
     return name

@@ -31,6 +31,7 @@ __all__ = ["DEFINITIONS", "PAGES", "Empty", "Page", "Tile", "why_empty"]
 DEFINITIONS = (
     "stats.exam_volume",
     "stats.duplicate_exam",
+    "stats.repeat_window",
     "stats.film_saving",
     "stats.exam_rate",
     "stats.measure",
@@ -40,6 +41,7 @@ DEFINITIONS = (
     "stats.reminder",
     "stats.dose",
     "stats.repeat_dose",
+    "ref.drl",
     "stats.data_quality",
     "ops.completeness",
     "ops.lag",
@@ -121,6 +123,12 @@ def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> 
         return Empty("empty.rate", "radlake ref")
     if view.region and not view.hospital and figure.right is Right.SERVICE and has_rows(figure.table):
         return Empty("empty.region")
+    if figure.table == "stats.repeat_window":
+        return (
+            Empty("empty.repeat_window")
+            if has_rows(figure.table)
+            else Empty("empty.repeats", "radlake duplicates build")
+        )
     if grid.rows and view.has_range:
         return Empty("empty.several_months")
     if has_rows(figure.table) and not view.is_everything:
@@ -147,6 +155,8 @@ def why_empty(figure: Figure, grid: Grid, *, snapshot: Snapshot, view: View) -> 
         return Empty("empty.film", "radlake ref")
     if figure.table == "stats.repeat_dose":
         return Empty("empty.repeat_dose", "radlake build")
+    if figure.table == "ref.drl":
+        return Empty("empty.drl", "radlake ref")
     if figure.table == "stats.dose":
         return Empty("empty.dose", "radlake benefit dose read")
     if figure.name == "storage_forecast" and has_rows(figure.table):
@@ -374,6 +384,10 @@ PAGES = (
             "duplicates_by_hospital",
             "duplicates_by_modality",
             "duplicates_by_scope",
+            "repeats_by_window",
+            "repeats_by_city",
+            "repeats_by_level",
+            "repeats_by_exam",
         ),
         tiles=_duplicate_page_tiles,
     ),
@@ -396,7 +410,7 @@ PAGES = (
         "dose",
         "/dose",
         filters=("year", "hospital", "part"),
-        figures=("dose_by_part", "dose_by_hospital", "dose_others", "dose_in_repeats"),
+        figures=("dose_by_part", "dose_by_hospital", "dose_others", "dose_in_repeats", "drl_levels"),
         tiles=_dose_tiles,
     ),
     Page(

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 TABLES = (
+    "ref.drl",
     "ref.hospital",
     "ref.region",
     "ops.build",
@@ -61,6 +62,7 @@ TABLES = (
     "stats.measure_definition",
     "stats.reminder",
     "stats.repeat_dose",
+    "stats.repeat_window",
     "stats.report_turnaround",
     "stats.retrieval",
     "stats.upload_compliance",

@@ -162,7 +162,14 @@ summed AS (
         CASE WHEN count(dlp_mgy_cm) = count(*) THEN fsum(dlp_mgy_cm) END AS dlp_mgy_cm,
         fsum(effective_dose_msv) AS effective_dose_msv,
         fsum(effective_dose_low_msv) AS effective_dose_low_msv,
-        fsum(effective_dose_high_msv) AS effective_dose_high_msv
+        fsum(effective_dose_high_msv) AS effective_dose_high_msv,
+        -- of a sum of nothing one exam has no share
+        greatest(
+            max(dlp_mgy_cm) / nullif(fsum(dlp_mgy_cm), 0),
+            max(effective_dose_msv) / nullif(fsum(effective_dose_msv), 0),
+            max(effective_dose_low_msv) / nullif(fsum(effective_dose_low_msv), 0),
+            max(effective_dose_high_msv) / nullif(fsum(effective_dose_high_msv), 0)
+        ) AS largest_share
     FROM doses
     GROUP BY dose_basis, cube (exam_year, modality_group, body_part_code)
 )
@@ -177,6 +184,7 @@ SELECT
     summed.effective_dose_msv,
     summed.effective_dose_low_msv,
     summed.effective_dose_high_msv,
+    coalesce(summed.largest_share, 1) AS largest_share,
     CASE WHEN summed.dose_basis = 'typical' THEN coalesce(of_part.source, of_modality.source) END AS typical_source,
     FALSE AS is_masked
 FROM summed

@@ -22,6 +22,7 @@ from radlake.lineage.trace import trace
 from radlake.resources import schemas_root
 from radlake.stats.duplicates import sequence
 from radlake.stats.duplicates.codes import ground_bits
+from radlake.stats.duplicates.compared import compare_repeats
 from radlake.stats.duplicates.packs import load_packs, load_windows
 from radlake.stats.duplicates.pairs import OUT_OF_ORDER, cells, repeats
 from radlake.stats.duplicates.places import count_repeats, repeats_by_place, told_apart
@@ -77,7 +78,7 @@ def test_repeats_by_window_and_body_part_add_up_to_the_known_truth(province):
     summed = ", ".join(f"sum({name})::BIGINT AS {name}" for name in MEASURES)
     with duckdb.connect() as connection:
         connection.register("truth", pq.read_table(truth))
-        connection.register("ours", repeat_windows(lake))
+        connection.register("ours", repeat_windows(lake, rates=repeat_rates(lake)))
         of_truth = f"SELECT {keys}, (exam_month // 100)::VARCHAR AS exam_year, {summed} FROM truth GROUP BY ALL"
         of_parts = (
             f"SELECT {keys}, exam_year, {summed} FROM ours"
@@ -85,12 +86,60 @@ def test_repeats_by_window_and_body_part_add_up_to_the_known_truth(province):
         )
         totals = f"SELECT {keys}, exam_year, {', '.join(MEASURES)} FROM ours"
         totals += " WHERE 'all' NOT IN (exam_year, modality_group) AND body_part_code = 'all'"
+        totals += " AND region_code = 'all' AND hospital_level = 'all'"
         expected, parts, total = (
             connection.execute(f"FROM ({sql}) ORDER BY ALL").fetchall() for sql in (of_truth, of_parts, totals)
         )
     assert parts == expected
     assert total == expected
     assert len(expected) > 100
+
+
+def test_repeats_by_window_and_city_or_level_add_up_to_the_known_truth(province):
+    _, lake, truth = province
+    keys = "rule_pack, window_days"
+    with duckdb.connect() as connection:
+        connection.register("truth", pq.read_table(truth))
+        connection.register("ours", repeat_windows(lake, rates=repeat_rates(lake)))
+        hospitals = parquet.scan(load_table("ref.hospital"), lake.tables.files("ref.hospital"))
+        for name, place in (("region_code", "left(region_code, 4) || '00'"), ("hospital_level", "hospital_level")):
+            of_truth = (
+                f"SELECT {keys}, {place} AS place,"
+                f" {', '.join(f'sum({measure})::BIGINT' for measure in MEASURES)}"
+                f" FROM truth INNER JOIN {hospitals} USING (hospital_id) GROUP BY ALL"
+            )
+            of_ours = (
+                f"SELECT {keys}, {name}, {', '.join(MEASURES)} FROM ours"
+                f" WHERE {name} <> 'all' AND exam_year = 'all' AND modality_group = 'all'"
+            )
+            expected, found = (
+                connection.execute(f"FROM ({sql}) ORDER BY ALL").fetchall() for sql in (of_truth, of_ours)
+            )
+            assert found == expected
+            assert len(expected) >= 50
+
+
+@pytest.mark.parametrize(("by", "groups"), [("hospital_level", ("2A", "3A")), ("exam_year", ("2025", "2026"))])
+def test_compared_groups_have_the_rates_of_the_table_and_wider_limits(province, by, groups):
+    _, lake, _ = province
+    found = compare_repeats(lake, groups, by=by, rule_pack="clinical_v1", window_days=90, modality_group="CT")
+    name = "exam_month // 100" if by == "exam_year" else by
+    with duckdb.connect() as connection:
+        connection.register("rates", repeat_rates(lake))
+        expected = connection.execute(
+            f"SELECT sum(n_potential)::BIGINT, sum(n_exams)::BIGINT FROM rates WHERE rule_pack = 'clinical_v1'"
+            f" AND window_days = 90 AND modality_group = 'CT' AND ({name})::VARCHAR IN {groups}"
+            f" GROUP BY {name} ORDER BY {name}"
+        ).fetchall()
+    assert [(share.n, share.of) for share in found.shares] == expected
+    assert found.difference
+    first, second = (share.n / share.of for share in found.shares)
+    assert found.difference.difference == pytest.approx(second - first)
+    alone = sum(share.n / share.of * (1 - share.n / share.of) / share.of for share in found.shares) ** 0.5
+    assert 0.99 * alone < found.difference.standard_error < 10 * alone
+    assert min(found.n_hospitals) > 1
+    with pytest.raises(ContractBroken, match="no exam that counts has region_code 999999"):
+        compare_repeats(lake, ("320100", "999999"), by="region_code", rule_pack="clinical_v1", window_days=30)
 
 
 @pytest.mark.parametrize("direction", ["back", "ahead"])
@@ -284,6 +333,9 @@ def test_the_commands(province, capsys, monkeypatch):
     run("duplicates", "build")
     rates = json.loads(run("duplicates", "rates", "--window", "30", "--by", "hospital_level", "--json"))
     assert {row["rule_pack"] for row in rates} == set(load_packs())
+    compared = json.loads(run("duplicates", "compare", "320100", "320500", "--json"))
+    assert compared["difference"]["interval"]["low"] < compared["difference"]["difference"]
+    assert run("duplicates", "compare", "320100", "320500").count("320500 less 320100: ") == 1
     counted = json.loads(run("duplicates", "count", "30", "--by", "hospital_level", "--json"))
     assert {row["group"] for row in counted} == {row["group"] for row in rates}
     assert sum(row["n_repeats"] for row in counted) > sum(row["repeats"]["n"] for row in rates) / 2 > 500
@@ -293,6 +345,10 @@ def test_the_commands(province, capsys, monkeypatch):
     assert [row["window_days"] for row in of_all] == list(load_windows().days)
     assert of_all[0]["repeat_share"] < of_all[2]["repeat_share"] < of_all[4]["repeat_share"]
     assert all(row["n_repeats"] % 10 == row["n_potential"] % 10 == 0 for row in windows)
+    by_city = json.loads(run("duplicates", "windows", "--by", "region_code", "--json"))
+    of_cities = [row for row in by_city if row["modality_group"] == "all" and row["window_days"] == 30]
+    assert {"all", "320100"} < {row["region_code"] for row in of_cities}
+    assert any(0 < (row["indexed_share"] or 0) < 0.5 for row in of_cities)
     assert "CHEST" in run("duplicates", "windows", "--year", "2025", "--pack", "lawful_v1")
     again = trace(settings, "stats.repeat_window/rule_pack=clinical_v1/window_days=30/n_repeats", limit=0)
     assert again.value == next(row["n_repeats"] for row in of_all if row["window_days"] == 30)

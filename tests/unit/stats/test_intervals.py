@@ -95,8 +95,9 @@ def test_exams_that_repeat_within_a_person_widen_the_limits() -> None:
 
 def test_two_ways_of_clustering_add_up_and_take_off_what_both_count() -> None:
     random = np.random.default_rng(7)
-    y, second = random.random(600) < 0.3, random.random(600) < 0.5
-    person, facility = random.integers(0, 150, 600), random.integers(0, 12, 600)
+    person = random.integers(0, 40, 600)
+    facility = person % 2 + 2 * random.integers(0, 6, 600)  # who goes to one of a group goes to no other group
+    y, second = random.random(600) < 0.1 + 0.4 * (person % 3 == 0) + 0.4 * (facility % 3 == 0), facility % 2 == 1
 
     def variance(*clusters) -> float:
         found = compare_shares(y, second, *clusters)
@@ -105,6 +106,32 @@ def test_two_ways_of_clustering_add_up_and_take_off_what_both_count() -> None:
 
     both = variance([f"{p}|{f}" for p, f in zip(person, facility, strict=True)])
     assert variance(person, facility) == pytest.approx(variance(person) + variance(facility) - both, rel=1e-12)
+    assert variance(person, facility) > max(variance(person), variance(facility))
+
+
+def test_two_ways_of_clustering_never_tell_less_than_one_of_them() -> None:
+    random = np.random.default_rng(7)
+    y, second = random.random(600) < 0.3, random.random(600) < 0.5
+    person, facility = random.integers(0, 150, 600), random.integers(0, 12, 600)
+    found = [compare_shares(y, second, *clusters) for clusters in ((person, facility), (person,), (facility,))]
+    both, *alone = (one.standard_error if one else 0.0 for one in found)
+    assert both == max(alone) > 0
+    assert found[0]
+    assert found[0].is_conservative
+
+
+def test_rows_that_stand_for_several_exams_compare_as_the_exams_do() -> None:
+    random = np.random.default_rng(8)
+    person, facility = random.integers(0, 40, 500), random.integers(0, 6, 500)
+    y, second = random.random(500) < 0.3, facility % 2 == 1
+    cells, at = np.unique(np.column_stack([person, facility]), axis=0, return_inverse=True)
+    n, counted = np.bincount(at.ravel()), np.bincount(at.ravel(), weights=y)
+    summed = compare_shares(counted, cells[:, 1] % 2 == 1, cells[:, 0], cells[:, 1], n_exams=n)
+    exams = compare_shares(y, second, person, facility)
+    assert summed is not None
+    assert exams is not None
+    assert summed.shares == exams.shares
+    assert summed.standard_error == pytest.approx(exams.standard_error, rel=1e-12)
 
 
 def test_a_comparison_with_nobody_or_with_one_cluster_is_none() -> None:

@@ -1,7 +1,7 @@
 """Count repeats: every rule pack and window side by side, looking back and ahead.
 
 The stream over core.exam_sequence gives cells (`pairs`); here they are added up into the rows of stats.repeat_rate, by
-month, hospital and modality, and of stats.repeat_window, by year, modality and body part.
+month, hospital and modality, and of stats.repeat_window, by year, modality and body part, or by prefecture or level.
 """
 
 from __future__ import annotations
@@ -47,19 +47,31 @@ def repeat_rates(lake: Lake, *, version: int | None = None, workers: int = 2) ->
     return _counted(lake, RATES, _RATES, by=BY_PLACE, version=version, workers=workers)
 
 
-def repeat_windows(lake: Lake, *, version: int | None = None, workers: int = 2) -> pa.Table:
-    """Exact rows of stats.repeat_window, with totals over year, modality and body part.
+def repeat_windows(lake: Lake, *, rates: pa.Table, version: int | None = None, workers: int = 2) -> pa.Table:
+    """Exact rows of stats.repeat_window, with totals over year, modality and body part; `rates` gives those by place.
+
+    Parameters
+    ----------
+    rates : pa.Table
+        Rows of `repeat_rates` of the same version.
 
     Raises
     ------
     ContractBroken
         If there is no sequence.
     """
-    return _counted(lake, WINDOWS, _WINDOWS, by=BY_PART, version=version, workers=workers)
+    return _counted(lake, WINDOWS, _WINDOWS, by=BY_PART, version=version, workers=workers, rates=rates)
 
 
 def _counted(
-    lake: Lake, name: str, query: str, *, by: Mapping[str, str], version: int | None, workers: int
+    lake: Lake,
+    name: str,
+    query: str,
+    *,
+    by: Mapping[str, str],
+    version: int | None,
+    workers: int,
+    rates: pa.Table | None = None,
 ) -> pa.Table:
     """Cells of both directions, and the query over them that gives the rows of a table."""
     packs, windows = load_packs(), load_windows()
@@ -74,10 +86,15 @@ def _counted(
         for direction in ("back", "ahead"):
             found = count_cells(files, packs=packs, windows=windows, direction=direction, by=by, workers=workers)
             connection.register(f"cells_{direction}", found)
+        if rates is not None:
+            connection.register("rates", rates)
         connection.execute(f"CREATE TABLE code AS FROM {parquet.scan(load_table(CODES), codes)}")
         summed = ", ".join(f"sum({count})::BIGINT AS {count}" for count in counts)
         text = query.format(counted=counted, counts=", ".join(counts), summed=summed)
-        return connection.sql(text).to_arrow_table().cast(table.arrow_schema())
+        columns = [column.name for column in table.columns]
+        return (
+            connection.sql(text).select(*columns).order(", ".join(columns)).to_arrow_table().cast(table.arrow_schema())
+        )
 
 
 def count_cells(
@@ -126,7 +143,6 @@ SELECT
 FROM counted
 INNER JOIN code AS site ON site.code_kind = 'site' AND site.code = counted.site_code
 INNER JOIN code AS modality ON modality.code_kind = 'modality' AND modality.code = counted.modality_code
-ORDER BY ALL
 """
 
 _WINDOWS = """
@@ -140,21 +156,35 @@ named AS (
     FROM counted
     INNER JOIN code AS modality ON modality.code_kind = 'modality' AND modality.code = counted.modality_code
     INNER JOIN code AS part ON part.code_kind = 'body_part' AND part.code = counted.body_part
+),
+added AS (
+    SELECT
+        rule_pack, window_days, exam_year, modality_group, body_part_code,
+        'all' AS region_code, 'all' AS hospital_level, {summed}
+    FROM named
+    GROUP BY rule_pack, window_days, cube (exam_year, modality_group, body_part_code)
+    UNION ALL BY NAME
+    SELECT
+        rule_pack, window_days, 'all' AS exam_year, 'all' AS modality_group, 'all' AS body_part_code,
+        region_code, hospital_level, {summed}
+    FROM rates
+    GROUP BY rule_pack, window_days, GROUPING SETS ((region_code), (hospital_level))
 )
 SELECT
+    * EXCLUDE (rule_pack, window_days, exam_year, modality_group, body_part_code, region_code, hospital_level),
     rule_pack,
     window_days::SMALLINT AS window_days,
-    CASE WHEN grouping(exam_year) = 1 THEN 'all' ELSE exam_year END AS exam_year,
-    CASE WHEN grouping(modality_group) = 1 THEN 'all' ELSE modality_group END AS modality_group,
-    CASE WHEN grouping(body_part_code) = 1 THEN 'all' ELSE body_part_code END AS body_part_code,
-    {summed},
-    sum(n_repeats) / nullif(sum(n_exams), 0) AS repeat_share,
-    sum(n_potential) / nullif(sum(n_exams), 0) AS potential_share,
-    sum(n_potential_across_hospitals) / nullif(sum(n_exams), 0) AS potential_across_share,
+    coalesce(exam_year, 'all') AS exam_year,
+    coalesce(modality_group, 'all') AS modality_group,
+    coalesce(body_part_code, 'all') AS body_part_code,
+    coalesce(region_code, 'all') AS region_code,
+    coalesce(hospital_level, 'all') AS hospital_level,
+    n_repeats / nullif(n_exams, 0) AS repeat_share,
+    n_potential / nullif(n_exams, 0) AS potential_share,
+    n_potential_across_hospitals / nullif(n_exams, 0) AS potential_across_share,
+    n_indexed_repeated / nullif(n_indexed, 0) AS indexed_share,
     FALSE AS is_masked
-FROM named
-GROUP BY rule_pack, window_days, cube (exam_year, modality_group, body_part_code)
-ORDER BY ALL
+FROM added
 """
 
 

@@ -8,6 +8,7 @@ from radlake.web.cells import MASKED, Cell, Kind, Writer
 from radlake.web.figures.cube import sort_value
 from radlake.web.figures.figure import Figure
 from radlake.web.grid import Chart, Column, Grid
+from radlake.web.numbers import names_of
 from radlake.web.snapshot import Snapshot
 from radlake.web.view import View
 
@@ -15,6 +16,7 @@ __all__ = ["FIGURES", "total", "year_of"]
 
 TABLE = "stats.dose"
 REPEATS = "stats.repeat_dose"
+REFERENCE = "ref.drl"
 # name of the column -> what it is, and how it is read from the table
 LEVELS: dict[str, tuple[Kind, str]] = {
     "n_reported": ("count", "n_reported"),
@@ -114,7 +116,36 @@ def in_repeats(snapshot: Snapshot, view: View) -> Grid:
         *(Column("typical_source", "text"), Column("n_repeats", "count")),
         *(Column(name, "decimal") for name in ("dlp_sum", "dose_sum", "dose_sum_low", "dose_sum_high")),
     ]
-    return Grid(columns, rows, caption=_caption(snapshot, year) if rows else None)
+    sums = {"dlp_sum": "dlp_mgy_cm", "dose_sum": "effective_dose_msv", "dose_sum_low": "effective_dose_low_msv"}
+    names = names_of(
+        REPEATS,
+        by=("modality_group", "body_part_code", "dose_basis"),
+        fixed={"exam_year": year},
+        view=View(),
+        columns={"n_repeats": "n_repeats", "dose_sum_high": "effective_dose_high_msv"} | sums,
+    )
+    return Grid(columns, rows, names=names, caption=_caption(snapshot, year) if rows else None)
+
+
+def levels(snapshot: Snapshot, view: View) -> Grid:
+    """The national reference levels themselves: what they are, where they are from, and whether that was compared."""
+    rows = snapshot.rows(
+        f"""
+        SELECT
+            body_part_code, quantity, p75, p50, p25,
+            CASE WHEN is_verified THEN 'yes' ELSE 'no' END, strftime(valid_from, '%Y-%m-%d'), source
+        FROM {REFERENCE}
+        WHERE $part IN ('', body_part_code)
+        ORDER BY ALL
+        """,
+        {"part": view.part},
+    )
+    columns = [
+        *(Column("body_part", "part"), Column("quantity", "quantity")),
+        *(Column(name, "decimal") for name in ("drl_p75", "drl_p50", "drl_p25")),
+        *(Column("is_drl_verified", "yes_no"), Column("valid_from", "text"), Column("source", "text")),
+    ]
+    return Grid(columns, rows)
 
 
 def _levels_chart(first: int) -> Chart:
@@ -154,7 +185,15 @@ def _grid(
         rows.append((*cells[: len(keys)], *shown))
     rows.sort(key=lambda row: (sort_value(row[len(keys)]), str(row[: len(keys)])))
     columns = [*labels, *(Column(name, kind) for name, (kind, _) in measures.items())]
-    return Grid(columns, rows, chart=chart, caption=_caption(snapshot, str(parameters["year"])) if rows else None)
+    names = names_of(
+        TABLE,
+        by=keys,
+        fixed={"modality_group": "CT", "hospital_id": view.hospital, "exam_year": str(parameters["year"])},
+        view=View(),
+        columns={name: sql for name, (_, sql) in measures.items() if sql.isidentifier()},
+    )
+    caption = _caption(snapshot, str(parameters["year"])) if rows else None
+    return Grid(columns, rows, chart=chart, names=names, caption=caption)
 
 
 def _caption(snapshot: Snapshot, year: str) -> Callable[[Writer], str]:
@@ -167,4 +206,5 @@ FIGURES = (
     Figure("dose_by_hospital", TABLE, by_hospital),
     Figure("dose_others", TABLE, others),
     Figure("dose_in_repeats", REPEATS, in_repeats),
+    Figure("drl_levels", REFERENCE, levels),
 )

@@ -153,11 +153,9 @@ def _grid(
         incomplete=frozenset(
             i for i, row in enumerate(rows) if snapshot.is_incomplete(str(row[0] if is_series else year))
         ),
-        names=None
-        if also
-        else names_of(
+        names=names_of(
             TABLE,
-            by=dimension,
+            by=(dimension, also.heading) if also else dimension,
             view=View(),
             fixed={"measure_id": measure.measure_id, "exam_year": "" if is_series or year == "all" else year},
         ),
