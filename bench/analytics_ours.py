@@ -103,7 +103,7 @@ def build(folder: Path, _: Path) -> Callable[[], Done]:
     from radlake.stats.duplicates.rates import RATES, repeat_rates
     from radlake.stats.duplicates.sequence import TABLE, Observed, build_sequence
 
-    lake = lake_of(folder)
+    lake = _started(folder)
 
     def run() -> Done:
         begun, before_all = time.perf_counter(), time.process_time()
@@ -134,6 +134,15 @@ class _Timed:
         found = self._call(values)
         self.cpu += time.thread_time() - begun
         return found
+
+
+def _started(folder: Path) -> Lake:
+    """The lake, after what every process does once: contracts are read, and pyarrow imports pandas."""
+    import pandas as pd  # noqa: F401
+
+    lake = lake_of(folder)
+    lake.tables.version("core.exam")
+    return lake
 
 
 def sequence_files(folder: Path) -> list[str]:
@@ -251,7 +260,7 @@ def newest_month(folder: Path, _: Path) -> Callable[[], Done]:
     from radlake.stats.duplicates.added import added_repeats, summed
     from radlake.stats.duplicates.places import repeats_by_place
 
-    lake, before = lake_of(folder), json.loads((folder / _BEFORE).read_text())
+    lake, before = _started(folder), json.loads((folder / _BEFORE).read_text())
 
     def run() -> Done:
         with date_offsets(Settings(lake=str(folder))) as offsets:
@@ -288,7 +297,7 @@ def by_month(folder: Path, _: Path) -> Callable[[], Done]:
     from radlake.ingest.offsets import date_offsets
     from radlake.stats.duplicates.unsorted import repeats_unsorted
 
-    lake = lake_of(folder)
+    lake = _started(folder)
 
     def run() -> Done:
         with date_offsets(Settings(lake=str(folder))) as offsets:

@@ -1,9 +1,9 @@
 """Repeats by place that exams add which came after core.exam_sequence was laid out, such as those of a new month.
 
-An exam changes only what is counted of its own person, and there only itself and what follows within the window. So of
-the exams that were there, those of the persons of added ones are read, from the window before their first added exam
-on, and counted twice: without the added ones, and with them. The difference, added to the pass over the sequence, is
-what laying out everything anew would give.
+An exam changes only what is counted of its own person, modality and body part, and there only itself and what follows
+within the window. So of the exams that were there, those that an added one may repeat, or that may repeat it, are read
+and counted twice: without the added ones, and with them. The difference, added to the pass over the sequence, is what
+laying out everything anew would give.
 
 That holds while tables were only added to. Whatever else changed (`reason`) needs a new sequence.
 """
@@ -122,42 +122,45 @@ def _counted(
     window_days: int,
     date_offsets: DateOffsets,
 ) -> Added:
-    exams, orders, links = tables[_EXAM], tables[_ORDER], tables[_LINK]
-    fresh = exams.relation(exams.added)
-    connection.execute(_FRESH.format(exams=fresh, links=links.relation(links.files)))
-    if connection.execute(_STRANGE.format(orders=orders.relation(orders.added), exams=fresh)).fetchall():
+    exams, orders, links, hospitals = (tables[name] for name in (_EXAM, _ORDER, _LINK, _HOSPITAL))
+    came = exams.relation(exams.added)
+    connection.execute(_ADDED.format(exams=came, links=links.relation(links.files)))
+    if connection.execute(_STRANGE.format(orders=orders.relation(orders.added), exams=came)).fetchall():
         return Added(0, None, "ref.exam_order tells something new of exams that were there")
-    found = connection.execute(_TOUCHED.format(days=window_days + 1)).fetchall()
-    if not found:
-        return Added(0, SCHEMA.empty_table())
-    [(n_exams, since)] = found
+    [(n_exams,)] = connection.execute("SELECT count(*) FROM near").fetchall()
     limit = load_windows().max_person_exams
-    relation = f"read_parquet([{', '.join(map(parquet.text, sequence))}])"
-    connection.execute(_SHARED.format(sequence=relation, limit=limit))
-    if connection.execute("SELECT 1 FROM shared WHERE is_new").fetchall():
+    crowd = _crowded(connection, sequence, limit=limit)
+    if crowd is None:
         return Added(n_exams, None, f"a number has more than {limit:,} exams now, so that many persons share it")
-    there = exams.then.files(where=f"study_month >= {since.year * 100 + since.month}") if exams.then else []
+    connection.execute(_TOUCHED.format(days=window_days + 1, crowd=", ".join(map(str, crowd)) or "NULL"))
+    [(since,)] = connection.execute("SELECT min(since) FROM touched").fetchall()
+    there = exams.then.files(where=f"study_month >= {since:%Y%m}") if exams.then and since else []
     connection.execute(_NEAR.format(exams=exams.relation(there)))
     register_offsets(connection, date_offsets, persons="near")
-    hospitals = tables[_HOSPITAL]
-    connection.execute(
-        _CODED.format(orders=orders.relation(orders.files), hospitals=hospitals.relation(hospitals.files))
-    )
-    rows = connection.sql(_SORTED).fetchnumpy()
-    connection.register("counted", _cells(rows, window_days=window_days))
+    connection.execute(_DATED.format(hospitals=hospitals.relation(hospitals.files)))
+    rows = connection.sql(_SORTED.format(orders=orders.relation(orders.files))).fetchnumpy()
+    connection.register("changed", _changed(rows, window_days=window_days))
     return Added(n_exams, connection.sql(_NAMED).to_arrow_table().cast(SCHEMA))
 
 
-def _cells(rows: Mapping[str, np.ndarray], *, window_days: int) -> pa.Table:
-    """What each exam adds, with its place, kind and day since 1970; those that add nothing are left out."""
-    is_added = np.asarray(rows["is_added"])
+def _crowded(connection: duckdb.DuckDBPyConnection, sequence: Sequence[str], *, limit: int) -> list[int] | None:
+    """Persons of added exams whose number many share; None when there is one that many share only now."""
+    files = f"[{', '.join(map(parquet.text, sequence))}]"
+    suspects = connection.execute(_SUSPECTS.format(files=files, step=max(1, limit // 3))).fetchall()
+    if not suspects:
+        return []
+    persons = ", ".join(str(person) for (person,) in suspects)
+    found = connection.execute(_CROWDED.format(files=files, persons=persons, limit=limit)).fetchall()
+    return None if any(is_new for _, is_new in found) else [person for person, _ in found]
+
+
+def _changed(rows: Mapping[str, np.ndarray], *, window_days: int) -> pa.Table:
+    """Places, kinds and days of exams that repeat another one only now (1), or no longer (-1)."""
     is_repeat = _repeats(rows, window_days=window_days).astype(np.int64)
-    there = np.flatnonzero(~is_added)
+    there = np.flatnonzero(~np.asarray(rows["is_added"]))
     is_repeat[there] -= _repeats({name: values[there] for name, values in rows.items()}, window_days=window_days)
-    shown = is_added | (is_repeat != 0)
-    columns = {"place": rows["place"], "kind": rows["own_kind"], "day": rows["day"]}
-    columns |= {"n_exams": is_added.astype(np.int64), "n_repeats": is_repeat}
-    return pa.table({name: values[shown] for name, values in columns.items()})
+    shown = is_repeat != 0
+    return pa.table({name: rows[name][shown] for name in ("place", "kind", "day")} | {"n_repeats": is_repeat[shown]})
 
 
 def _repeats(rows: Mapping[str, np.ndarray], *, window_days: int) -> np.ndarray:
@@ -168,62 +171,90 @@ def _repeats(rows: Mapping[str, np.ndarray], *, window_days: int) -> np.ndarray:
     earlier = earlier_exams(is_first, np.asarray(rows["side"]))
     gap = day - day[earlier]
     is_apart = (encounter == 0) | (encounter != encounter[earlier])
-    return (earlier >= 0) & (gap >= 1) & (gap <= window_days) & is_apart & (kind > 0)
+    return (earlier >= 0) & (gap >= 1) & (gap <= window_days) & is_apart
 
 
-_FRESH = """
+_ADDED = """
 CREATE TABLE link AS SELECT patient_key, person_key FROM {links};
-CREATE TABLE fresh AS
-SELECT patient_key, hospital_id, exam_pseudo_id, modality_group, body_part_code, laterality_code, study_at,
-    is_patient_known
-FROM {exams} WHERE study_at IS NOT NULL
+CREATE TABLE near AS
+SELECT
+    exam.patient_key,
+    coalesce(link.person_key, exam.patient_key) AS person_key,
+    exam.hospital_id,
+    exam.exam_pseudo_id,
+    exam.modality_group,
+    exam.body_part_code,
+    exam.laterality_code,
+    exam.study_at,
+    exam.is_patient_known AND exam.body_part_code <> 'UNKNOWN' AS is_told,
+    TRUE AS is_added
+FROM {exams} AS exam
+LEFT JOIN link ON exam.patient_key = link.patient_key
+WHERE exam.study_at IS NOT NULL
 """
 _STRANGE = "SELECT 1 FROM {orders} ANTI JOIN {exams} USING (hospital_id, exam_pseudo_id, patient_key) LIMIT 1"
-# Pseudonyms of one person are moved by different offsets, of up to a year.
-_TOUCHED = """
-CREATE TABLE person AS
-WITH told AS (
-    SELECT coalesce(link.person_key, fresh.patient_key) AS person_key, fresh.study_at
-    FROM fresh LEFT JOIN link ON fresh.patient_key = link.patient_key
-)
-SELECT
-    told.person_key,
-    count(*) AS n_added,
-    min(told.study_at) - INTERVAL {days} DAY - to_days(if(count(several.person_key) > 0, 366, 0)) AS since
-FROM told LEFT JOIN (SELECT DISTINCT person_key FROM link) AS several USING (person_key)
-GROUP BY ALL;
-CREATE TABLE touched AS
-SELECT person_key AS patient_key, person_key, since FROM person
+# The rows of a person lie together, so that with many of them two are met in steps; else many came.
+_SUSPECTS = """
+SELECT patient_key
+FROM read_parquet({files}, file_row_number = true)
+WHERE file_row_number % {step} = 0
+GROUP BY ALL
+HAVING count(*) > 1
 UNION
-SELECT link.patient_key, person_key, since FROM person INNER JOIN link USING (person_key);
-SELECT sum(n_added)::BIGINT, min(since) FROM person HAVING count(*) > 0
+SELECT person_key FROM near GROUP BY ALL HAVING count(*) > {step}
 """
-# Persons of added exams whose number many share, or do with them.
-_SHARED = """
-CREATE TABLE shared AS
+_CROWDED = """
 WITH laid AS (
     SELECT patient_key AS person_key, count(*) AS n
-    FROM (SELECT patient_key FROM {sequence} WHERE is_counted)
-    WHERE patient_key IN (SELECT person_key FROM person)
+    FROM read_parquet({files})
+    WHERE is_counted AND patient_key IN ({persons})
     GROUP BY ALL
 )
 SELECT person_key, coalesce(n, 0) <= {limit} AS is_new
-FROM person LEFT JOIN laid USING (person_key)
+FROM (SELECT person_key, count(*) AS n_added FROM near WHERE person_key IN ({persons}) GROUP BY ALL) AS person
+LEFT JOIN laid USING (person_key)
 WHERE coalesce(n, 0) + n_added > {limit}
 """
-_NEAR = """
-CREATE TABLE near AS
-SELECT exam.*, touched.person_key
-FROM (
-    SELECT *, TRUE AS is_added FROM fresh
-    UNION ALL
-    SELECT patient_key, hospital_id, exam_pseudo_id, modality_group, body_part_code, laterality_code, study_at,
-        is_patient_known, FALSE
-    FROM {exams}
-) AS exam
-INNER JOIN touched ON exam.patient_key = touched.patient_key AND exam.study_at >= touched.since
+# Of which pseudonym, modality and body part exams matter, and when. Pseudonyms of one person are moved by different
+# offsets, of up to a year.
+_TOUCHED = """
+UPDATE near SET is_told = FALSE WHERE person_key IN ({crowd});
+CREATE TABLE touched AS
+WITH told AS (
+    SELECT person_key, modality_group, body_part_code, min(study_at) AS first_at, max(study_at) AS last_at
+    FROM near WHERE is_told
+    GROUP BY ALL
+),
+reached AS (
+    SELECT *, to_days({days} + if(person_key IN (SELECT person_key FROM link), 366, 0)) AS reach FROM told
+),
+person AS (
+    SELECT person_key, modality_group, body_part_code, first_at - reach AS since, last_at + reach AS until
+    FROM reached
+)
+SELECT person_key AS patient_key, * FROM person
+UNION ALL
+SELECT link.patient_key, person.* FROM person INNER JOIN link USING (person_key)
 """
-_CODED = """
+_NEAR = """
+INSERT INTO near
+SELECT
+    exam.patient_key,
+    touched.person_key,
+    exam.hospital_id,
+    exam.exam_pseudo_id,
+    exam.modality_group,
+    exam.body_part_code,
+    exam.laterality_code,
+    exam.study_at,
+    TRUE,
+    FALSE
+FROM {exams} AS exam
+INNER JOIN touched USING (patient_key, modality_group, body_part_code)
+WHERE exam.is_patient_known AND exam.study_at BETWEEN touched.since AND touched.until
+"""
+# In the order of `layout`, and exams that have no other one near left out.
+_DATED = """
 CREATE TABLE place AS
 SELECT row_number() OVER (ORDER BY region_code, hospital_level, hospital_id) AS code, *
 FROM (
@@ -238,30 +269,49 @@ FROM (
 CREATE TABLE kind AS
 SELECT row_number() OVER () AS code, modality_group, body_part_code
 FROM (SELECT DISTINCT modality_group, body_part_code FROM near);
-CREATE TABLE encounter AS
-SELECT hospital_id, exam_pseudo_id, patient_key, hash(hospital_id, encounter_pseudo_id) % 2147483646 + 1 AS code
-FROM {orders}
-WHERE encounter_pseudo_id IS NOT NULL AND patient_key IN (SELECT patient_key FROM touched)
-"""
-_SORTED = """
+CREATE TABLE dated AS
 SELECT
     near.person_key,
-    CASE WHEN near.is_patient_known AND near.body_part_code <> 'UNKNOWN' AND shared.person_key IS NULL
-        THEN kind.code ELSE 0 END AS kind,
-    epoch((near.study_at - to_seconds(offsets.seconds))::DATE)::BIGINT // 86400 AS day,
+    near.patient_key,
+    near.hospital_id,
+    near.exam_pseudo_id,
     CASE near.laterality_code WHEN 'L' THEN 1 WHEN 'R' THEN 2 ELSE 0 END::TINYINT AS side,
-    coalesce(encounter.code, 0)::BIGINT AS encounter,
-    near.is_added,
+    near.laterality_code = 'B' AS is_both,
+    epoch_us(near.study_at) // 1000000 - offsets.seconds AS second,
+    epoch((near.study_at - to_seconds(offsets.seconds))::DATE)::BIGINT // 86400 AS day,
     place.code AS place,
-    kind.code AS own_kind
+    kind.code AS kind,
+    near.is_told,
+    near.is_added
 FROM near
 INNER JOIN offsets USING (patient_key)
 INNER JOIN place USING (hospital_id)
 INNER JOIN kind USING (modality_group, body_part_code)
-LEFT JOIN shared USING (person_key)
-LEFT JOIN encounter USING (hospital_id, exam_pseudo_id, patient_key)
-ORDER BY near.person_key, kind, day,
-    epoch_us(near.study_at) // 1000000 - offsets.seconds, place.code, encounter, near.laterality_code = 'B', side
+"""
+_SORTED = """
+WITH paired AS (
+    SELECT dated.*
+    FROM dated
+    SEMI JOIN (SELECT person_key, kind FROM dated WHERE is_told GROUP BY ALL HAVING count(*) > 1)
+        USING (person_key, kind)
+    WHERE dated.is_told
+),
+encounters AS (
+    SELECT hospital_id, exam_pseudo_id, patient_key, hash(hospital_id, encounter_pseudo_id) % 2147483646 + 1 AS code
+    FROM (FROM {orders} WHERE patient_key IN (SELECT patient_key FROM paired))  -- the cheaper column first
+    WHERE encounter_pseudo_id IS NOT NULL
+)
+SELECT
+    paired.person_key,
+    paired.kind,
+    paired.day,
+    paired.side,
+    coalesce(encounters.code, 0)::BIGINT AS encounter,
+    paired.is_added,
+    paired.place
+FROM paired
+LEFT JOIN encounters USING (hospital_id, exam_pseudo_id, patient_key)
+ORDER BY paired.person_key, paired.kind, paired.day, second, paired.place, encounter, is_both, paired.side
 """
 _NAMED = """
 SELECT
@@ -271,7 +321,12 @@ SELECT
     modality_group,
     sum(n_exams)::BIGINT AS n_exams,
     sum(n_repeats)::BIGINT AS n_repeats
-FROM (SELECT *, DATE '1970-01-01' + day::INTEGER AS date FROM counted) AS counted
+FROM (
+    SELECT DATE '1970-01-01' + day::INTEGER AS date, place, kind, 1 AS n_exams, 0 AS n_repeats
+    FROM dated WHERE is_added
+    UNION ALL
+    SELECT DATE '1970-01-01' + day::INTEGER, place, kind, 0, n_repeats FROM changed
+) AS counted
 INNER JOIN place ON counted.place = place.code
 INNER JOIN kind ON counted.kind = kind.code
 GROUP BY ALL
