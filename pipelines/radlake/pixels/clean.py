@@ -120,8 +120,8 @@ def _found_text(ds: Dataset, layout: Layout, known: Array) -> tuple[Array, set[R
 
     def search(looks: Iterator[Look]) -> None:
         for look in looks:
-            picture = look.picture.copy()
-            plain = np.median(picture, axis=(0, 1))  # a patch with edges of its own would look like writing
+            picture = look.picture  # a patch with edges of its own would look like writing: it gets the usual colour
+            plain = [np.median(picture[..., colour]) for colour in range(3)]
             picture[known | mask] = plain
             for _ in range(_ROUNDS):
                 lines = find_text(picture, safe=safe, must_be_read=look.is_faint)

@@ -57,7 +57,7 @@ def picture_of(values: Array, layout: Layout, ds: Dataset) -> Array:
 
 
 class Look(NamedTuple):
-    """A picture for the detector; in a faint one much looks like writing, and only what can be read is."""
+    """A picture for the detector, to paint on; in a faint one much looks like writing, and only what can be read is."""
 
     picture: Array
     is_faint: bool = False
@@ -101,8 +101,9 @@ class Looks:
     def _pictures(self, values: Array) -> Iterator[Look]:
         """In its usual window first; in its full range when that is much wider; with faint edges brought out."""
         if values.ndim == 3:
-            yield Look(values)
-            yield Look(_rgb(_edges(values.mean(axis=2).astype(np.uint8))), is_faint=True)
+            yield Look(values.copy())
+            grey = values.mean(axis=2, dtype=np.float32).astype(np.uint8)
+            yield Look(_rgb(_edges(grey)), is_faint=True)
             return
         low, high = (float(edge) for edge in np.percentile(values, _PERCENTILES))
         least, most = float(values.min()), float(values.max())
@@ -154,8 +155,10 @@ def _palette(ds: Dataset) -> Array:
 
 
 def _windowed(values: Array, low: float, high: float) -> Array:
-    scaled = (values.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    scaled = values.astype(np.float32)  # and in place from here on: a radiograph is 16 MB of it
+    scaled -= low
+    scaled *= 255.0 / max(high - low, 1.0)
+    return scaled.clip(0, 255, out=scaled).astype(np.uint8)
 
 
 def _edges(grey: Array) -> Array:
@@ -163,8 +166,11 @@ def _edges(grey: Array) -> Array:
     import cv2
 
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
-    around = cv2.blur(grey, (41, 41))
-    return np.clip(128 + 6 * (smooth.astype(np.int16) - around), 0, 255).astype(np.uint8)
+    edges = smooth.astype(np.int16)
+    edges -= cv2.blur(grey, (41, 41))
+    edges *= 6
+    edges += 128
+    return edges.clip(0, 255, out=edges).astype(np.uint8)
 
 
 def _rgb(grey: Array) -> Array:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from radlake.machine import give_back_memory
 from radlake.pixels.frames import Array
 from radlake.pixels.regions import Region
 
@@ -124,16 +125,16 @@ def _engine(part: Literal["det", "rec"]) -> Callable[[Array], Any]:
     try:
         import cv2
         import rapidocr
+        from omegaconf import flag_override
 
         cv2.setNumThreads(1)
         engine = rapidocr.RapidOCR(params=_PARAMS)
-
-        def call(picture: Array) -> Any:
-            return engine(picture, use_det=part == "det", use_cls=False, use_rec=part == "rec")
-
-        call(np.zeros((64, 64, 3), np.uint8))
         model = Path(rapidocr.__file__).parent / f"models/PP-OCRv6_{part}_small.onnx"
-        getattr(engine, f"text_{part}").session.session = _session(model)
+        with flag_override(engine.cfg, "allow_objects", True):
+            engine.cfg[part.title()].session = _session(model)
+        call = partial(engine, use_det=part == "det", use_cls=False, use_rec=part == "rec")
+        call(np.zeros((64, 64, 3), np.uint8))
+        give_back_memory()
     except Exception as exc:  # a missing library, model or processor feature
         raise DetectorMissing(type(exc).__name__) from None
     return call

@@ -11,7 +11,6 @@ from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import yaml
-from pydicom.sr.coding import Code
 
 from radlake.resources import schemas_root
 
@@ -92,6 +91,8 @@ def sct_code(value: str, scheme: str) -> str:
     """SNOMED CT code of a coded value that the vocabulary knows; the value itself otherwise."""
     if scheme not in _SNOMED_RT:
         return value
+    from pydicom.sr.coding import Code  # and with it PS3.16: 14 MB of a process that mostly meets no such code
+
     asked = Code(value, "SRT", "")
     known = vocabulary()
     return next((sct for sct in (*known.part_of_code, *known.side_of_code) if Code(sct, "SCT", "") == asked), value)
