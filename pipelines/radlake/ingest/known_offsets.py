@@ -47,7 +47,8 @@ class KnownOffsets:
         keys = np.asarray(patient_keys, dtype=np.int64)
         if len(keys) < _FEW:
             return np.array(self._derive(keys.tolist()), dtype=np.int64)
-        persons, place = np.unique(keys, return_inverse=True)
+        is_sorted = bool((keys[1:] > keys[:-1]).all())
+        persons, place = (keys, slice(None)) if is_sorted else np.unique(keys, return_inverse=True)
         seconds = np.empty(len(persons), np.int64)
         bounds = np.searchsorted(persons >> _SHIFT, np.arange((1 << (63 - _SHIFT)) + 1))
         for bucket in np.flatnonzero(np.diff(bounds)).tolist():

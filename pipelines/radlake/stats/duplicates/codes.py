@@ -52,15 +52,20 @@ def ground_bits(texts: Sequence[str]) -> list[int]:
 
 
 _CODES = """
-WITH modalities AS (SELECT DISTINCT modality_group AS label FROM {exam}),
-body_parts AS (SELECT DISTINCT body_part_code AS label FROM {exam}),
+WITH told AS (
+    SELECT modality_group, body_part_code, hospital_id, study_month
+    FROM {exam}
+    GROUP BY GROUPING SETS (modality_group, body_part_code, hospital_id, study_month)
+),
+modalities AS (SELECT modality_group AS label FROM told WHERE modality_group IS NOT NULL),
+body_parts AS (SELECT body_part_code AS label FROM told WHERE body_part_code IS NOT NULL),
 hospitals AS (
     SELECT
         exams.hospital_id AS label,
         CASE WHEN known.region_code IS NULL OR known.region_code = 'UNKNOWN' THEN 'UNKNOWN'
             ELSE left(known.region_code, 4) || '00' END AS region_code,
         coalesce(known.hospital_level, 'UNKNOWN') AS hospital_level
-    FROM (SELECT DISTINCT hospital_id FROM {exam}) AS exams
+    FROM (SELECT hospital_id FROM told WHERE hospital_id IS NOT NULL) AS exams
     LEFT JOIN {hospital} AS known ON exams.hospital_id = known.hospital_id
 ),
 numbered AS (
@@ -75,7 +80,7 @@ places AS (SELECT DISTINCT region_code, hospital_level FROM hospitals),
 -- The months of the lake are moved: the true day of an exam lies up to 365 days after the moved one.
 months AS (
     SELECT DISTINCT study_month // 100 * 12 + study_month % 100 - 1 + unnest(range(13)) AS number
-    FROM (SELECT DISTINCT study_month FROM {exam})
+    FROM told WHERE study_month IS NOT NULL
 )
 SELECT 'modality' AS code_kind, (row_number() OVER (ORDER BY label) - 1)::INTEGER AS code, label,
     NULL::VARCHAR AS region_code, NULL::VARCHAR AS hospital_level FROM modalities
