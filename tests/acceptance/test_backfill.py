@@ -37,6 +37,7 @@ from radlake.lake.evidence import StudyEntry
 from radlake.lake.ledger import Ledger
 from radlake.machine import utc_now
 from radlake.net import Window, load_hospitals
+from radlake.synth.quirks import Quirks
 from radlake.vault.lake_key import open_ledger
 from support.counting_pacs import CountingPacs, counting_pacs, lake_of
 from support.dicom import image_study, write
@@ -280,6 +281,24 @@ def test_a_node_that_goes_away_is_told_and_the_rest_is_fetched_later(settings: S
         settings.hospitals.write_text(lake_of_node(pacs, text), encoding="utf-8")
         assert run(settings) is Ending.DONE
         assert_whole(settings)
+
+
+def test_what_came_before_a_node_went_away_counts(archive: Path, tmp_path: Path) -> None:
+    pacs = CountingPacs(archive, quirks=Quirks())
+    settings = lake_of(tmp_path / "lake", h1=pacs.node.replace("}", ", max_associations: 1}"))
+    plan(settings, SPAN)
+    pacs.delay = 0.3
+    endings: list[Ending] = []
+    running = threading.Thread(target=lambda: endings.append(run(settings)))
+    running.start()
+    wait_for(lambda: len(pacs.retrieved) >= 3)
+    pacs.stop()
+    running.join(300)
+    assert endings == [Ending.FAILED]
+    with duck.connect(Lake.from_settings(settings)) as connection:
+        [(n_studies, n_bytes)] = connection.execute("SELECT count(*), sum(study_bytes) FROM dicom.study").fetchall()
+    assert n_studies >= 2
+    assert status(settings).stored_bytes == n_bytes
 
 
 def lake_of_node(pacs: CountingPacs, text: str) -> str:

@@ -12,7 +12,6 @@ from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from time import monotonic
 
 from radlake.backfill.coverage import publish_coverage
 from radlake.backfill.known import known_by_day, known_in, known_within, undated
@@ -20,7 +19,7 @@ from radlake.backfill.plan_rows import KeptWindow, PlanRows
 from radlake.commit_points import reached
 from radlake.config import Settings
 from radlake.errors import LedgerBusy, NodeAtRest, RadlakeError, TransientError
-from radlake.ingest import harvest_hospital
+from radlake.ingest import HarvestSummary, harvest_hospital
 from radlake.ingest.progress import Progress, never, silent
 from radlake.lake import Lake
 from radlake.lake.ledger import Claim, Ledger
@@ -227,25 +226,19 @@ class _Runner:
     def _harvest(self, window: Window | None, client: ArchiveClient) -> bool:
         """Harvest until the window ends or somebody else goes first; whether it ended."""
         what = window or self._undated()
-        before, began = self._n_open(window), monotonic()
-        try:
-            summary = harvest_hospital(
-                self._settings,
-                self._hospital,
-                window=what,
-                newest_first=self._newest_first,
-                turn=backfill_turn,
-                should_yield=self._makes_way,
-                client=client,
-                executor=self._executor,
-                progress=self._progress,
-            )
-        except (LedgerBusy, NodeAtRest):
-            raise
-        except RadlakeError:
-            self._count(before, window, stored_bytes=0, seconds=monotonic() - began)
-            raise
-        self._count(before, window, stored_bytes=summary.stored_bytes, seconds=summary.seconds)
+        before = self._n_open(window)
+        summary = harvest_hospital(
+            self._settings,
+            self._hospital,
+            window=what,
+            newest_first=self._newest_first,
+            turn=backfill_turn,
+            should_yield=self._makes_way,
+            client=client,
+            executor=self._executor,
+            progress=self._progress,
+            tell=lambda told: self._count(told, before, window),
+        )
         return summary.studies_left == 0
 
     def _n_open(self, window: Window | None) -> int:
@@ -256,13 +249,20 @@ class _Runner:
         with self._ledger.reading() as connection:
             return [StudyFound(uid, n_instances=n) for uid, n in undated(connection, self._hospital_id)]
 
-    def _count(self, before: int, window: Window | None, *, stored_bytes: int, seconds: float) -> None:
+    def _count(self, told: HarvestSummary, before: int, window: Window | None) -> None:
+        """Count what a harvest brought, whole or broken off; one that the node did not let begin is none."""
+        if told.error_class and not told.studies_found:
+            return
         self._has_worked = True
         n_studies = max(before - self._n_open(window), 0)
         self._n_studies += n_studies
-        self._stored_bytes += stored_bytes
+        self._stored_bytes += told.stored_bytes
         self.rows.count(
-            self._hospital_id, n_studies=n_studies, stored_bytes=stored_bytes, seconds=seconds, now=utc_now()
+            self._hospital_id,
+            n_studies=n_studies,
+            stored_bytes=told.stored_bytes,
+            seconds=told.seconds,
+            now=utc_now(),
         )
 
 

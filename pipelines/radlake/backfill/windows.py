@@ -11,7 +11,7 @@ from radlake.net import Window
 __all__ = ["UNDATED", "PlannedDay", "PlannedWindow", "months", "plan_windows", "remainders", "runs_of"]
 
 UNDATED = "undated"  # name of the window of studies without a date
-_STUDIES = 500  # what a harvest publishes at once; a window is never less than a day
+_STUDIES = 2000  # several batches; a window is never less than a day
 _ONE_DAY = timedelta(days=1)
 
 
@@ -60,9 +60,10 @@ def months(window: Window) -> Iterator[Window]:
 
 
 def plan_windows(days: Iterable[PlannedDay], *, window: Window) -> list[PlannedWindow]:
-    """Windows that cover every day of `window`, oldest first, with as many studies as one batch may have.
+    """Windows that cover every day of `window`, oldest first, each of some batches.
 
-    What a window costs whatever it brings (gate, commits, coverage) is paid once for years of a small hospital.
+    At the end of a window nothing is retrieved until its last batch, what the run tells of itself and the coverage are
+    published; between its batches the node goes on.
     """
     listed = {day.day: day for day in days}
     planned: list[PlannedWindow] = []

@@ -1,7 +1,8 @@
 """Several studies of one hospital at once, as many as the gate before its node lets pass.
 
-A thread for each place; what comes is handed to the one thread that asked, in the order of arrival. Bringing one
-study is done in `pull`.
+A thread for each place; what comes is handed to the one thread that asked, in the order of arrival. That one is busy
+for seconds when it publishes a batch, and the node goes on meanwhile: so much may wait in the spool. Bringing one study
+is done in `pull`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,6 +21,40 @@ from radlake.net import NodeClient, StudyFound
 __all__ = ["Arrivals", "pulling"]
 
 _PARTING_SECONDS = 5.0
+_MOST_STUDIES, _MOST_BYTES = 250, 1 << 30  # that wait to be taken: what a fast node sends while a batch is published
+
+_Arrival = tuple[StudyFound, PulledStudy | None] | BaseException | None
+
+
+class _Waiting:
+    """What arrived and is not taken yet. While that is much, who brings more waits: the spool stays small."""
+
+    def __init__(self, *, n_free: int) -> None:
+        self._n_free = n_free  # that may wait however large they are
+        self._items: deque[tuple[_Arrival, int]] = deque()
+        self._n_bytes = 0
+        self._changed = threading.Condition()
+
+    def put(self, item: _Arrival, *, n_bytes: int = 0) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_room(n_bytes))
+            self._items.append((item, n_bytes))
+            self._n_bytes += n_bytes
+            self._changed.notify_all()
+
+    def _has_room(self, n_bytes: int) -> bool:
+        n_items = len(self._items)
+        return n_items < self._n_free or (n_items < _MOST_STUDIES and self._n_bytes + n_bytes <= _MOST_BYTES)
+
+    def get(self, *, timeout: float | None = None) -> _Arrival:
+        """The oldest; raises queue.Empty."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._items, timeout=timeout):
+                raise queue.Empty
+            item, n_bytes = self._items.popleft()
+            self._n_bytes -= n_bytes
+            self._changed.notify_all()
+            return item
 
 
 class Arrivals:
@@ -41,10 +77,7 @@ class Arrivals:
         self._is_stopped = threading.Event()
         self._lock = threading.Lock()
         n_threads = min(len(found), gate.most_places)
-        # What is not taken yet waits here, and its thread with it: the spool stays small when the workers are slow.
-        self._arrived: queue.Queue[tuple[StudyFound, PulledStudy | None] | BaseException | None] = queue.Queue(
-            max(1, n_threads)
-        )
+        self._arrived = _Waiting(n_free=max(1, n_threads))
         self._threads = [threading.Thread(target=self._work, name="pull", daemon=True) for _ in range(n_threads)]
         for thread in self._threads:
             thread.start()
@@ -89,7 +122,8 @@ class Arrivals:
                 if not self._is_due(study):
                     self._arrived.put((study, None))
                 elif self._gate.take_place(is_over=self._is_over):
-                    self._arrived.put((study, self._pull_one(study)))
+                    pulled = self._pull_one(study)
+                    self._arrived.put((study, pulled), n_bytes=_size(pulled))
                 else:
                     break
         except BaseException as exc:
@@ -109,6 +143,10 @@ class Arrivals:
             return pulled
         finally:
             self._gate.give_back(seconds=time.monotonic() - begin, is_failure=is_failure)
+
+
+def _size(pulled: PulledStudy | None) -> int:
+    return sum(path.stat().st_size for path in pulled.files) if pulled else 0
 
 
 @contextmanager

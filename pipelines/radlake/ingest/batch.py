@@ -1,7 +1,7 @@
 """A batch of ingested studies: gated, staged, committed exactly once, entered in the ledger.
 
-Order of the commit points (`batch.*`): staged folder (atomic rename) -> dicom.instance -> dicom.series -> dicom.study
--> ops.quality -> ledger -> quarantine -> spool -> staged folder removed. A crash between any two is healed by
+Order of the commit points (`batch.*`): staged folder (atomic rename) -> dicom.instance and dicom.series -> dicom.study
+and ops.quality -> ledger -> quarantine -> spool -> staged folder removed. A crash between any two is healed by
 `roll_forward`, which every run calls first: table commits skip a batch that is already in, settling twice changes
 nothing.
 """
@@ -37,6 +37,7 @@ from radlake.machine import fsync
 
 __all__ = [
     "CHILDREN_FIRST",
+    "TABLES",
     "StagedBatch",
     "batch_id_of",
     "commit",
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 CHILDREN_FIRST = ("dicom.instance", "dicom.series", "dicom.study")
+TABLES = (*CHILDREN_FIRST, "ops.quality")
+_STEPS = (TABLES[:2], TABLES[2:])  # nobody meets a study before all of it is there
 _MANIFEST = "manifest.json"
 _REMOVERS = 4
 _PATIENCE, _POLL = 300.0, 0.2  # seconds that a hospital waits for another one to finish a batch of both
@@ -143,8 +146,9 @@ def commit(lake: Lake, ledger: Ledger, batch: StagedBatch, *, now: datetime) -> 
     The staged folder goes last: while it is there, the next run does again what a crash left undone. Nobody else would
     ever look at received files that stayed in the spool.
     """
-    parts = [batch.rows(name) for name in (*CHILDREN_FIRST, "ops.quality")]
-    for name in lake.tables.commit_batches([part for part in parts if part.data.num_rows], batch_id=batch.batch_id):
+    rows = [[batch.rows(name) for name in names] for names in _STEPS]
+    steps = [[part for part in step if part.data.num_rows] for step in rows]
+    for name in lake.tables.commit_batches(*steps, batch_id=batch.batch_id):
         reached(f"batch.{name}")
     settlements = batch.settlements
     settled = ledger.settle(settlements, now=now)

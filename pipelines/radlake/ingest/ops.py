@@ -24,7 +24,9 @@ from radlake.lake.study_times import study_times
 from radlake.lake.tables import TableRows
 from radlake.net import Hospital
 
-__all__ = ["Finished", "boards_of", "publish_lag", "publish_ops"]
+__all__ = ["OPS_TABLES", "Finished", "boards_of", "publish_lag", "publish_ops"]
+
+OPS_TABLES = ("ref.hospital", "ops.completeness", "ops.quarantine", "ops.harvest_run")  # of each run
 
 
 @dataclass(frozen=True)

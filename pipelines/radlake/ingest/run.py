@@ -71,6 +71,7 @@ def harvest_hospital(
     progress: Callable[[Progress], None] = silent,
     should_yield: Callable[[], bool] = never,
     shared: Together | None = None,
+    tell: Callable[[HarvestSummary], None] = lambda _: None,
 ) -> HarvestSummary:
     """Harvest the studies of a window from a hospital's node into the lake.
 
@@ -94,6 +95,8 @@ def harvest_hospital(
     shared : Together, optional
         Publish with other hospitals in one batch, which is told when it is in, with what stopped this run where it may
         work later. Needs an executor; folders are published alone.
+    tell : callable
+        Told the summary of a run of its own, also of one that failed after it had begun.
 
     Raises
     ------
@@ -110,7 +113,8 @@ def harvest_hospital(
         raise ConfigInvalid(path=str(settings.hospitals), problems=[problem])
     if isinstance(node, FolderNode):
         return harvest_folder(settings, node.path, hospital=hospital, executor=executor, progress=progress)
-    with running(settings, hospital, kind=node.retrieve_kind, executor=executor, turn=turn, shared=shared) as run:
+    kind = node.retrieve_kind
+    with running(settings, hospital, kind=kind, executor=executor, turn=turn, shared=shared, tell=tell) as run:
         gate = NodeGate(hospital.hospital_id, node, ledger=run.ledger)
         gate.begin(is_over=should_yield)
         is_well = False

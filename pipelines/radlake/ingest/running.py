@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -27,9 +27,9 @@ from radlake.errors import (
     WorkerKilled,
 )
 from radlake.harvest import spool_folder
-from radlake.ingest.batch import roll_forward
+from radlake.ingest.batch import TABLES, roll_forward
 from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome
-from radlake.ingest.ops import Finished, publish_ops
+from radlake.ingest.ops import OPS_TABLES, Finished, publish_ops
 from radlake.ingest.publish import Publication, publish
 from radlake.ingest.study import ingest_study
 from radlake.ingest.summary import HarvestSummary
@@ -53,6 +53,7 @@ __all__ = ["Run", "running"]
 
 _BATCH_INSTANCES = 20_000
 _BATCH_STUDIES = 500
+_BATCH_BYTES = 16 << 30  # what is received stays in the spool until its batch is in
 
 
 class _UnderWay(NamedTuple):
@@ -78,6 +79,7 @@ class Run:
     gone: list[SourceFile] = field(default_factory=list)
     outcomes: list[StudyOutcome] = field(default_factory=list)
     n_instances: int = 0  # of the outcomes
+    n_bytes: int = 0  # of the outcomes
     troubles: dict[str, str] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     span: Span = field(default_factory=Span)
@@ -131,7 +133,7 @@ class Run:
         self.running[self.executor.submit(ingest_study, job)] = _UnderWay(entry, files, span)
         telemetry.add("radlake.studies.under_way", 1, hospital=entry.hospital_id)
         self.collect(at_most=most_under_way(self.executor, self.settings))
-        if len(self.outcomes) >= _BATCH_STUDIES or self.n_instances >= _BATCH_INSTANCES:
+        if len(self.outcomes) >= _BATCH_STUDIES or self.n_instances >= _BATCH_INSTANCES or self.n_bytes >= _BATCH_BYTES:
             self._publish()
 
     def flush(self) -> None:
@@ -179,6 +181,7 @@ class Run:
                     continue
                 self.outcomes.append(outcome)
                 self.n_instances += len(outcome.instances)
+                self.n_bytes += outcome.study["study_bytes"] if outcome.study else 0
                 if len(outcome.files) < len(files):
                     self.gone += sorted(set(files) - set(outcome.files), key=lambda file: file.origin)
             if room:
@@ -201,7 +204,7 @@ class Run:
 
     def _publish(self) -> None:
         outcomes = self.sorted_outcomes()
-        self.outcomes, self.n_instances = [], 0
+        self.outcomes, self.n_instances, self.n_bytes = [], 0, 0
         if not outcomes:
             return
         with telemetry.span("publish", duration="radlake.publish.duration", n_studies=len(outcomes)):
@@ -269,10 +272,12 @@ def running(
     executor: Executor | None,
     turn: Turn = live_turn,
     shared: Together | None = None,
+    tell: Callable[[HarvestSummary], None] = lambda _: None,
 ) -> Iterator[Run]:
     """Open a run: lock the hospital, roll an interrupted run forward, and record this one whatever happens.
 
-    A run that publishes with others is told with its batch, with what stopped it where it may work later.
+    A run that publishes with others is told with its batch, with what stopped it where it may work later; any other one
+    by `tell`, also when it failed.
     """
     settings.prepare_restricted()
     if shared:
@@ -295,6 +300,8 @@ def running(
             run.is_shared = shared is not None
             run.span = telemetry.start("harvest", hospital=hospital.hospital_id, run_id=run_id, verb=kind)
             roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=utc_now())
+            if not shared:
+                held.enter_context(lake.tables.making([*TABLES, *OPS_TABLES]))
             error: BaseException | None = None
             try:
                 with telemetry.started(run.span):
@@ -313,6 +320,7 @@ def running(
                     shared.take(run, started_at=started_at, error=error, held=held.pop_all())
                 else:
                     finished = Finished(hospital, run.summed_up(error), started_at)
+                    tell(summary)
                     publish_ops(lake, ledger, [finished], now=utc_now())
                 log.get_logger().info("harvest_finished", hospital=hospital.hospital_id, run_id=run_id)
     finally:

@@ -171,8 +171,8 @@ def open_log(uri: str, table: Table, *, options: dict[str, str] | None, version:
     return Snapshot(table, handle, uri=uri)
 
 
-def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> Snapshot:
-    """Start an empty table; harmless when somebody else is quicker: then it is theirs."""
+def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> Snapshot | None:
+    """Start an empty table; None, and harmless, when somebody else was quicker."""
     if "%" in uri:
         raise ConfigInvalid(path=uri, problems=["delta-rs cannot open a path with a percent sign: rename the folder"])
     # The log is kept: pins are versions of it.
@@ -187,12 +187,12 @@ def create_log(uri: str, table: Table, *, options: dict[str, str] | None) -> Sna
                 description=table.description,
                 configuration={"delta.enableExpiredLogCleanup": "false"},
                 storage_options=options,
+                commit_properties=CommitProperties(max_commit_retries=0),  # else it is version 1 of theirs
             )
         except (CommitFailedError, DeltaError):
-            theirs = open_log(uri, table, options=options)
-            if theirs is None:
+            if open_log(uri, table, options=options) is None:
                 raise
-            return theirs
+            return None
     _make_durable(uri, version=0)
     return Snapshot(table, handle, uri=uri)
 

@@ -1,9 +1,9 @@
 """Tables: the one writer. Rows become sorted Parquet files, and one commit makes them visible.
 
 A commit carries the id of its batch and happens exactly once, however often it is tried and by how many at once.
-Commits of several tables are prepared side by side and made one after the other: in S3 the first of a table is mostly
-waiting. Existing rows are replaced by copying the files that hold them without those rows (copy-on-write). How a commit
-is recorded is `deltalog`'s business, where bytes lie is `store`'s; the one reader is `duck`.
+Commits of several tables are prepared side by side and made in steps: in S3 the first of a table is mostly waiting.
+Existing rows are replaced by copying the files that hold them without those rows (copy-on-write). How a commit is
+recorded is `deltalog`'s business, where bytes lie is `store`'s; the one reader is `duck`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -43,6 +44,9 @@ _COMMIT = re.compile(r"/_delta_log/(\d{20})\.json$")
 _ATTEMPTS = 60
 _COMPACT = "compact"
 _PINS = ".pins"
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 log = get_logger()
 
@@ -132,14 +136,32 @@ class TableStore:
         ((_, is_new),) = self._publish([self._commit_of(_contract(table), data, replace, batch_id)])
         return is_new
 
-    def commit_batches(self, parts: Sequence[TableRows], *, batch_id: str) -> Iterator[str]:
-        """`commit_batch` for several tables, in the order given; yields the name of each when it is in.
+    def commit_batches(self, *steps: Sequence[TableRows], batch_id: str) -> Iterator[str]:
+        """`commit_batch` for several tables, those of a step side by side; yields the name of each when its step is in.
 
-        Nothing is visible while they are prepared. When one of them fails, those before it are in.
+        Nothing is visible while they are prepared. When one of them fails, the steps before its own are in, and maybe
+        others of its own.
         """
-        commits = [self._commit_of(load_table(part.name), part.data, part.replace, batch_id) for part in parts]
-        for part, _ in zip(parts, self._publish(commits), strict=True):
-            yield part.name
+        names = [part.name for parts in steps for part in parts]
+        commits = [
+            [self._commit_of(load_table(part.name), part.data, part.replace, batch_id) for part in parts]
+            for parts in steps
+        ]
+        for name, _ in zip(names, self._publish(*commits), strict=True):
+            yield name
+
+    @contextmanager
+    def making(self, names: Collection[str]) -> Iterator[None]:
+        """Make those of these tables that are not there while the block runs: in S3 that is a second of waiting."""
+        with ThreadPoolExecutor(1, thread_name_prefix="make") as thread:
+            thread.submit(self._make, names)  # nobody asks what went wrong: who commits meets it again
+            yield
+
+    def _make(self, names: Collection[str]) -> None:
+        self._require_conditional_put()
+        begin = f"_delta_log/{0:020d}.json"  # a log is kept as a whole
+        tables = [load_table(name) for name in names]
+        _at_once(self._open_or_create, [one for one in tables if self.store.size(f"{_folder(one)}/{begin}") is None])
 
     def _commit_of(self, table: Table, data: pa.Table, replace: pa.Table | None, batch_id: str) -> _Commit:
         rows = _conform(table, data)
@@ -369,25 +391,31 @@ class TableStore:
             with storage_errors(uri):
                 make_folder(Path(uri))
         created = deltalog.create_log(uri, table, options=self._delta_options())
+        if created is None:
+            return self._open_or_create(table)
         reached("table.created")
         return created
 
-    def _publish(self, commits: Sequence[_Commit]) -> Iterator[tuple[int, bool]]:
-        """Prepare commits side by side, make them in their order: the version of each, and whether it was made now."""
+    def _require_conditional_put(self) -> None:
+        if isinstance(self.store, S3Store):
+            self.store.require_conditional_put()
+
+    def _publish(self, *steps: Sequence[_Commit]) -> Iterator[tuple[int, bool]]:
+        """Prepare all side by side, commit step by step: the version of each, and whether it was made now."""
+        commits = [commit for step in steps for commit in step]
         for commit in commits:
             if commit.batch_id is not None and not _NAME.fullmatch(commit.batch_id):
                 reason = "a batch id is 1 to 128 letters, digits, '.', '_' or '-'"
                 raise CommitRefused(table=commit.table.full_name, reason=reason)
-        if isinstance(self.store, S3Store):
-            self.store.require_conditional_put()
+        self._require_conditional_put()
         n_made = 0
         try:
             if len(commits) > 1:
-                with ThreadPoolExecutor(len(commits)) as threads:
-                    list(threads.map(self._prepare, commits))
-            for commit in commits:
-                yield self._made(commit)
-                n_made += 1
+                _at_once(self._prepare, commits)
+            for step in steps:
+                made = _at_once(self._made, step)
+                n_made += len(made)
+                yield from made
         except (CommitRefused, ContractBroken, StoreFull, _Overtaken):
             for commit in commits[n_made:]:
                 self._discard(commit.table, commit.written)
@@ -477,6 +505,14 @@ class TableStore:
             with suppress(RadlakeError, OSError):
                 self.store.delete(name)
         return len(dead)
+
+
+def _at_once(function: Callable[[_T], _R], items: Collection[_T]) -> list[_R]:
+    """Call it with each in a thread of its own; all have ended when one of them fails."""
+    if len(items) <= 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(len(items)) as threads:
+        return list(threads.map(function, items))
 
 
 def _contract(table: Table | str) -> Table:

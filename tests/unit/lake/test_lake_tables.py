@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,9 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from radlake.commit_points import listening
 from radlake.contracts import Table, load_table, load_tables
 from radlake.errors import CommitRefused, ConfigInvalid, ContractBroken, SourceMissing, StoreFull
-from radlake.lake import Lake, duck, parquet
+from radlake.lake import Lake, deltalog, duck, parquet
 from radlake.lake.tables import TableRows, TableStore
 from support.rows import rows
 
@@ -134,13 +136,13 @@ def test_a_batch_without_rows_is_committed_once_too(store: TableStore):
 LEVELS = ["dicom.instance", "dicom.series", "dicom.study"]
 
 
-def test_tables_of_one_batch_become_visible_in_their_order(store: TableStore):
-    parts = [TableRows(name, rows(name, {})) for name in LEVELS]
+def test_tables_of_one_batch_become_visible_step_by_step(store: TableStore):
+    instance, series, study = (TableRows(name, rows(name, {})) for name in LEVELS)
     seen = []
-    for name in store.commit_batches(parts, batch_id="b1"):
+    for name in store.commit_batches([instance, series], [study], batch_id="b1"):
         seen.append((name, [store.version(level) for level in LEVELS]))
-    assert seen == list(zip(LEVELS, ([1, 0, 0], [1, 1, 0], [1, 1, 1]), strict=True))
-    assert list(store.commit_batches(parts, batch_id="b1")) == LEVELS
+    assert seen == list(zip(LEVELS, ([1, 1, 0], [1, 1, 0], [1, 1, 1]), strict=True))
+    assert list(store.commit_batches([instance], [], [series, study], batch_id="b1")) == LEVELS
     assert [store.version(level) for level in LEVELS] == [1, 1, 1]
     assert len(parquet_files(store)) == 3
 
@@ -148,7 +150,7 @@ def test_tables_of_one_batch_become_visible_in_their_order(store: TableStore):
 def test_a_table_that_changes_after_it_was_prepared_is_prepared_again(store: TableStore):
     store.commit_batch(EXAM, exams("a", month=202601), batch_id="b1")
     replaced = TableRows(EXAM, exams("a", month=202602), pa.table({"exam_pseudo_id": ["a"]}))
-    making = store.commit_batches([TableRows(LEVELS[0], rows(LEVELS[0], {})), replaced], batch_id="b2")
+    making = store.commit_batches([TableRows(LEVELS[0], rows(LEVELS[0], {}))], [replaced], batch_id="b2")
     assert next(making) == LEVELS[0]
     TableStore(store.root).commit_batch(EXAM, exams("a", "b", month=202603), batch_id="other")
     assert list(making) == [EXAM]
@@ -166,6 +168,35 @@ def test_a_table_that_cannot_be_prepared_leaves_nothing_of_the_others(store: Tab
         list(store.commit_batches(parts, batch_id="b2"))
     assert store.version(LEVELS[0]) == 0
     assert parquet_files(store) == before
+
+
+def test_tables_are_made_ahead_once_and_whoever_comes_first(store: TableStore):
+    store.commit_batch(LEVELS[0], rows(LEVELS[0], {}), batch_id="b1")
+    came: list[str] = []
+    with listening(came.append):
+        with store.making(LEVELS):
+            store.commit_batch(LEVELS[1], rows(LEVELS[1], {}), batch_id="b1")
+        with store.making(LEVELS):
+            pass
+    assert [store.version(level) for level in LEVELS] == [1, 1, 0]
+    assert came.count("table.created") == 2
+
+
+def test_of_several_who_make_a_table_one_does(store: TableStore):
+    table, uri = load_table(EXAM), store.store.uri("core/exam_v1")
+    Path(uri).mkdir(parents=True)
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda _: deltalog.create_log(uri, table, options=None), range(4)))
+    assert sum(one is not None for one in made) == 1
+    assert store.version(EXAM) == 0
+
+
+def test_a_table_that_cannot_be_made_ahead_is_left_to_who_commits(tmp_path: Path):
+    store = TableStore(str(tmp_path / "100%25"))
+    with store.making([EXAM]):
+        pass
+    with pytest.raises(ConfigInvalid, match="percent sign"):
+        store.commit_batch(EXAM, exams("a"), batch_id="b1")
 
 
 def test_replace_removes_the_rows_of_a_key_and_no_other(store: TableStore):
