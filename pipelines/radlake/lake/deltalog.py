@@ -75,7 +75,8 @@ class Snapshot:
 
     def committed(self, batch_id: str) -> int | None:
         """Version at which a batch was committed, None when it was not."""
-        return self._handle.transaction_version(batch_id)
+        with _delta_errors(self._uri):  # it reads the log once more
+            return self._handle.transaction_version(batch_id)
 
     def commit(self, *, add: Iterable[DataFile], remove: Iterable[str], at: datetime, batch_id: str | None) -> int:
         """Publish files in one step.

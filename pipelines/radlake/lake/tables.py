@@ -80,6 +80,8 @@ class _Commit:
     ----------
     snapshot : Snapshot, optional
         What `planned` and `written` were made for; None until they are, and when somebody else took its next version.
+    version : int, optional
+        At which the snapshot has the batch already.
     """
 
     table: Table
@@ -87,6 +89,7 @@ class _Commit:
     plan: Callable[[Snapshot], _Plan]
     write: Callable[[Path, list[str]], Sequence[DataFile]]
     snapshot: Snapshot | None = None
+    version: int | None = None
     planned: _Plan = field(default_factory=lambda: _Plan([], []))
     written: list[DataFile] = field(default_factory=list)
     sources: list[str] | None = None  # of what is written
@@ -427,7 +430,8 @@ class TableStore:
             snapshot = self._open_or_create(commit.table)
         except Conflict:  # a twin adds the same columns: open it again
             return
-        if commit.batch_id is None or snapshot.committed(commit.batch_id) is None:
+        commit.version = None if commit.batch_id is None else snapshot.committed(commit.batch_id)
+        if commit.version is None:
             with storage_errors(self.store.uri(_folder(commit.table))):
                 planned = commit.plan(snapshot)
                 if planned.sources != commit.sources:
@@ -446,8 +450,8 @@ class TableStore:
                 self._prepare(commit)
             if commit.snapshot is None:
                 continue
-            if batch_id and (version := commit.snapshot.committed(batch_id)) is not None:
-                return version, self._discard(table, commit.written) < len(commit.written)
+            if commit.version is not None:
+                return commit.version, self._discard(table, commit.written) < len(commit.written)
             at = datetime.now(UTC)
             try:
                 version = commit.snapshot.commit(
