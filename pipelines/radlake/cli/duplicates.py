@@ -148,7 +148,8 @@ def windows(
 
     lake = existing_lake(ctx.obj)
     others = " AND ".join(f"{name} = 'all'" for name in get_args(ByReleased) if name != by)
-    is_told = f"(modality_group <> 'all' OR {by} = 'all')" if by == "body_part_code" else "TRUE"
+    is_part = by == "body_part_code"
+    is_told = "(modality_group <> 'all' OR body_part_code = 'all')" if is_part else "modality_group = 'all'"
     with duck.connect(lake, tables=["stats.repeat_window"]) as connection:
         found = connection.sql(
             f"SELECT modality_group, {by}, window_days, n_repeats, repeat_share, n_potential, potential_share,"
