@@ -139,6 +139,29 @@ def test_every_cell_of_the_turnaround_is_true(db: Tables, service: Service) -> N
         assert median == pytest.approx(middle) if np.isfinite(middle) else median is None
 
 
+def test_percentiles_are_those_of_the_inverted_distribution(db: Tables, service: Service) -> None:
+    """Type 1 of Hyndman and Fan, Am Stat 1996;50:361, as numpy calculates it."""
+    [found] = db.rows(
+        "SELECT p50_hours, p90_hours FROM stats.report_turnaround WHERE exam_month = 'all'"
+        " AND hospital_id = 'all' AND reader_id = 'all' AND reading_place = 'own'"
+    )
+    hours = [h for (_, _, _, place), cell in reported(service).items() if place == "own" for h in cell]
+    assert found == pytest.approx(np.quantile(hours, [0.5, 0.9], method="inverted_cdf"))
+
+
+def test_young_exams_are_not_judged_though_the_fast_of_them_have_a_report(db: Tables, service: Service) -> None:
+    young = service.is_listed & service.is_open
+    has_report = np.isfinite(service.report_hours)
+    assert (young & has_report).sum() > 5
+    [(n_open, n_reported, share)] = db.rows(
+        "SELECT n_open, n_reported, within_24_hours_share FROM stats.report_turnaround WHERE exam_month = 'all'"
+        " AND hospital_id = 'all' AND reader_id = 'all' AND reading_place = 'all'"
+    )
+    assert (n_open, n_reported) == (young.sum(), (service.is_listed & has_report).sum())
+    judged = service.is_listed & ~service.is_open
+    assert share == np.mean(service.report_hours[judged] <= 24)
+
+
 def test_the_median_of_reports_that_exist_is_too_good(db: Tables, service: Service) -> None:
     [(p90, share)] = db.rows(
         "SELECT p90_hours, within_24_hours_share FROM stats.report_turnaround WHERE exam_month = 'all'"

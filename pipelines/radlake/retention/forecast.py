@@ -20,7 +20,7 @@ __all__ = ["Growth", "HistoryTooShort", "future_cohorts", "growth_of", "with_fut
 
 _LEAST = 12  # months: with fewer, a season is taken for growth
 _SEASONAL = 24
-_Z = 1.959963984540054
+_TAIL = 0.025
 
 
 class HistoryTooShort(PermanentError):
@@ -65,6 +65,8 @@ def growth_of(months: Mapping[tuple[int, int], int], *, n_years: int) -> Growth:
     ------
     HistoryTooShort
     """
+    from scipy import special  # of a forecast only: harvests import this package
+
     known = {month: n for month, n in months.items() if n > 0}
     if len(known) < _LEAST:
         raise HistoryTooShort(n=len(known), least=_LEAST)
@@ -76,7 +78,8 @@ def growth_of(months: Mapping[tuple[int, int], int], *, n_years: int) -> Growth:
     told = np.log([known[month] for month in order])
     fit, *_ = np.linalg.lstsq(design, told, rcond=None)
     rest = told - design @ fit
-    variance = float(rest @ rest) / max(1, len(order) - design.shape[1])
+    freedom = len(order) - design.shape[1]
+    variance = float(rest @ rest) / freedom
     error = float(np.sqrt(variance * np.linalg.inv(design.T @ design)[1, 1]))
     year, month = order[-1]
     first = year if month < 12 else year + 1
@@ -97,7 +100,8 @@ def growth_of(months: Mapping[tuple[int, int], int], *, n_years: int) -> Growth:
         return found
 
     slope = float(fit[1])
-    low, high = slope - _Z * error, slope + _Z * error
+    reach = -float(special.stdtrit(freedom, _TAIL)) * error  # Student's t: months are few
+    low, high = slope - reach, slope + reach
     return Growth(
         yearly=_in_a_year(slope),
         yearly_low=_in_a_year(low),

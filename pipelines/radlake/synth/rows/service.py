@@ -41,7 +41,7 @@ class Service:
     reader, report_hours : np.ndarray
         Who reads it, and how long after the exam it was reported: infinite when it was not.
     is_listed, is_open : np.ndarray
-        It is in an order list; it has no report and is younger than a day.
+        It is in an order list; it is younger than a day.
     """
 
     uploads: pa.Table
@@ -126,7 +126,7 @@ def draw_service(rng: np.random.Generator, exams: Exams, *, places: Places, peri
     services = _services(rng, ids, names, exams.modality[shown], ended, reader, hours, has_list, observed)
     return Service(
         uploads, services, names, _months(ended), verdict, reader, hours, has_list & (ended <= observed),
-        np.isinf(hours) & (age <= 86_400),
+        age <= 86_400,
     )  # fmt: skip
 
 
