@@ -102,7 +102,7 @@ def decide(evidence: Evidence) -> ExamFacts:
     """The facts that the evidence of a study amounts to."""
     known = vocabulary()
     group, group_conflict = _group(evidence)
-    found = _body_parts(evidence)
+    found = _body_parts(evidence, group)
     side, side_conflict = _laterality(evidence, found.parts)
     contrast, contrast_conflict = _contrast(evidence)
     conflicts = {
@@ -136,7 +136,7 @@ def _group(evidence: Evidence) -> tuple[str, bool]:
     return group, group != spoken and not any(alike == {group, spoken} for alike in _ALIKE)
 
 
-def _body_parts(evidence: Evidence) -> _Parts:
+def _body_parts(evidence: Evidence, group: str) -> _Parts:
     parts: frozenset[str] = frozenset()
     source, n_agreeing, is_conflict = "none", 0, False
     for name, called in _LADDER:
@@ -153,7 +153,8 @@ def _body_parts(evidence: Evidence) -> _Parts:
     if not parts and evidence.series:
         parts, source = frozenset(evidence.series), _SERIES[1]
     if not parts:
-        parts = frozenset(part for term in evidence.modalities if (part := rules().part_of_modality.get(term)))
+        terms = (*evidence.modalities, group)
+        parts = frozenset(part for term in terms if (part := rules().part_of_modality.get(term)))
         source = "modality" if parts else "none"
     return _Parts(parts, source, n_agreeing, is_conflict)
 
