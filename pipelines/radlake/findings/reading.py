@@ -98,9 +98,10 @@ def _clauses(sentence: str, rules: Rules) -> Iterator[list[_Token]]:
 
 
 def _goes_on(sentence: str, at: int, tokens: list[_Token], rules: Rules) -> bool:
-    """Whether a name follows the comma at once, or after an `or`."""
+    """Whether a name follows the comma at once, or after an `or`, and nothing says behind it that it is there."""
     start = at
     while (match := rules.goes_on.match(sentence, start)) and match.end() > start:
         start = match.end()
     blank = len(sentence[start:]) - len(sentence[start:].lstrip())
-    return any(token.start == start + blank and token.word.finding for token in tokens)
+    named = next((token for token in tokens if token.start == start + blank and token.word.finding), None)
+    return named is not None and not rules.asserted.match(sentence, named.end)

@@ -51,8 +51,9 @@ class Rules:
         Finding -> SNOMED CT code, or empty.
     words : dict
         Phrase, as `normal` writes it -> what it is.
-    pattern, goes_on, skipped : re.Pattern
-        Any phrase, longest first; what a list goes on with after a comma; a heading whose text is left out.
+    pattern, goes_on, asserted, skipped : re.Pattern
+        Any phrase, longest first; what a list goes on with after a comma; what says behind a name that it is there; a
+        heading whose text is left out.
     """
 
     sha256: str
@@ -60,6 +61,7 @@ class Rules:
     words: dict[str, Word]
     pattern: re.Pattern[str]
     goes_on: re.Pattern[str]
+    asserted: re.Pattern[str]
     skipped: re.Pattern[str]
 
 
@@ -104,6 +106,7 @@ def load_rules(path: Path | None = None) -> Rules:
         words=words,
         pattern=_any_of(words),
         goes_on=re.compile(rf"\s*(?:{_any_of(_phrases(data['goes_on'])).pattern})"),
+        asserted=re.compile(rf"\s*(?:{_any_of(_phrases(data['asserted'])).pattern})"),
         skipped=re.compile(rf"(?m)^[^\S\n]*(?:{_any_of(_phrases(data['skipped'])).pattern})[^\S\n]*:[^\n]*"),
     )
 

@@ -22,16 +22,19 @@ def test_sentences_that_the_rules_were_written_by(sentence) -> None:
 
 
 def test_sentences_that_the_rules_were_not_written_by(capsys: pytest.CaptureFixture[str]) -> None:
-    """The held-out part; a change of the rules that loses on it must be a decision."""
+    """The held-out part; a change of the rules that loses on it must be a decision.
+
+    Half of the second hundred, written in the wording of real reports, is harder: 44 of 48 facts, 4 invented.
+    """
     found: Counter[str] = Counter()
     for (split, language, certainty), score in judge(LABELLED, rules=RULES).items():
         if split == "held":
             found.update(found=score.n_found, missed=score.n_missed, invented=score.n_invented)
             with capsys.disabled():
                 print(f"\nheld out, {language}, {certainty}: {score}")
-    assert found["found"] >= 50
-    assert found["found"] / (found["found"] + found["missed"]) >= 0.9, "sensitivity"
-    assert found["found"] / (found["found"] + found["invented"]) >= 0.95, "PPV"
+    assert found["found"] >= 90
+    assert found["found"] / (found["found"] + found["missed"]) >= 0.92, "sensitivity"
+    assert found["found"] / (found["found"] + found["invented"]) >= 0.93, "PPV"
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,11 @@ def test_sentences_that_the_rules_were_not_written_by(capsys: pytest.CaptureFixt
         ("气胸", {"pneumothorax": "PRESENT"}),
         ("未见气胸。胸腔积液。", {"pneumothorax": "ABSENT", "pleural_effusion": "PRESENT"}),
         ("气胸可能。复查：气胸。", {"pneumothorax": "PRESENT"}),
+        ("未见实变，胸腔积液较前增多", {"consolidation": "ABSENT", "pleural_effusion": "PRESENT"}),
+        ("未见实变，胸腔积液", {"consolidation": "ABSENT", "pleural_effusion": "ABSENT"}),
+        ("no consolidation, pneumothorax is seen", {"consolidation": "ABSENT", "pneumothorax": "PRESENT"}),
+        ("心影增大不明显", {"cardiomegaly": "ABSENT"}),
+        ("气胸变化不明显", {"pneumothorax": "PRESENT"}),
         ("no pneumothorax", {"pneumothorax": "ABSENT"}),
         ("nodule of another place; northern pneumothorax", {"pneumothorax": "PRESENT"}),
         ("NO  PLEURAL\u3000EFFUSION", {"pleural_effusion": "ABSENT"}),
@@ -67,7 +75,7 @@ def test_rules_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
         "findings:\n  a: {sct: '', zh: [肺炎], en: []}\n  b: {sct: '', zh: [肺炎], en: ['no']}\n"
         f"neutral: {empty}\nbefore: {{absent: {{zh: [], en: ['no']}}, possible: {empty}}}\n"
         f"after: {{absent: {empty}, possible: {empty}}}\n"
-        + "".join(f"{name}: {empty}\n" for name in ("past", "family", "ends", "goes_on", "skipped"))
+        + "".join(f"{name}: {empty}\n" for name in ("past", "family", "ends", "goes_on", "asserted", "skipped"))
     )
     with pytest.raises(ConfigInvalid) as told:
         load_rules(file)
