@@ -15,7 +15,7 @@ import yaml
 
 from radlake.resources import schemas_root
 
-__all__ = ["readings", "romanised", "spelled", "surnames", "syllables"]
+__all__ = ["readings", "romanised", "spelled", "surname_readings", "surnames", "syllables"]
 
 _MAX_READINGS = 16
 
@@ -61,6 +61,16 @@ def readings(char: str) -> tuple[str, ...]:
     (('li',), ('na',))
     """
     return _readings().get(char, ())
+
+
+@cache
+def surname_readings() -> Mapping[str, tuple[str, ...]]:
+    """Syllables of surnames of one or two characters that are read otherwise than elsewhere.
+
+    >>> surname_readings()["单"], surname_readings()["尉迟"]
+    (('shan',), ('yu', 'chi'))
+    """
+    return {name: tuple(read.split()) for name, read in _spec()["surname_readings"].items()}
 
 
 @cache

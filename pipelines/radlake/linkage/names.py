@@ -2,7 +2,7 @@
 
 A name is compared in two forms: its Chinese characters, simplified, and its sound, the syllables of Hanyu Pinyin
 without tones in alphabetical order, so that spacing and the order of surname and given name do not count. Who reads a
-character with another reading writes another sound; the commoner reading of surnames is preferred.
+character with another reading writes another sound; a surname has the reading of surnames (单 is shan, 尉迟 is yu chi).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from radlake.deidentify.person import names_nobody
-from radlake.deidentify.pinyin import readings, surnames, syllables
+from radlake.deidentify.pinyin import readings, surname_readings, surnames, syllables
 
 __all__ = ["Name", "name_from_texts"]
 
@@ -79,7 +79,9 @@ def _is_newborn(group: str) -> bool:
 
 def _sound_of_han(zh: str) -> str:
     """Empty when a character has no known reading: half a sound is another person's."""
-    read = [_reading(char, is_surname=place == 0) for place, char in enumerate(zh)]
+    surname = next((name for name in (zh[:2], zh[:1]) if name in surname_readings()), "")
+    rest = [_reading(char, is_surname=place == 0) for place, char in enumerate(zh) if place >= len(surname)]
+    read = [*surname_readings().get(surname, ()), *rest]
     return " ".join(sorted(_plain_syllable(one) for one in read)) if all(read) and len(read) > 1 else ""
 
 
@@ -91,7 +93,10 @@ def _sound_of_letters(group: str) -> str:
 
 @lru_cache(maxsize=65536)
 def _syllables_of(word: str) -> tuple[str, ...]:
-    """The fewest syllables that a word is made of, the longest ones first; the word itself when it is no pinyin."""
+    """The fewest syllables that a word is made of, the longest ones first; the word itself when it is no pinyin.
+
+    NANA is na na: a syllable that begins with a vowel would have a mark before it (nan'a; 汉语拼音方案, 1958, 5).
+    """
     if not word:
         return ()
     best: list[tuple[str, ...] | None] = [(), *[None] * len(word)]
@@ -99,8 +104,13 @@ def _syllables_of(word: str) -> tuple[str, ...]:
         starts = range(max(0, end - _LONGEST_SYLLABLE), end)
         splits = [(*before, word[start:end]) for start in starts if (before := best[start]) is not None]
         known = [split for split in splits if split[-1] in syllables()]
-        best[end] = min(known, key=lambda split: (len(split), [-len(part) for part in split]), default=None)
+        best[end] = min(known, key=_split_order, default=None)
     return tuple(map(_plain_syllable, best[-1] or (word,)))
+
+
+def _split_order(split: tuple[str, ...]) -> tuple[int, int, list[int]]:
+    n_unmarked = sum(part[0] in "aoe" for part in split[1:])
+    return n_unmarked, len(split), [-len(part) for part in split]
 
 
 def _plain_syllable(syllable: str) -> str:

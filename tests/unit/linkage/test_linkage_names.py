@@ -28,10 +28,28 @@ def test_the_umlaut_is_written_in_three_ways() -> None:
     assert len({name.sound for text in ("Lv Min", "Lu Min", "Lyu Min", "Lü Min", "吕敏") if (name := name_from_texts((text,)))}) == 1  # fmt: skip  # noqa: E501
 
 
-def test_a_surname_is_read_as_a_surname() -> None:
-    name = name_from_texts(("曾伟",))
-    assert name is not None
-    assert name.sound == "wei zeng"
+@pytest.mark.parametrize(
+    ("zh", "letters"),
+    [
+        ("曾伟", "Zeng Wei"),
+        ("單偉", "SHAN^WEI"),
+        ("朴明", "Piao Ming"),
+        ("區健", "OU JIAN"),
+        ("卜建国", "BuJianguo"),
+        ("解放", "Xie Fang"),
+        ("阚清", "KAN^QING"),
+        ("尉迟恭", "Yuchi Gong"),
+        ("尉^建国", "WEI^JIANGUO"),
+        ("长孙明", "ZHANGSUN MING"),
+        ("欧阳娜娜", "Ouyang Nana"),
+    ],
+)
+def test_a_surname_is_read_as_a_surname(zh: str, letters: str) -> None:
+    """Readings of surnames by 现代汉语词典."""
+    one, other = name_from_texts((zh,)), name_from_texts((letters,))
+    assert one is not None
+    assert other is not None
+    assert one.sound == other.sound
 
 
 @pytest.mark.parametrize(
