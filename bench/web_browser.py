@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,10 +21,7 @@ OURS = """() => document.querySelectorAll('.tile strong').length > 0
 PEER = """() => document.querySelectorAll('[data-testid=stMetricValue]').length >= 7
   && document.querySelectorAll('[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg').length >= 5"""
 _SETTLE_MS = 1500
-_ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)  # fmt: skip
+_TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,14 @@ class Cold:
 
 def cold_page(url: str, *, until: str, repetitions: int) -> Cold | None:
     """Medians of a page in new profiles; None without Chromium."""
-    from playwright.sync_api import sync_playwright
-
     path = shutil.which("chromium")
     if path is None:
         return None
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(_ARGUMENTS))
+    sys.path.insert(0, str(_TESTS))
+    from support.browser import chromium  # pyright: ignore[reportMissingImports]  (of the tests)
+
+    with chromium(path) as browser:
         runs = [_open(browser, url, until=until) for _ in range(repetitions)]
-        browser.close()
     return Cold(
         *(median(getattr(run, name) for run in runs) for name in ("n_bytes", "n_requests", "seconds")),
         foreign=tuple(sorted({host for run in runs for host in run.foreign})),

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from PIL import Image
-from playwright.sync_api import Browser, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, ViewportSize
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+from support.browser import ALL_DRAWN, chromium
 
 _PATHS = (
     "/", "/harvest", "/service", "/duplicates", "/reminders", "/film", "/dose", "/epidemiology", "/quality", "/storage",
@@ -25,8 +28,6 @@ _LOOKS: tuple[tuple[str, str, Literal["light", "dark"], ViewportSize, int], ...]
     ("en-dark", "en", "dark", _DESK, 3600),
     ("zh-phone", "zh-CN", "light", _PHONE, 2400),
 )
-_DRAWN = "document.querySelectorAll('[data-chart]').length === document.querySelectorAll('canvas').length"
-_ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
 def take(browser: Browser, url: str, path: str) -> None:
@@ -35,7 +36,7 @@ def take(browser: Browser, url: str, path: str) -> None:
         context = browser.new_context(viewport=viewport, locale=locale, color_scheme=scheme)
         page = context.new_page()
         page.goto(url + path)
-        page.wait_for_function(_DRAWN)
+        page.wait_for_function(ALL_DRAWN)
         page.wait_for_timeout(1500)  # charts move into place
         image = Image.open(io.BytesIO(page.screenshot(full_page=True)))
         image = image.crop((0, 0, image.width, min(image.height, height))).convert("RGB")
@@ -47,13 +48,12 @@ def take(browser: Browser, url: str, path: str) -> None:
 def main() -> None:
     """Take them all, or those of the paths that are named."""
     url, *paths = sys.argv[1:]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", _ONLY_HERE]
-        )
+    program = shutil.which("chromium")
+    if program is None:
+        raise SystemExit("Chromium is needed: apt install chromium")
+    with chromium(program) as browser:
         for path in paths or _PATHS:
             take(browser, url.rstrip("/"), path)
-        browser.close()
 
 
 if __name__ == "__main__":

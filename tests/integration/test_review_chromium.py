@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from radlake.lake.reviews import Review
 from radlake.review import region_from_text
 from radlake.web.review import create_review_app
 from support import need
+from support.browser import chromium
 from support.waiting import COLUMNS, ROWS, Waiting, waiting_lake
 from support.webserver import running
 
@@ -22,15 +23,8 @@ pytestmark = pytest.mark.chromium
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=need.program("chromium", package="chromium"),
-            args=["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-                  "--disable-component-update", "--disable-sync",
-                  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
-        )  # fmt: skip
+    with chromium(need.program("chromium", package="chromium")) as browser:
         yield browser
-        browser.close()
 
 
 @dataclass

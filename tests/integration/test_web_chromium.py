@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route
 
 from radlake.cohort.pull import manifest_from_text
 from radlake.config import Settings
@@ -26,6 +26,7 @@ from radlake.web.server import access_of, accounts_of, app_of
 from radlake.web.snapshot import TABLES, copying
 from radlake.web.tracing import Tracer
 from support import need, weblake
+from support.browser import ALL_DRAWN, chromium
 from support.cohorts import approved, built_everybody, lake_of_cts, released, write_cts
 from support.webserver import running
 
@@ -35,8 +36,6 @@ CHARTS = {
     "/": 5, "/harvest": 2, "/service": 7, "/duplicates": 7, "/reminders": 3, "/film": 3, "/dose": 2, "/epidemiology": 5,
     "/quality": 2, "/storage": 5, "/about": 0,
 }  # fmt: skip
-
-ALL_DRAWN = "document.querySelectorAll('[data-chart]').length === document.querySelectorAll('canvas').length"
 
 # Colours of a canvas that are not its background: a chart has its axis, its text and its marks.
 COUNT_COLOURS = """canvas => {
@@ -65,17 +64,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=need.program("chromium", package="chromium"),
-            args=[
-                "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-                "--disable-component-update", "--disable-sync",
-                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            ],
-        )  # fmt: skip
+    with chromium(need.program("chromium", package="chromium")) as browser:
         yield browser
-        browser.close()
 
 
 @dataclass
