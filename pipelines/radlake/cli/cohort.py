@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -221,27 +220,20 @@ def releases(ctx: typer.Context, as_json: Json = False) -> None:
     """Releases that were made in this lake, and what was decided; of an `ended` one somebody was withdrawn."""
     from radlake.cli._answers import show_table
     from radlake.cli._lake import existing_lake
-    from radlake.cohort.approval import decisions
-    from radlake.cohort.candidate import candidates
+    from radlake.cohort.approval import standing
     from radlake.lake.ledger import Ledger
 
     lake = existing_lake(ctx.obj)
     with closing(Ledger(ctx.obj.ledger)) as ledger:
-        decided = decisions(ledger)
-    last = {one.release_id: one for one in decided}
-    for one in decided:
-        if one.decision == "approved":  # who holds what was pulled, also when it was revoked
-            told = {"holder": one.holder, "purpose": one.purpose, "licence": one.licence, "expires_on": one.expires_on}
-            last[one.release_id] = replace(last[one.release_id], **told)
-    there = candidates(lake)
-    last |= {name: replace(one, decision="ended") for name, one in last.items() if name not in there}
-    found = [(release_id, last.get(release_id)) for release_id in sorted({*there, *last})]
+        found = standing(lake, ledger)
     if as_json:
-        typer.echo(json.dumps([{"release_id": i} | (vars(one) if one else {}) for i, one in found], default=str))
+        typer.echo(
+            json.dumps([{"release_id": i} | (vars(one) if one else {}) for i, one in found.items()], default=str)
+        )
         return
     rows = [
         (i, one.decision, one.holder, one.purpose, str(one.expires_on or "")) if one else (i, "waiting", "", "", "")
-        for i, one in found
+        for i, one in found.items()
     ]
     show_table(rows, header=("release", "decision", "holder", "purpose", "until"))
 

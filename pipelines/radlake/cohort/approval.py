@@ -11,14 +11,14 @@ import json
 import shutil
 import uuid
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from radlake.cohort.candidate import Candidate, open_candidate, tell_state
+from radlake.cohort.candidate import Candidate, candidates, open_candidate, tell_state
 from radlake.cohort.metadata import metadata_files
 from radlake.commit_points import reached
 from radlake.config import Settings
@@ -31,7 +31,7 @@ from radlake.lake.withdrawals import sharing_lake
 from radlake.vault.lake_key import lake_keys, open_ledger
 from radlake.vault.trail import AuditTrail, Reason
 
-__all__ = ["Approval", "approve", "decisions", "revoke"]
+__all__ = ["Approval", "approve", "decisions", "revoke", "standing"]
 
 
 class ReleaseUnfit(PermanentError):
@@ -44,7 +44,8 @@ class Approval:
 
     Attributes
     ----------
-    decision : {"approved", "revoked"}
+    decision : {"approved", "revoked", "ended"}
+        `ended` is never entered: `standing` tells it.
     digest : str
         Of the candidate's document.
     purpose, holder : str
@@ -150,6 +151,25 @@ def decisions(ledger: Ledger, release_id: str = "") -> list[Approval]:
     with ledger.reading() as connection:
         rows = connection.execute(query).mappings()
         return [Approval(**{name: value for name, value in row.items() if name != "number"}) for row in rows]
+
+
+def standing(lake: Lake, ledger: Ledger) -> dict[str, Approval | None]:
+    """How each release stands, by id: its newest decision, or None while it waits for one.
+
+    A revoked one still tells who holds what was pulled, for what and until when. One that was decided about and is no
+    longer there is `ended`: somebody was withdrawn from it.
+    """
+    last: dict[str, Approval] = {}
+    for one in decisions(ledger):
+        before = last.get(one.release_id)
+        if one.decision == "revoked" and before is not None:
+            told = {name: getattr(before, name) for name in ("purpose", "holder", "licence", "expires_on")}
+            last[one.release_id] = replace(one, **told)
+        else:
+            last[one.release_id] = one
+    there = candidates(lake)
+    last |= {name: replace(one, decision="ended") for name, one in last.items() if name not in there}
+    return {release_id: last.get(release_id) for release_id in sorted({*there, *last})}
 
 
 def _enter(settings: Settings, decision: Approval) -> None:

@@ -16,7 +16,7 @@ import pytest
 import xxhash
 
 import radlake
-from radlake.cohort.approval import ReleaseUnfit, decisions, revoke
+from radlake.cohort.approval import ReleaseUnfit, decisions, revoke, standing
 from radlake.cohort.build import Built
 from radlake.cohort.candidate import Candidate, open_candidate
 from radlake.cohort.columns import identities
@@ -254,9 +254,12 @@ def test_nothing_of_a_release_is_told_before_it_is_approved_or_after_it_ended(se
     ledger = Ledger(settings.ledger)
     try:
         found = [(one.decision, one.holder, one.why) for one in decisions(ledger, made.release_id)]
+        now = standing(Lake.from_settings(settings), ledger)
     finally:
         ledger.close()
     assert found == [("approved", "institute", "2026-17"), ("revoked", "", "2026-18")]
+    assert (last := now[made.release_id]) is not None
+    assert (last.decision, last.holder, last.why) == ("revoked", "institute", "2026-18")
 
 
 def test_an_approval_without_a_future_or_a_purpose_is_refused(settings: Settings, alpha: Candidate) -> None:
