@@ -172,22 +172,33 @@ FROM served
 WHERE hospital_id IN ('all', 'h01', 'h02', 'h04')
 """
 
+# The exams of all hospitals are those of each, and their median lies between theirs.
 _DOSE = """
+WITH part (modality_group, body_part_code, level, msv_per_mgy_cm, share) AS (
+    VALUES ('CT', 'CHEST', 15, 0.014, 0.4), ('CT', 'HEAD', 60, 0.0021, 0.25), ('CT', 'ABDOMEN+PELVIS', 20, 0.015, 0.15),
+        ('CT', 'EAR', NULL, NULL, 0.002), ('DX', 'CHEST', NULL, NULL, 0.4), ('MG', 'BREAST', NULL, NULL, 0.6)
+),
+reported AS (
+    SELECT
+        hospital_id, modality_group, body_part_code, level, msv_per_mgy_cm, floor(sum(n * share))::BIGINT AS n,
+        0.7 + hash(hospital_id) % 50 / 100 AS wide
+    FROM exam JOIN part USING (modality_group)
+    WHERE exam_month LIKE '2026-%'
+    GROUP BY ALL
+)
 SELECT
-    '2026' AS exam_year, hospital_id, modality_group, body_part_code, n // share AS n_reported,
-    n_reported * 2 AS n_events,
-    level * wide AS ctdi_vol_median_mgy, level * wide * 1.3 AS ctdi_vol_p75_mgy, level AS ctdi_vol_drl_mgy,
-    level * wide * 24 AS dlp_median_mgy_cm, level * wide * 33 AS dlp_p75_mgy_cm, level * 25 AS dlp_drl_mgy_cm,
-    CASE WHEN level IS NOT NULL THEN wide > 1 END AS is_above_drl,
+    '2026' AS exam_year, coalesce(hospital_id, 'all') AS hospital_id, modality_group, body_part_code,
+    sum(n)::BIGINT AS n_reported, n_reported * 2 AS n_events, level * sum(n * wide) / sum(n) AS ctdi_vol_median_mgy,
+    ctdi_vol_median_mgy * 1.3 AS ctdi_vol_p75_mgy, level AS ctdi_vol_drl_mgy,
+    ctdi_vol_median_mgy * 24 AS dlp_median_mgy_cm, ctdi_vol_median_mgy * 33 AS dlp_p75_mgy_cm,
+    level * 25 AS dlp_drl_mgy_cm, ctdi_vol_median_mgy > level AS is_above_drl,
     CASE WHEN level IS NOT NULL THEN false END AS is_drl_verified,
     CASE modality_group WHEN 'DX' THEN 1.1e-5 END AS dap_median_gy_m2,
-    CASE modality_group WHEN 'MG' THEN 2.9 END AS agd_median_mgy, level * wide * 0.4 AS effective_dose_median_msv,
-    n_reported < 10 AS is_masked
-FROM (SELECT hospital_id, n, 0.7 + hash(hospital_id) % 50 / 100 AS wide FROM served WHERE month = 'all')
-CROSS JOIN (
-    VALUES ('CT', 'CHEST', 15, 2), ('CT', 'HEAD', 60, 3), ('CT', 'ABDOMEN+PELVIS', 20, 5), ('CT', 'EAR', NULL, 900),
-        ('DX', 'CHEST', NULL, 2), ('MG', 'BREAST', NULL, 8)
-) AS p (modality_group, body_part_code, level, share)
+    CASE modality_group WHEN 'MG' THEN 2.9 END AS agd_median_mgy,
+    dlp_median_mgy_cm * msv_per_mgy_cm AS effective_dose_median_msv, n_reported < 10 AS is_masked
+FROM reported
+WHERE n > 0
+GROUP BY modality_group, body_part_code, level, msv_per_mgy_cm, CUBE (hospital_id)
 """
 
 _REPEAT_DOSE = """
