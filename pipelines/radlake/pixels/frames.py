@@ -256,9 +256,11 @@ def _decoded_frames(ds: Dataset, layout: Layout) -> Iterator[tuple[Array, str]]:
                 if frame.shape[:2] != (layout.rows, layout.columns):
                     raise NotDecodable("the compressed frames have another size than the header tells")
                 yield np.ascontiguousarray(frame), str(told["photometric_interpretation"])
-    except NotDecodable:
+    except (NotDecodable, GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as exc:  # plugins raise anything; their text may quote what they read
+    except (
+        BaseException
+    ) as exc:  # plugins raise anything, Rust's panic is no Exception; their text may quote what they read
         raise NotDecodable(f"the pixels cannot be decoded ({type(exc).__name__})") from None
 
 
