@@ -11,11 +11,14 @@ from functools import lru_cache
 
 from pydicom.datadict import dictionary_VM
 
+from radlake.deidentify.wrapped import hides_text
+
 __all__ = ["fits", "without_text"]
 
 _ICC_PROFILE = 0x00282000
 _BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "UV": 8, "SV": 8, "FL": 4, "FD": 8, "AT": 4}
 _SHORTEST_TEXT = 16  # bytes; numbers as long are hardly ever printable by chance
+_SHORTEST_HIDDEN = 10  # bytes; see `wrapped`
 _PRINTABLE = bytes(set(range(0x20, 0x100)) - {0x7F})
 _ICC_HEADER = 128
 # Types of tags that compute colours (ICC.1 10), all others are text, dates, device names and private data.
@@ -39,7 +42,7 @@ def fits(tag: int, vr: str, value: bytes) -> bool:
     >>> fits(0x00280010, "US", bytes(2)), fits(0x00280010, "US", b"ZY12736053"), fits(0x00280010, "US", b"")
     (True, False, True)
     """
-    if len(value) >= _SHORTEST_TEXT and _is_text(value):
+    if (len(value) >= _SHORTEST_TEXT and _is_text(value)) or (len(value) >= _SHORTEST_HIDDEN and hides_text(value)):
         return False
     size = _BYTES.get(vr.split(" ")[0])
     if size is None or " or OW" in vr:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydicom.datadict import tag_for_keyword
 
-from radlake.deidentify.pinyin import romanised, spelled
+from radlake.deidentify.pinyin import romanised, spelled, spelling
 from radlake.deidentify.terms import term_of
 from radlake.errors import ConfigInvalid
 from radlake.resources import schemas_root
@@ -55,6 +55,7 @@ _MARKS = " \t\r\n\f^=,._-/()[]{}:;'\"·"
 _FOLD = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
 _MARK_BYTES = _MARKS.replace("·", "").encode("ascii")
 _MARKS_IN_BYTES = _MARK_BYTES + b"\0"
+_NO_CONTROL = bytes(range(0x20, 0x100))
 _MARK_TABLE = {ord(mark): None for mark in _MARKS}
 # What devices, phantoms and earlier de-identification write in place of a name.
 _NOBODY = frozenset(
@@ -126,7 +127,12 @@ class Identities:
         if len(plain) <= _ONE_NUMBER:
             return self.short_raw.search(plain) is not None
         fitting = takewhile(lambda told: len(told) <= len(plain), self.raw)
-        return any(told in plain for told in fitting if len(told) >= shortest)
+        if any(told in plain for told in fitting if len(told) >= shortest):
+            return True
+        if len(plain) > _MUCH or plain.isascii() or plain.translate(None, _NO_CONTROL):
+            return False
+        readings = (_fold(plain.decode(codec, "replace")).encode() for codec in ("utf-8", "latin-1"))  # Müller
+        return any(needle in reading for reading in readings for needle in self.needles)
 
     def is_number(self, value: bytes) -> bool:
         """Whether a numeric value is an identifier: as a whole, because parts of numbers coincide by chance."""
@@ -168,11 +174,14 @@ def identities_from(values: frozenset[tuple[str, str]]) -> Identities:
 
 
 def _forms_of_name(text: str) -> set[str]:
-    """A person's name in any order of its parts."""
+    """A person's name in any order of its parts, and the surname with initials."""
     forms: set[str] = set()
     for parts in _groups_of_name(text):
         for order in (parts, parts[:2], parts[1::-1], parts[::-1]):
             forms |= _telling(" ".join(order))
+        for end in range(2, len(parts) + 1):
+            initials = "".join(syllable[0] for part in parts[1:end] for syllable in spelling(part))
+            forms |= _telling(f"{initials} {parts[0]}") | _telling(f"{parts[0]} {initials}")
     return forms
 
 
@@ -201,7 +210,7 @@ def _forms_of_number(text: str) -> set[str]:
 
 
 def _forms_of_date(text: str) -> set[str]:
-    """A day as people write it: 20240305, 2024-3-5, 05-MAR-2024, Mar 5 2024, 03/05/2024, 05/03/2024."""
+    """A day as people write it: 20240305, 2024-3-5, 05-MAR-2024, Mar 5 2024, 03/05/2024, 05/03/2024, 24-03-05."""
     if not (found := re.match(r"(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})", text)):
         return _telling(text)
     year, month, day = found.groups()
@@ -212,6 +221,9 @@ def _forms_of_date(text: str) -> set[str]:
     forms = {year + month + day, month + day + year, day + month + year, f"{year}{short[1]}{short[0]}"}
     forms |= {f"{d}{month_name}{year}" for d in (day, short[0]) for month_name in (name, name[:3])}
     forms |= {f"{month_name}{d}{year}" for d in (day, short[0]) for month_name in (name, name[:3])}
+    forms |= {f"{year}年{int(month)}月{int(day)}日", f"{year}年{month}月{day}日"}
+    forms |= {year[2:] + month + day, day + month + year[2:], month + day + year[2:]}
+    forms |= {f"{d}{name[:3]}{year[2:]}" for d in (day, short[0])}
     return {form for form in forms if len(form) > _MIN_DIGITS}
 
 

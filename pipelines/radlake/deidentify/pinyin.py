@@ -15,7 +15,7 @@ import yaml
 
 from radlake.resources import schemas_root
 
-__all__ = ["readings", "romanised", "spelled", "surname_readings", "surnames", "syllables"]
+__all__ = ["readings", "romanised", "spelled", "spelling", "surname_readings", "surnames", "syllables"]
 
 _MAX_READINGS = 16
 
@@ -61,6 +61,23 @@ def readings(char: str) -> tuple[str, ...]:
     (('li',), ('na',))
     """
     return _readings().get(char, ())
+
+
+@lru_cache(maxsize=1024)
+def spelling(word: str) -> tuple[str, ...]:
+    """The fewest syllables of Hanyu Pinyin that spell a word; the word itself when none do.
+
+    >>> spelling("Guoxia"), spelling("John")
+    (('Guo', 'xia'), ('John',))
+    """
+    folded = word.lower()
+    best: list[tuple[str, ...] | None] = [(), *[None] * len(folded)]
+    for end in range(1, len(folded) + 1):
+        for start in range(max(0, end - 6), end):
+            before, now = best[start], best[end]
+            if before is not None and folded[start:end] in syllables() and (now is None or len(before) + 1 < len(now)):
+                best[end] = (*before, word[start:end])
+    return best[-1] or (word,)
 
 
 @cache

@@ -11,6 +11,7 @@ import unicodedata
 from functools import cache, lru_cache
 
 from radlake.deidentify.pinyin import surnames, syllables
+from radlake.deidentify.wrapped import hides_text, unescaped
 from radlake.vocab import clean_description, manufacturer_group
 
 __all__ = ["betrays_somebody"]
@@ -21,7 +22,11 @@ _BETRAYING = re.compile(
     | (?<!\d)0\d{2,3}[-\s()]{0,3}\d{7,8}(?!\d)                # a telephone on a desk
     | (?<!\d)[12]\d{3}([-./])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])(?!\d)   # 2024-3-5
     | (?<!\d)(?:0?[1-9]|[12]\d|3[01])([-./])(?:0?[1-9]|1[0-2])\2(?:19|20)\d\d(?!\d)
-    | (?<!\d)\d\d?[-\s]?(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)[A-Z]*[-\s,]*(?:19|20)\d\d
+    | (?<!\d)(?:0?[1-9]|1[0-2])([-./])(?:0?[1-9]|[12]\d|3[01])\3(?:19|20)\d\d(?!\d)
+    | (?<![\d/])(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])/\d\d(?![\d/])      # 3/5/24
+    | (?<![\d/])(?:0?[1-9]|[12]\d|3[01])/(?:0?[1-9]|1[0-2])/\d\d(?![\d/])
+    | (?<!\d)\d\d?[-\s]?(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)[A-Z]*[-\s,]*(?:(?:19|20)\d\d|\d\d\b)
+    | \b(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)[A-Z]*\.?\s?\d\d?(?:ST|ND|RD|TH)?[\s,]+(?:19|20)\d\d
     | [\^@]                                                   # PN components, electronic mail
     | :// | \bWWW\.                                           # URL
     | \b[A-Z]:/ | (?:^|[\s"'(=])(?:/[\w.~-]+){2,} | //[\w.-]+/     # path of a file; then address of a network
@@ -31,12 +36,16 @@ _BETRAYING = re.compile(
     | \b(?:ROAD|STREET|AVENUE|DISTRICT|PROVINCE)\b
     | \b(?:DR|PROF|MRS|MISS)\.\s?[A-Z] | \bPROFESSOR\b | \bPATIENT\s?(?:ID|NAME)\b
     | \b(?:QQ|WX|WECHAT|WEIXIN|WXID|TEL|PHONE|MOBILE|FAX|MRN|SSN)\b\s?[:#_=]?\s?\d | \bWXID_
+    | \b(?:MRN|SSN|P?ID|PAT(?:IENT)?|ACC(?:ESSION)?|CASE|ADMISSION)(?:\s?(?:NO|NUMBER|ID))?[\s.:#_=-]{0,3}\d{5,}
     """,
     re.VERBOSE,
 )
+_TITLED = re.compile(r"\b(?:Dr|DR|Prof|PROF|Mr|Mrs|MRS|Ms|Miss|MISS)\.?\s+([A-Z][A-Za-z]+)")
+_SPACED = re.compile(r"\b(?:[A-Za-z] ){4,}[A-Za-z]\b")  # W A N G
 _DIGIT_GAPS = re.compile(r"(?<=\d)[ \-](?=[\dX])")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _CAMEL = re.compile(r"[A-Z][a-z]+|[A-Z]+(?![a-z])|[a-z]+")
+_MIN_GIVEN = 5  # letters of a given name beside a surname that is a word of the field
 _MIN_TOGETHER = 8  # letters: a shorter word of pinyin syllables may be any word
 
 
@@ -47,12 +56,18 @@ def betrays_somebody(text: str) -> bool:
     >>> betrays_somebody("R5 138 0013 8000"), betrays_somebody("ZHANG XIULAN"), betrays_somebody("syngo MR XA20")
     (True, True, False)
     """
-    text = unicodedata.normalize("NFKC", text)
+    plain = unescaped(text)
+    if text.isascii() and not plain.isascii():
+        return True
+    text = unicodedata.normalize("NFKC", plain)
     upper = text.upper()
     return (
         _BETRAYING.search(upper) is not None
         or re.search(r"\d{11}", _DIGIT_GAPS.sub("", upper)) is not None
         or _holds_chinese_name(text)
+        or any(map(_is_surname, _TITLED.findall(text)))
+        or any(_is_written_together(found.replace(" ", "").lower()) for found in _SPACED.findall(text))
+        or hides_text(text.encode())
     )
 
 
@@ -68,15 +83,24 @@ def _holds_chinese_name(text: str) -> bool:
     return any(_is_name(words[n : n + length]) for length in (2, 3) for n in range(len(words) - length + 1))
 
 
+def _is_surname(word: str) -> bool:
+    return word.lower() in surnames() and not _is_technical(word.lower()) and word.lower() not in _not_names()
+
+
 def _is_name(words: list[str]) -> bool:
     words = [word.lower() for word in words]
-    if any(word in _not_names() or _is_technical(word) for word in words):
+    if any((word in _not_names() and not _is_surname_beside(word, words)) or _is_technical(word) for word in words):
         return False
     for surname, given in ((words[0], words[1:]), (words[-1], words[:-1])):
         n_syllables = [_n_syllables(word) for word in given]
         if surname in surnames() and all(n_syllables) and sum(n_syllables) <= 2 and sum(map(len, words)) > 4:
             return True
     return False
+
+
+def _is_surname_beside(word: str, words: list[str]) -> bool:
+    """Whether a surname that is a word of the field stands with one word of two syllables: Pan Qinghua."""
+    return word in surnames() and len(words) == 2 and sum(map(len, words)) - len(word) >= _MIN_GIVEN
 
 
 def _is_written_together(word: str) -> bool:
@@ -105,4 +129,5 @@ def _is_technical(word: str) -> bool:
 @cache
 def _not_names() -> frozenset[str]:
     """Words of the field that are spelled like Chinese names."""
-    return frozenset(["gemini", "hanning", "hamming", "language", "luminance", "hu", "pan", "fan", "ban", "lung"])
+    words = "angle ban change fan gemini hamming hanning hu language luminance lung pan range"
+    return frozenset(words.split())

@@ -106,7 +106,9 @@ UNTOLD = [
     "025-83714511", "32010219640224382x", "320102 19640224 382X", "li.lei@example.cn", "http://pacs/wado?x=1",
     "/data/pacs/wang/1.dcm", "D:/PACS/wang", "192.168.12.7", "2024.3.5", "2024-03-05", "05-MAR-2024", "5 Mar 2024",
     "Suzhou Hospital", "First People's", "Dr. Smith", "Ward 7", "WARD-7", "bed 12", "QQ:123456", "wxid_abcdef",
-    "ZY12736053",
+    "ZY12736053", "Z O U S H U L I N", "MRN890137", "Patient: 919801", "Dr Zou", "Pan Qinghua", "Shufang Hu",
+    "Jun 22, 1981", "Oct 3 1938", "6 FEB 04", "14-NOV-71", "21/01/92", "1/21/92", "10/25/1938",
+    "V2FuZ15YaXVsYW4=", "57616e675e5869756c616e", "%E7%8E%8B%E7%A7%80", "&#29579;&#31168;", "zfXQ48C8", "546L56eA5YWw",
 ]  # fmt: skip
 
 
