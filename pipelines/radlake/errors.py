@@ -236,5 +236,6 @@ class PrivacyError(RadlakeError):
 class IdentifierLeak(PrivacyError):
     sentence = (
         "What was written breaks the privacy rule {rule} ({where}). Nothing of this batch was published.\n"
-        "See `radlake quarantine list` and docs/how-to/verify-deidentification.md; correct the profile, then replay."
+        "See `radlake quarantine list` and docs/how-to/verify-deidentification.md; correct the profile, then replay.\n"
+        "A harvest that is started again stores the others, and leaves out what was set aside."
     )

@@ -36,8 +36,9 @@ class IngestJob:
     ----------
     stored : mapping of SOP Instance UID to StoredInstance
         What the lake already has of this study: an equal instance is a resend, a different one a conflict.
-    rejected : frozenset of str
-        Quarantine ids of what a reviewer keeps out: the same bytes stay out however often they come.
+    kept_out : mapping of str to QuarantineError
+        By quarantine id, why bytes stay out however often they come: a reviewer rejected them, or the referee objected
+        and they are not what is replayed.
     patient_key : int or None
         The person that the study was stored under before, when it was.
     vault_version : int
@@ -57,7 +58,7 @@ class IngestJob:
     study_uid: str
     files: tuple[SourceFile, ...]
     stored: Mapping[str, StoredInstance] = field(default_factory=dict)
-    rejected: frozenset[str] = frozenset()
+    kept_out: Mapping[str, QuarantineError] = field(default_factory=dict)
     patient_key: int | None = None
     vault_version: int = 1
     key_check: str = ""

@@ -140,13 +140,13 @@ class _Reader:
 
     def _read(self, file: SourceFile) -> None:
         digest = ""
-        if self._known or self._job.rejected or file.decision is not None:
+        if self._known or self._job.kept_out or file.decision is not None:
             digest = digest_of_file(file.path)
             if digest in self._known:
                 self._found.resends.append(file)
                 return
-            if self._is_rejected(file, digest):
-                raise QuarantineError(reason="rejected_by_reviewer", detail="")
+            if (error := self._why_kept_out(file, digest)) is not None:
+                raise error
         item = self._matched(file) or self._compared(file) or self._read_in_full(file)
         item.source_digest = digest
         twins = self._seen.setdefault(item.sop_uid, [])
@@ -160,10 +160,11 @@ class _Reader:
         twins.append(item)
         self._found.readable.append(item)
 
-    def _is_rejected(self, file: SourceFile, digest: str) -> bool:
-        if file.decision is not None:
-            return file.decision.kind is DecisionKind.REJECT
-        return quarantine_id_of(self._job.hospital_id, digest) in self._job.rejected
+    def _why_kept_out(self, file: SourceFile, digest: str) -> QuarantineError | None:
+        if file.decision is None:
+            return self._job.kept_out.get(quarantine_id_of(self._job.hospital_id, digest))
+        is_rejected = file.decision.kind is DecisionKind.REJECT
+        return QuarantineError(reason="rejected_by_reviewer", detail="") if is_rejected else None
 
     def _matched(self, file: SourceFile) -> Readable | None:
         """The file by a template; None when none matches."""

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from radlake import log, telemetry
 from radlake.config import Settings
@@ -31,6 +31,7 @@ from radlake.ingest.batch import TABLES, roll_forward
 from radlake.ingest.job import IngestJob, Refused, SourceFile, StudyOutcome
 from radlake.ingest.ops import OPS_TABLES, Finished, publish_ops
 from radlake.ingest.publish import Publication, publish
+from radlake.ingest.spot_check import held_objections, kept_out
 from radlake.ingest.study import ingest_study
 from radlake.ingest.summary import HarvestSummary
 from radlake.ingest.together import Together
@@ -84,6 +85,7 @@ class Run:
     touched: set[str] = field(default_factory=set)
     span: Span = field(default_factory=Span)
     withdrawn: frozenset[str] = frozenset()  # keyed digests of persons
+    objections: list[dict[str, Any]] = field(default_factory=list)  # of the referee, held when the run began
     is_shared: bool = False  # what comes last is published with other runs
 
     def touch(self, study_uid: str) -> None:
@@ -122,7 +124,7 @@ class Run:
             entry.study_uid,
             files,
             stored=entry.stored,
-            rejected=frozenset(a.quarantine_id for a in entry.set_aside if a.reason == "rejected_by_reviewer"),
+            kept_out=self._kept_out(entry, files),
             patient_key=entry.patient_key,
             vault_version=self.vault_version,
             key_check=self.key_check,
@@ -135,6 +137,15 @@ class Run:
         self.collect(at_most=most_under_way(self.executor, self.settings))
         if len(self.outcomes) >= _BATCH_STUDIES or self.n_instances >= _BATCH_INSTANCES or self.n_bytes >= _BATCH_BYTES:
             self._publish()
+
+    def _kept_out(self, entry: StudyEntry, files: Iterable[SourceFile]) -> dict[str, QuarantineError]:
+        replayed = {file.quarantine_id for file in files}
+        mine = [held for held in self.objections if held["study_uid"] == entry.study_uid]
+        out = {held["quarantine_id"]: kept_out(held) for held in mine if held["quarantine_id"] not in replayed}
+        for aside in entry.set_aside:
+            if aside.reason == "rejected_by_reviewer":
+                out[aside.quarantine_id] = QuarantineError(reason=aside.reason, detail="")
+        return out
 
     def flush(self) -> None:
         """Wait for the workers and publish what is left; with other runs that is done when all have been asked."""
@@ -297,6 +308,7 @@ def running(
             version = VaultRows(ledger).version
             run = Run(settings, hospital, lake, ledger, quarantine, pool, summary, key_check, version)
             run.withdrawn = WithdrawalRows(ledger).persons()
+            run.objections = held_objections(quarantine, hospital_id=hospital.hospital_id)
             run.is_shared = shared is not None
             run.span = telemetry.start("harvest", hospital=hospital.hospital_id, run_id=run_id, verb=kind)
             roll_forward(lake, ledger, hospital_id=hospital.hospital_id, now=utc_now())

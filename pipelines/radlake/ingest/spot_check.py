@@ -1,12 +1,13 @@
 """The referee in the line: of every batch it re-reads a sample from the object store before anything is committed.
 
-One objection stops the line: the original goes to quarantine, the object is taken away, nothing of the batch is
-published. The sample is the same whenever the same batch is made again.
+An objection stops the line: the original goes to quarantine, the object is taken away, nothing of the batch is
+published. The sample is the same whenever the same batch is made again. A later harvest leaves out what is held, until
+it is replayed, and looks at every series of that hospital.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -21,7 +22,7 @@ from radlake.lake.quarantine import Quarantine
 from radlake.lake.reading import read_object
 from radlake.referee import Finding, Policy, check_written, row_findings
 
-__all__ = ["check_sample", "held_objections", "met_objections", "sample_of", "stop_at_leaks"]
+__all__ = ["check_sample", "held_objections", "kept_out", "met_objections", "sample_of", "stop_at_leaks"]
 
 _REASON = "referee_objection"
 _WHOLE = 64 << 20  # of a larger instance the part before the pixels is read
@@ -38,8 +39,8 @@ class Pick:
     sop_uid: str
 
 
-def sample_of(outcomes: Iterable[StudyOutcome], n: int) -> list[Pick]:
-    """At most `n` instances, at most one of a series: those with the smallest digests."""
+def sample_of(outcomes: Iterable[StudyOutcome], n: int, *, watched: Collection[str] = ()) -> list[Pick]:
+    """At most `n` instances, one of a series, those with the smallest digests; of watched hospitals all series."""
     picks: dict[tuple[str, str], Pick] = {}
     for outcome in outcomes:
         rows = {row["digest"]: row for row in outcome.instances}
@@ -52,7 +53,8 @@ def sample_of(outcomes: Iterable[StudyOutcome], n: int) -> list[Pick]:
             key = (row["study_instance_uid"], row["series_instance_uid"])
             if key not in picks or row["digest"] < picks[key].row["digest"]:
                 picks[key] = Pick(outcome, row, file, sop_uid)
-    return sorted(picks.values(), key=lambda pick: pick.row["digest"])[:n]
+    ranked = sorted(picks.values(), key=lambda pick: pick.row["digest"])
+    return [pick for rank, pick in enumerate(ranked) if rank < n or pick.outcome.hospital_id in watched]
 
 
 def check_sample(
@@ -72,12 +74,18 @@ def check_sample(
         After the original was set aside with reason `referee_objection`.
     """
     start, n_bytes = monotonic(), 0
-    picks = sample_of(outcomes, n)
+    picks = sample_of(outcomes, n, watched={item["hospital_id"] for item in quarantine.held(reason=_REASON)})
+    objections: list[tuple[Pick, Finding]] = []
     for pick in picks:
         written = _written(lake, pick.row)
         n_bytes += len(written)
         if finding := next(_findings(pick, written, policy), None):
-            _stop(pick, finding, lake=lake, quarantine=quarantine, now=now)
+            _set_aside(pick, finding, lake=lake, quarantine=quarantine, now=now)
+            objections.append((pick, finding))
+    if objections:
+        pick, finding = objections[0]
+        where = f"objects/{pick.row['object_path']} {finding.path}"
+        raise IdentifierLeak(where=where, rule=finding.rule, hospital=pick.outcome.hospital_id)
     if picks:
         seconds = round(monotonic() - start, 3)
         log.get_logger().info("batch_verified", n_instances=len(picks), bytes=n_bytes, seconds=seconds)
@@ -91,7 +99,7 @@ def stop_at_leaks(outcomes: Iterable[StudyOutcome], *, quarantine: Quarantine, n
     IdentifierLeak
         If there was any.
     """
-    leaks = [(outcome, item) for outcome in outcomes for item in outcome.refused if item.error.reason == _REASON]
+    leaks = [(outcome, item) for outcome in outcomes for item in outcome.refused if _is_new(item.error)]
     for outcome, item in leaks:
         quarantine.hold(
             item.file.path,
@@ -110,6 +118,15 @@ def stop_at_leaks(outcomes: Iterable[StudyOutcome], *, quarantine: Quarantine, n
 def held_objections(quarantine: Quarantine, *, hospital_id: str) -> list[dict[str, Any]]:
     """Records of what the referee objected to before and is held since."""
     return quarantine.held(hospital_id=hospital_id, reason=_REASON)
+
+
+def kept_out(record: Mapping[str, Any]) -> QuarantineError:
+    """Why something that is held stays out, which stops nothing: somebody was told already."""
+    return QuarantineError(reason=_REASON, detail=record["detail"], is_held=True)
+
+
+def _is_new(error: QuarantineError) -> bool:
+    return error.reason == _REASON and not error.facts.get("is_held")
 
 
 def met_objections(outcome: StudyOutcome, kept: Mapping[str, Any], *, held: Sequence[dict[str, Any]]) -> set[str]:
@@ -140,7 +157,7 @@ def _findings(pick: Pick, written: bytes, policy: Policy | None) -> Iterator[Fin
     yield from check_written(original, written, policy=policy, where=where, rows=rows)
 
 
-def _stop(pick: Pick, finding: Finding, *, lake: Lake, quarantine: Quarantine, now: datetime) -> None:
+def _set_aside(pick: Pick, finding: Finding, *, lake: Lake, quarantine: Quarantine, now: datetime) -> None:
     detail = " ".join(part for part in (finding.rule, finding.path, finding.kind, finding.encoding) if part)
     quarantine.hold(
         pick.file.path,
@@ -159,5 +176,3 @@ def _stop(pick: Pick, finding: Finding, *, lake: Lake, quarantine: Quarantine, n
         lake.objects.delete(path)
         lake.cache.drop(path)
     log.get_logger().error("referee_objected", hospital=pick.outcome.hospital_id, rule=finding.rule)
-    where = f"objects/{path} {finding.path}"
-    raise IdentifierLeak(where=where, rule=finding.rule, hospital=pick.outcome.hospital_id)

@@ -19,7 +19,7 @@ from radlake.cli.hospitals import hospital_of_files
 from radlake.config import Settings
 from radlake.deidentify import load_profile
 from radlake.errors import IdentifierLeak
-from radlake.ingest import harvest_folder, spot_check
+from radlake.ingest import harvest_folder, replay_quarantine, spot_check
 from radlake.lake import Lake, duck
 from radlake.lake.ledger import Ledger
 from radlake.referee import Policy, Report, check_written, verify_folder, verify_lake, verify_release
@@ -215,44 +215,78 @@ def test_the_command_tells_by_its_exit_code(
     assert run("--written", str(place / "cd"), *originals)[0] == 1
 
 
+def _leaking(original: Path, written: bytes, **options: Any) -> list:
+    """As if de-identification had left a name in the first series."""
+    ds = pydicom.dcmread(io.BytesIO(written))
+    if ds.SeriesNumber == 1:
+        ds.SeriesDescription = "CHEST 王秀兰"
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, ds)
+    return check_written(original, out.getvalue(), **options)
+
+
+def _held(settings: Settings) -> list[tuple[str, str]]:
+    ledger = Ledger(settings.ledger)
+    held = [(record["reason"], record["detail"]) for record in ledger.held()]
+    ledger.close()
+    return held
+
+
+OBJECTION = ("referee_objection", "identifier-in-element (0008,103E) name utf-8")
+
+
 def test_an_objection_stops_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is published, the object is gone, the original is held; the same files pass once the rule is right."""
+    """Nothing is published, the object is gone, the original is held; a replay stores it once the rule is right."""
     write_all(ct_study(n=2, patient=NAME), tmp_path / "cd")
     settings = settings_of(tmp_path / "lake")
     hospital = hospital_of_files(settings, "h1")
-
-    def leaking(original: Path, written: bytes, **options: Any) -> list:
-        ds = pydicom.dcmread(io.BytesIO(written))
-        ds.SeriesDescription = "CHEST 王秀兰"
-        out = io.BytesIO()
-        pydicom.dcmwrite(out, ds)
-        return check_written(original, out.getvalue(), **options)
-
     with monkeypatch.context() as broken:
-        broken.setattr(spot_check, "check_written", leaking)
+        broken.setattr(spot_check, "check_written", _leaking)
         with pytest.raises(IdentifierLeak, match="identifier-in-element"):
             harvest_folder(settings, tmp_path / "cd", hospital=hospital)
     lake = Lake.from_settings(settings)
     assert list(lake.objects.list("")) == []
     with duck.connect(lake) as connection:
         assert connection.execute("SELECT count(*) FROM dicom.instance").fetchall() == [(0,)]
+    assert _held(settings) == [OBJECTION]
+    partial = harvest_folder(settings, tmp_path / "cd", hospital=hospital)
+    assert (partial.instances_stored, partial.studies_partial) == (1, 1)
+    assert _held(settings) == [OBJECTION]
     ledger = Ledger(settings.ledger)
-    [held] = ledger.held()
+    held = ledger.held()
     ledger.close()
-    assert held["reason"] == "referee_objection"
-    assert held["detail"] == "identifier-in-element (0008,103E) name utf-8"
-    assert harvest_folder(settings, tmp_path / "cd", hospital=hospital).studies_complete == 1
-    ledger = Ledger(settings.ledger)
-    assert ledger.held() == []
-    ledger.close()
+    assert replay_quarantine(settings, hospital, held=held).studies_complete == 1
+    assert _held(settings) == []
+
+
+def test_what_was_objected_to_stops_no_second_harvest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are stored; but something else that leaks stops the line again, beyond the sample too."""
+    write_all(ct_study(n=1, patient=NAME), tmp_path / "cd")
+    [sound] = ct_study(n=1, patient=NAME, study=2)
+    sound.SeriesNumber = 2
+    write_all([sound], tmp_path / "cd" / "sound")
+    settings = settings_of(tmp_path / "lake", verify_sample=2)
+    hospital = hospital_of_files(settings, "h1")
+    monkeypatch.setattr(spot_check, "check_written", _leaking)
+    with pytest.raises(IdentifierLeak):
+        harvest_folder(settings, tmp_path / "cd", hospital=hospital)
+    for _ in range(2):
+        summary = harvest_folder(settings, tmp_path / "cd", hospital=hospital)
+        assert summary.quarantine_by_reason == {"referee_objection": 1}
+        assert (summary.studies_complete, summary.studies_quarantined) == (1, 1)
+    for number in range(3):
+        write_all(ct_study(n=1, patient=NAME, study=3 + number), tmp_path / "cd" / f"new{number}")
+    with pytest.raises(IdentifierLeak):
+        harvest_folder(settings, tmp_path / "cd", hospital=hospital)
+    assert _held(settings) == [OBJECTION] * 4
 
 
 def test_a_sample_takes_one_of_each_series_up_to_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_all(ct_study(n=3, series=3), tmp_path / "cd")
     seen: list[int] = []
 
-    def counted(outcomes: Any, n: int) -> list:
-        picks = sample(outcomes, n)
+    def counted(outcomes: Any, n: int, **options: Any) -> list:
+        picks = sample(outcomes, n, **options)
         seen.append(len(picks))
         return picks
 

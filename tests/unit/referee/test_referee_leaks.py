@@ -292,6 +292,29 @@ def test_text_of_a_report_is_found_with_its_path() -> None:
     assert (found.path, found.kind) == ("(0040,A730)[0]>(0040,A160)", "name")
 
 
+def test_a_birth_date_that_became_the_dummy_day_has_not_moved() -> None:
+    """Subject Birth Date (121031) of TID 1007 is removed like Patient's Birth Date, other dates of the report move."""
+    report = sr_document()
+    birth, exam = Dataset(), Dataset()
+    for item, code, meaning, day in (
+        (birth, "121031", "Subject Birth Date", "19551029"),
+        (exam, "111060", "Study Date", "20260301"),
+    ):
+        item.RelationshipType, item.ValueType, item.Date = "HAS OBS CONTEXT", "DATE", day
+        concept = Dataset()
+        concept.CodeValue, concept.CodingSchemeDesignator, concept.CodeMeaning = code, "DCM", meaning
+        item.ConceptNameCodeSequence = Sequence([concept])
+    report.ContentSequence = Sequence([*report.ContentSequence, birth, exam])
+    before = dicom_bytes(report)
+    after = deidentified_bytes(before)
+    assert findings(after, of=before) == []
+
+    def move(ds: Dataset) -> None:
+        ds.ContentSequence[1].Date = "19551101"
+
+    assert "date-offset" in rules(findings(changed(move, after), of=before))
+
+
 def test_no_finding_shows_a_value() -> None:
     found = findings(changed(private("王秀兰 B6407996968".encode("utf-16-le"), "OB")))
     assert found
