@@ -14,8 +14,9 @@ from urllib.parse import unquote
 
 __all__ = ["hides_text", "unescaped"]
 
-_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}|&#|\\u[0-9A-Fa-f]{4}")
-_JSON = re.compile(r"\\u([0-9A-Fa-f]{4})")
+# An escape of JSON in an attribute of several values has lost its backslash, which separates them; then Chinese only.
+_JSON = re.compile(r"(?:\\u(?=[0-9A-Fa-f]{4})|\Au(?=[4-9][0-9A-Fa-f]{3}(?![0-9A-Za-z])))([0-9A-Fa-f]{4})")
+_ESCAPED = re.compile(rf"%[0-9A-Fa-f]{{2}}|&#|{_JSON.pattern}")
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}){5,}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{8,}={0,2}")
 # What of six bytes by chance is hardly ever: words, numbers and the marks of names; two characters of everyday Chinese.
@@ -28,8 +29,8 @@ _SHORTEST = 6  # bytes
 def unescaped(text: str) -> str:
     """The text without the escapes of URLs, XML and JSON; what is no UTF-8 becomes other letters than ASCII.
 
-    >>> unescaped("Wang%5EXiulan"), unescaped("95% CO2"), unescaped("&#29579;")
-    ('Wang^Xiulan', '95% CO2', '王')
+    >>> unescaped("Wang%5EXiulan"), unescaped("95% CO2"), unescaped("&#29579;"), unescaped("u738b")
+    ('Wang^Xiulan', '95% CO2', '王', '王')
     """
     if not _ESCAPED.search(text):
         return text

@@ -22,6 +22,7 @@ NAME, PINYIN, PHONE = "王秀兰", "WangXiulan", "13851234567"
 NATIONAL_ID = "11010519491231002X"
 JPEG_LS = "1.2.840.10008.1.2.4.80"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 @cache
@@ -270,6 +271,19 @@ def test_comments_of_compressed_pixels_are_found(frame: bytes, syntax: str) -> N
     ds = pydicom.dcmread(io.BytesIO(written()))
     found = findings(dicom_bytes(encapsulated(ds, [frame], transfer_syntax=syntax)))
     assert "identifier-in-codestream" in rules(found)
+
+
+def test_a_frame_without_decoder_may_only_lose_bytes() -> None:
+    """12-bit JPEG: a comment that became zero is no change of the pixels, any other byte may be one."""
+    frame = b"\xff\xd8\xff\xfe\x00\x0asomebody\xff\xd9"
+
+    def changes(new: bytes) -> bool:
+        old = encapsulated(pydicom.dcmread(io.BytesIO(original())), [frame], transfer_syntax=JPEG_EXTENDED)
+        ds = encapsulated(pydicom.dcmread(io.BytesIO(written())), [new], transfer_syntax=JPEG_EXTENDED)
+        return "pixels-changed" in rules(findings(dicom_bytes(ds), of=dicom_bytes(old)))
+
+    assert not changes(frame.replace(b"somebody", bytes(8)))
+    assert changes(frame.replace(b"somebody", b"SOMEBODY"))
 
 
 def test_a_deflated_object_is_read_to_its_end() -> None:
