@@ -34,6 +34,8 @@ _PERSONAL = rb"(?!(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|00\d{
 _DS = rb"(?: *[+-]?" + _PERSONAL + rb"(?:\d{1,10}|\d{1,10}\.\d*|\.\d+)(?:[eE][+-]?\d{1,3})? *|)"
 _IS = rb"(?: *[+-]?" + _PERSONAL + rb"\d{1,10} *|)"
 _DS_VALUES, _IS_VALUES = (re.compile(number + rb"(?:\\" + number + rb")*") for number in (_DS, _IS))
+# PS3.5 6.2: a CS has no small letters. Words with some are a sentence or a name, which no other rule may know.
+_NO_CODE = re.compile(r"[a-z][^\\]*[ ,'^]+[^\\\s]|[A-Z0-9][ ,'^]+[^\\]*[a-z]")
 _ROOTS = frozenset(["0.", "1.", "2."])
 _MAX_ARC, _MAX_VENDOR_ARC, _N_VENDOR_ARCS, _MAX_CLASS_UID = 4, 6, 5, 44
 
@@ -69,6 +71,9 @@ def checked(value: bytes, rule: Rule, vr: str, ds: Dataset, *, keyed_uid: Callab
     if not value.isascii() or b"\x1b" in value:
         return each(value, vr, lambda text: _unless_telling(text) if text.isascii() else clean_description(text))
     text = value.decode("ascii")
+    if vr == "CS" and _NO_CODE.search(text):
+        left = each(value, vr, lambda text: None if _NO_CODE.search(text) else _unless_telling(text))
+        return left.rstrip(b"\\") if left else None
     if not betrays_somebody(text) or (rule.tag in _CODES and is_code(text, scheme=text_of(ds, _SCHEME))):
         return value
     if rule.tag == _SCHEME_VERSION and text_of(ds, _SCHEME) in registered_schemes():
