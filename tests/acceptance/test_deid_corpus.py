@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom import DataElement, Dataset
@@ -227,8 +228,10 @@ def test_markers_and_pixels(outcomes: dict[Path, Outcome]) -> None:
         assert ("113101" in codes) <= (after.get("BurnedInAnnotation") == "NO")
         for keyword in ("PixelData", "FloatPixelData", "WaveformData"):
             if keyword in before and after[keyword].value != before[keyword].value:
-                assert "113101" in codes, path
-                masked.append(path.name)
+                if "113101" in codes:
+                    masked.append(path.name)
+                else:  # a comment of the codec
+                    assert np.array_equal(before.pixel_array, after.pixel_array), path
     assert 15 <= len(masked) <= 30
 
 

@@ -5,7 +5,7 @@ set -uo pipefail
 
 packages=(
   orthanc orthanc-dicomweb dcmtk dicom3tools           # PACS, DICOM tools, IOD referee
-  chromium fonts-noto-cjk                              # browser tests, Chinese glyphs
+  chromium fonts-noto-cjk libatomic1                   # browser tests, Chinese glyphs, what their driver links to
   unzip                                                # opens series objects
   postgresql                                           # ledger and Airflow on PostgreSQL
   docker.io docker-compose mmdebstrap                  # images and compose file

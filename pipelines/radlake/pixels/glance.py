@@ -7,6 +7,8 @@ the text detector has a look.
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 from pydicom import Dataset
 
@@ -23,18 +25,19 @@ _STROKES = 24  # pieces of strokes of one value: two or three characters
 _SHARE = 0.3  # of all pieces, those of the one value
 _LEAST_STEP = 6  # of so few grey values, many neighbours are alike by chance
 _BAND = 512  # rows at a time: memory
+_FRAMES = 16  # of a loop or a volume: memory again, and writing is on all of them
 _USUAL = (1, 99)  # percentiles
 
 
 def may_be_written_on(ds: Dataset) -> bool:
-    """Whether a frame shows strokes as writing has them; False where the pixels cannot be decoded."""
+    """Whether one of the first frames shows strokes as writing has them; False where they cannot be decoded."""
     try:
         layout = layout_of(ds)
         if layout.samples != 1 or layout.photometric not in ("MONOCHROME1", "MONOCHROME2"):
             return False
         is_slice = first_text(ds, _SOP_CLASS) in load_risk_rules()["slice_classes"]
         sign = 0 if not is_slice else -1 if layout.photometric == "MONOCHROME1" else 1
-        return any(_has_strokes(frame, sign=sign) for frame in read_frames(ds, layout)[1])
+        return any(_has_strokes(frame, sign=sign) for frame in islice(read_frames(ds, layout)[1], _FRAMES))
     except NotDecodable:
         return False
 
@@ -47,7 +50,7 @@ def _has_strokes(frame: Array, *, sign: int = 0) -> bool:
     sign : int
         1 or -1: only those of higher or lower values than what is beside them.
 
-    >>> plain = np.zeros((40, 40), np.uint16)
+    >>> plain = np.tile(np.arange(40, dtype=np.uint16) * 50, (40, 1))
     >>> _has_strokes(plain)
     False
     >>> plain[5:35, 10:12] = 4000

@@ -66,7 +66,12 @@ def without_remains(ds: Dataset) -> _Bytes | None:
     if syntax is not None and syntax.is_encapsulated:
         return blanked_fragments(data, ds)
     length = max((n for n in _native_lengths(ds) if n <= len(data)), default=0)
-    return data[: length + length % 2] if 0 < length < len(data) - length % 2 else None
+    excess = len(data) - length
+    if not length or excess <= length % 2 or excess % _frame_bytes(ds) == 0:  # frames more than the header counts
+        return None
+    if _FRAMES in ds and not _whole(ds, _FRAMES):
+        length += excess - excess % _frame_bytes(ds)  # nobody knows how many
+    return data[: length + length % 2]
 
 
 def blanked_fragments(data: _Bytes, ds: Dataset) -> _Bytes | None:

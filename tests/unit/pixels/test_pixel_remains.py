@@ -197,6 +197,19 @@ def test_text_behind_native_pixels_goes(keyword: str) -> None:
     assert read_output(out)[keyword].value == pixels
 
 
+@pytest.mark.parametrize(("n_frames", "more"), [("1", 2), ("1A", 2), ("1A", 0)])
+def test_whole_frames_that_the_header_does_not_count_stay(n_frames: str, more: int) -> None:
+    """A header that tells too few frames, or none that can be read, costs no picture."""
+    ds = ct_study(1)[0]
+    pixels = ds.PixelData * (1 + more)
+    ds.PixelData = pixels
+    data = dicom_bytes(ds)
+    header, _, rest = data.partition(b"(\0\x10\0US")  # Rows
+    number = b"(\0\x08\0IS" + struct.pack("<H", 2) + n_frames.ljust(2).encode()
+    out = read_output(deidentified_bytes(header + number + b"(\0\x10\0US" + rest))
+    assert out.PixelData == pixels
+
+
 def test_large_pixel_data_are_blanked_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = _segments(bytes(imagecodecs.jpegls_encode(_grey())))
     in_memory = deidentified_bytes(_image(JPEG_LS, [frame]))
