@@ -118,9 +118,11 @@ def claim_key(keys: KeyRing, settings: Settings, *, ledger: Ledger, adopt: bool 
     ------
     KeyMismatch, KeyUnproven
     """
-    known = _known(keys, settings, ledger)
-    if not (known.ledger or known.lake or known.is_proven or adopt) and _has_tables(settings):
+    is_proven = adopt or check_key(keys, settings, ledger=ledger)
+    # Who makes a lake claims its key before its tables: a twin may have done both since we looked.
+    if not is_proven and _has_tables(settings) and not check_key(keys, settings, ledger=ledger):
         raise KeyUnproven(lake=settings.lake, key=settings.key)
+    known = _known(keys, settings, ledger)
     value, rows = keys.check_value(), VaultRows(ledger)
     if not known.ledger:
         rows.claim(value)

@@ -22,6 +22,7 @@ from radlake.ingest.study import IngestJob, ingest_study
 from radlake.lake.ledger import Ledger, LedgerMissing
 from radlake.lake.ledger_tables import FACT
 from radlake.machine import utc_now
+from radlake.vault import lake_key
 from radlake.vault.lake_key import KeyUnproven, LakeKeyMissing, claim_key
 from support.dicom import ct_study, write_all
 from support.lakes import KEY, settings_of
@@ -101,6 +102,22 @@ def test_a_lake_with_data_and_nothing_to_compare_with_needs_a_person(lake: Setti
     claim_key(key_ring(lake), lake, ledger=ledger, adopt=True)
     ledger.close()
     harvest(lake, files_of(lake))
+
+
+def test_two_may_make_a_lake_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other claims the key and makes its tables between two looks of this one."""
+    settings = settings_of(tmp_path / "lake")
+    write_all(ct_study(n=1), tmp_path / "files")
+    has_tables = lake_key._has_tables
+
+    def twin_is_faster(seen: Settings) -> bool:
+        monkeypatch.setattr(lake_key, "_has_tables", has_tables)
+        harvest(settings, tmp_path / "files")
+        return has_tables(seen)
+
+    monkeypatch.setattr(lake_key, "_has_tables", twin_is_faster)
+    with closing(Ledger(settings.ledger)) as ledger:
+        assert claim_key(key_ring(settings), settings, ledger=ledger) == key_ring(settings).check_value()
 
 
 def test_a_ledger_that_is_gone_is_not_begun_anew_unless_a_person_says_so(lake: Settings) -> None:
