@@ -20,16 +20,7 @@ from pydicom import Dataset
 from radlake.dicom.values import is_present, number, texts
 from radlake.resources import schemas_root
 
-__all__ = [
-    "HEADER_TAGS",
-    "Judgement",
-    "Verdict",
-    "has_embedded_overlay",
-    "is_glanced_at",
-    "is_one_of_many",
-    "judge",
-    "load_risk_rules",
-]
+__all__ = ["HEADER_TAGS", "Judgement", "Verdict", "has_embedded_overlay", "judge", "load_risk_rules"]
 
 _TRANSFER_SYNTAX = 0x00020010
 _IMAGE_TYPE = 0x00080008
@@ -97,18 +88,6 @@ def judge(ds: Dataset) -> Judgement:
     if sop_class in rules["computed"] and _text(ds, _BURNED_IN).upper() != "YES" and not has_embedded_overlay(ds):
         return _CLEAN
     return _for_a_person(ds, sop_class, rules) or _for_a_look(ds, sop_class, rules) or _CLEAN
-
-
-def is_glanced_at(ds: Dataset) -> bool:
-    """Whether an image that the header cleared is of a detector, in grey values: its pixels deserve a glance."""
-    rules = load_risk_rules()
-    sop_class = _text(ds, _SOP_CLASS)
-    return sop_class in rules["acquired"] and sop_class not in rules["colour_classes"]
-
-
-def is_one_of_many(ds: Dataset) -> bool:
-    """Whether the glance at one image stands for those of its series with the same header: slices, and no pixels."""
-    return not is_glanced_at(ds) or _text(ds, _SOP_CLASS) in load_risk_rules()["slice_classes"]
 
 
 def _for_a_person(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> Judgement | None:
