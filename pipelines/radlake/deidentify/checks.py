@@ -69,16 +69,13 @@ def checked(value: bytes, rule: Rule, vr: str, ds: Dataset, *, keyed_uid: Callab
     if vr in ("PN", "AE"):
         return None
     if not value.isascii() or b"\x1b" in value:
-        return each(value, vr, lambda text: _unless_telling(text) if text.isascii() else clean_description(text))
+        return each(value, vr, lambda text: _unless_telling(text, vr) if text.isascii() else clean_description(text))
     text = value.decode("ascii")
-    if vr == "CS" and _NO_CODE.search(text):
-        left = each(value, vr, lambda text: None if _NO_CODE.search(text) else _unless_telling(text))
-        return left.rstrip(b"\\") if left else None
-    if not betrays_somebody(text) or (rule.tag in _CODES and is_code(text, scheme=text_of(ds, _SCHEME))):
+    if not _is_telling(text, vr) or (rule.tag in _CODES and is_code(text, scheme=text_of(ds, _SCHEME))):
         return value
     if rule.tag == _SCHEME_VERSION and text_of(ds, _SCHEME) in registered_schemes():
         return value  # the day of an edition
-    left = each(value, vr, _unless_telling)
+    left = each(value, vr, lambda text: _unless_telling(text, vr))
     return left.rstrip(b"\\") if left else None
 
 
@@ -118,5 +115,9 @@ def each(value: bytes, vr: str, treat: Callable[[str], str | None]) -> bytes | N
     return "\\".join(parts).encode() if any(parts) else None
 
 
-def _unless_telling(text: str) -> str | None:
-    return None if betrays_somebody(text) else text
+def _unless_telling(text: str, vr: str) -> str | None:
+    return None if _is_telling(text, vr) else text
+
+
+def _is_telling(text: str, vr: str) -> bool:
+    return (vr == "CS" and _NO_CODE.search(text) is not None) or betrays_somebody(text)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from functools import cache, lru_cache
 
+from pydicom.sr._concepts_dict import concepts
+
 from radlake.deidentify.telltales import betrays_somebody
 from radlake.deidentify.terms import registered_schemes
 from radlake.vocab import clean_description
@@ -81,7 +83,6 @@ def _without_semantic_tag(meaning: str) -> str:
 @cache
 def _official_meanings(scheme: str) -> dict[str, str]:
     """Value to meaning: PS3.16 as pydicom carries it. SNOMED CT takes a while, so only when a code of it is met."""
-    from pydicom.sr._concepts_dict import concepts
     from pydicom.sr._snomed_dict import mapping
 
     meanings = {value: names[0] for codes in concepts.get(scheme, {}).values() for value, names in codes.items()}

@@ -27,7 +27,6 @@ __all__ = ["Comparison"]
 _PIXELS = tag_path(0x7FE00010)
 _PATIENT_ID, _STUDY_UID = 0x00100020, 0x0020000D
 _DAY = 86_400
-_DUMMY_DAYS = frozenset(["19000101", "19000101000000"])
 _DUMMY = re.compile(r"(removed?|anonym\w*|unknown|none|other|0+|19000101|19000101000000|000y)?")
 _CLEAN_PIXELS = "113101"
 _BIG = "1.2.840.10008.1.2.2"
@@ -119,7 +118,7 @@ class Comparison:
             return
         times = before[time_path].text.split("\\") if (time_path := _path_of_time(new, before)) else []
         for number, (one, other) in enumerate(zip(olds, news, strict=True)):
-            if other in _DUMMY_DAYS:  # the same for everybody, as for a birth date in a report
+            if new.vr != "TM" and _DUMMY.fullmatch(other):  # the same for everybody, as for a birth date in a report
                 continue
             move = _move(one, other, new.vr, time=times[number] if number < len(times) else "")
             if move is not None:

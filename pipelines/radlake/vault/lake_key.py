@@ -48,6 +48,10 @@ class _Known:
     lake: str
     is_proven: bool  # a stored study was replaced with this key
 
+    def __bool__(self) -> bool:
+        """Whether the key is known to be this lake's."""
+        return bool(self.ledger or self.lake) or self.is_proven
+
 
 def lake_keys(settings: Settings) -> KeyRing:
     """The keys of this lake, not compared yet.
@@ -97,8 +101,7 @@ def check_key(keys: KeyRing, settings: Settings, *, ledger: Ledger) -> bool:
     ------
     KeyMismatch
     """
-    known = _known(keys, settings, ledger)
-    return bool(known.ledger or known.lake) or known.is_proven
+    return bool(_known(keys, settings, ledger))
 
 
 def claim_key(keys: KeyRing, settings: Settings, *, ledger: Ledger, adopt: bool = False) -> str:
@@ -118,11 +121,11 @@ def claim_key(keys: KeyRing, settings: Settings, *, ledger: Ledger, adopt: bool 
     ------
     KeyMismatch, KeyUnproven
     """
-    is_proven = adopt or check_key(keys, settings, ledger=ledger)
-    # Who makes a lake claims its key before its tables: a twin may have done both since we looked.
-    if not is_proven and _has_tables(settings) and not check_key(keys, settings, ledger=ledger):
-        raise KeyUnproven(lake=settings.lake, key=settings.key)
     known = _known(keys, settings, ledger)
+    if not (known or adopt) and _has_tables(settings):
+        known = _known(keys, settings, ledger)  # a twin claims its key before it makes tables, maybe since we looked
+        if not known:
+            raise KeyUnproven(lake=settings.lake, key=settings.key)
     value, rows = keys.check_value(), VaultRows(ledger)
     if not known.ledger:
         rows.claim(value)
