@@ -83,10 +83,10 @@ def _without_semantic_tag(meaning: str) -> str:
 @cache
 def _official_meanings(scheme: str) -> dict[str, str]:
     """Value to meaning: PS3.16 as pydicom carries it. SNOMED CT takes a while, so only when a code of it is met."""
-    from pydicom.sr._snomed_dict import mapping
-
     meanings = {value: names[0] for codes in concepts.get(scheme, {}).values() for value, names in codes.items()}
     if scheme in ("SRT", "SNM3"):
+        from pydicom.sr._snomed_dict import mapping
+
         snomed = _official_meanings("SCT")
         meanings |= {srt: snomed[sct] for srt, sct in mapping["SRT"].items() if sct in snomed}
     return meanings

@@ -125,17 +125,17 @@ class Deidentifier:
             cleaned = self._clean_pixels(ds, decision)
             self._complete(elements, ds, person, cleaned)
             is_shorter = _drop_remains(elements, ds, cleaned)
+            out = dataset(elements)
+            out.file_meta = FileMetaDataset()
+            out.file_meta.MediaStorageSOPClassUID = UID(text_of(out, _SOP_CLASS))
+            out.file_meta.MediaStorageSOPInstanceUID = UID(text_of(out, _SOP_INSTANCE))
+            meta = getattr(ds, "file_meta", FileMetaDataset())
+            syntax = cleaned.syntax if cleaned else meta.get("TransferSyntaxUID", EXPLICIT_VR_LITTLE_ENDIAN)
+            out.file_meta.TransferSyntaxUID = UID(str(syntax))
         except QuarantineError:
             raise
         except Exception as exc:
             raise QuarantineError(reason="deidentification_failed", detail=type(exc).__name__) from None
-        out = dataset(elements)
-        out.file_meta = FileMetaDataset()
-        out.file_meta.MediaStorageSOPClassUID = UID(text_of(out, _SOP_CLASS))
-        out.file_meta.MediaStorageSOPInstanceUID = UID(text_of(out, _SOP_INSTANCE))
-        meta = getattr(ds, "file_meta", FileMetaDataset())
-        syntax = cleaned.syntax if cleaned else meta.get("TransferSyntaxUID", EXPLICIT_VR_LITTLE_ENDIAN)
-        out.file_meta.TransferSyntaxUID = UID(syntax)
         return Treatment(out, walk, are_pixels_changed=cleaned is not None or is_shorter)
 
     def _clean_pixels(self, ds: Dataset, decision: PixelDecision | None) -> Cleaned | None:

@@ -91,8 +91,8 @@ class Identities:
         Numbers that a numeric value may equal.
     raw : tuple of bytes
         All of it in the encodings of Chinese archives, for values that are no text; the shortest first.
-    short_raw : re.Pattern
-        Finds those of `raw` that fit into one binary number.
+    short_raw : frozenset of bytes
+        Those of `raw` that fit into one binary number.
     """
 
     needles: tuple[bytes, ...]
@@ -100,7 +100,7 @@ class Identities:
     wholes: frozenset[bytes]
     numbers: frozenset[bytes]
     raw: tuple[bytes, ...]
-    short_raw: re.Pattern[bytes]
+    short_raw: frozenset[bytes]
 
     def may_be_in(self, text: bytes) -> bool:
         """Quick look at many values at once, joined by newlines; True may be wrong."""
@@ -125,7 +125,7 @@ class Identities:
         shortest = _MIN_RAW if len(value) <= _MUCH else _MIN_RAW_OF_MUCH
         plain = value.translate(_FOLD, _MARKS_IN_BYTES)
         if len(plain) <= _ONE_NUMBER:
-            return self.short_raw.search(plain) is not None
+            return not self.short_raw.isdisjoint(_pieces_of(plain))
         fitting = takewhile(lambda told: len(told) <= len(plain), self.raw)
         if any(told in plain for told in fitting if len(told) >= shortest):
             return True
@@ -169,7 +169,7 @@ def identities_from(values: frozenset[tuple[str, str]]) -> Identities:
         wholes=frozenset(form.encode() for form in found - needles - words),
         numbers=frozenset(n.encode() for n in needles | words if n.isascii() and n.isdigit() and len(n) > _MIN_DIGITS),
         raw=tuple(sorted(raw, key=lambda raw: (len(raw), raw))),
-        short_raw=re.compile(b"|".join(re.escape(one) for one in sorted(raw) if len(one) <= _ONE_NUMBER) or b"(?!)"),
+        short_raw=frozenset(one for one in raw if len(one) <= _ONE_NUMBER),
     )
 
 
@@ -177,8 +177,8 @@ def _forms_of_name(text: str) -> set[str]:
     """A person's name in any order of its parts, and the surname with initials."""
     forms: set[str] = set()
     for parts in _groups_of_name(text):
-        for order in (parts, parts[:2], parts[1::-1], parts[::-1]):
-            forms |= _telling(" ".join(order))
+        for written in {" ".join(order) for order in (parts, parts[:2], parts[1::-1], parts[::-1])}:
+            forms |= _telling(written)
         for end in range(2, len(parts) + 1):
             initials = "".join(syllable[0] for part in parts[1:end] for syllable in spelling(part))
             forms |= _telling(f"{initials} {parts[0]}") | _telling(f"{parts[0]} {initials}")
@@ -257,7 +257,7 @@ def _is_common(text: str, folded: str) -> bool:
     return (
         manufacturer_group(text) != "OTHER"
         or _fold(clean_description(text) or "") == folded
-        or (term_of("device_model", text) == text and not any(char.isdigit() for char in text))
+        or (not any(char.isdigit() for char in text) and term_of("device_model", text) == text)
     )
 
 
@@ -266,6 +266,12 @@ def _encoded(form: str) -> set[bytes]:
     codecs = ("utf-8",) if form.isascii() else ("utf-8", "gb18030", "utf-16-le", "utf-16-be")
     encoded = (form.encode(codec, "replace").translate(_FOLD, _MARKS_IN_BYTES) for codec in codecs)
     return {raw for raw in encoded if len(raw) >= _MIN_RAW}
+
+
+def _pieces_of(number: bytes) -> Iterator[bytes]:
+    """All that the bytes of a number could spell."""
+    n = len(number)
+    return (number[start:end] for start in range(n) for end in range(start + _MIN_RAW, n + 1))
 
 
 def _fold(text: str) -> str:

@@ -88,6 +88,7 @@ def reference_rows() -> tuple[Row, ...]:
         )
 
 
+@cache
 def table_edition() -> str:
     """Edition of the standard that the table was made from."""
     with _table_path().open(encoding="utf-8") as file:

@@ -40,7 +40,7 @@ _DATASET = 0x00030000  # file meta information is below
 _UNDEFINED = 0xFFFFFFFF
 _HEADER_BYTES = 32 * 1024
 _ROOM = 1024  # by which a header may be longer than that of the exemplar
-# File meta information that may vary: its length, and the SOP Instance UID, which is written anew.
+# File meta information that is written anew and taken to vary: the SOP Instance UID, and with it the length.
 _FREE_META = frozenset({0x00020000, 0x00020003})
 
 
@@ -217,7 +217,7 @@ class HeaderTemplate:
 
 
 def varying_tags(one: Scanned, other: Scanned) -> frozenset[int] | None:
-    """Elements whose bytes differ; None when the headers have not the same elements in the same form."""
+    """Elements whose bytes differ, or may; None when the headers have not the same elements in the same form."""
     if (one.is_implicit, one.is_encapsulated) != (other.is_implicit, other.is_encapsulated):
         return None
     if [span[:2] for span in one.spans] != [span[:2] for span in other.spans]:
@@ -227,4 +227,4 @@ def varying_tags(one: Scanned, other: Scanned) -> frozenset[int] | None:
     differing = {tag for tag in one.elements if one.whole(tag) != other.whole(tag)}
     if any(tag >> 16 == 2 and tag not in _FREE_META for tag in differing):
         return None
-    return frozenset(differing)
+    return frozenset(differing | (_FREE_META & one.elements.keys()))

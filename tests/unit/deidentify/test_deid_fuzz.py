@@ -79,3 +79,10 @@ def test_mutated_public_files_have_an_output_or_a_reason(
 
 def test_seeds_themselves_have_an_output() -> None:
     assert [outcome(seed)[1] for seed in SEEDS] == [""] * len(SEEDS)
+
+
+@pytest.mark.parametrize("vr", [b"PN", b"DS", b"IS", b"AT", b"LO"])
+def test_a_transfer_syntax_with_another_vr_has_an_output_or_a_reason(vr: bytes) -> None:
+    tag = b"\x02\x00\x10\x00"
+    out, reason = outcome(SEEDS[0].replace(tag + b"UI", tag + vr))
+    assert out is not None or reason in reasons()
