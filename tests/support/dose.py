@@ -41,12 +41,17 @@ def container(concept: str, *items: Dataset) -> Dataset:
     return item
 
 
-def ct_report(events: Items[dict[str, Any]], *, stated: int | None = None, **attributes: Any) -> Dataset:
-    """CT events: uid, dlp, ctdi, phantom (113690 head, 113691 body), target (code, scheme), localizer, unit of DLP."""
+def ct_report(
+    events: Items[dict[str, Any]], *, stated: int | None = None, device: str = "", **attributes: Any
+) -> Dataset:
+    """CT events: uid, start, dlp, ctdi, phantom (113690 head, 113691 body), target (code, scheme), localizer, unit of
+    DLP; `device` is the Device Observer UID of the report.
+    """
     made = [
         container(
             "113819",
             *([_uidref(event["uid"])] if event.get("uid") else []),
+            *([_started(event["start"])] if event.get("start") else []),
             coded("123014", *event.get("target", ("816094009", "SCT"))),
             coded("113820", "113805" if event.get("localizer") else "116152004", "DCM"),
             container(
@@ -59,7 +64,8 @@ def ct_report(events: Items[dict[str, Any]], *, stated: int | None = None, **att
         for event in events
     ]
     total = container("113811", number("113812", len(events) if stated is None else stated, "{events}"))
-    return _report([coded("121058", "77477000", "SCT"), total, *made], attributes)
+    observer = [_uidref(device, concept="121012")] if device else []
+    return _report([coded("121058", "77477000", "SCT"), *observer, total, *made], attributes)
 
 
 def xray_report(events: Items[dict[str, Any]], *, procedure: str = "113704", **attributes: Any) -> Dataset:
@@ -93,7 +99,13 @@ def _item(kind: str, concept: str) -> Dataset:
     return item
 
 
-def _uidref(uid: str) -> Dataset:
-    item = _item("UIDREF", "113769")
+def _uidref(uid: str, *, concept: str = "113769") -> Dataset:
+    item = _item("UIDREF", concept)
     item.UID = uid
+    return item
+
+
+def _started(at: str) -> Dataset:
+    item = _item("DATETIME", "111526")
+    item.DateTime = at
     return item

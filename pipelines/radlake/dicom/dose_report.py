@@ -21,6 +21,7 @@ DOSE_REPORT_CLASSES = ("1.2.840.10008.5.1.4.1.1.88.67", "1.2.840.10008.5.1.4.1.1
 
 Kind = Literal["CT", "MG", "DX"]
 _CT_ACQUISITION, _XRAY_EVENT = "113819", "113706"
+_EVENT_UID, _DEVICE = "113769", "121012"
 _ACCUMULATED = ("113811", "113702")
 _MAMMOGRAPHY = {"P5-40010", "71651007"}
 _LEFT = {"G-A101", "7771000", "T-04030", "80248007"}
@@ -46,6 +47,8 @@ class IrradiationEvent:
         Place in its report, from 1.
     uid : str
         Irradiation Event UID; empty when the report has none.
+    device : str
+        Device Observer UID of the event, else of the report, else the serial number in the header; empty when untold.
     target : tuple or None
         Code and scheme of the target region.
     is_localizer : bool
@@ -61,6 +64,7 @@ class IrradiationEvent:
     number: int
     uid: str
     kind: Kind
+    device: str = ""
     started: str = ""
     target: Code | None = None
     laterality: Literal["L", "R", ""] = ""
@@ -97,7 +101,7 @@ class DoseReport:
 
 def dose_report(ds: Dataset) -> DoseReport:
     """Read a dose report; a document that is none gives no events."""
-    reader = _Reader()
+    reader = _Reader(device=_uid(_items(ds), _DEVICE) or str(ds.get("DeviceSerialNumber", "") or ""))
     items = [(_code(item, "ConceptNameCodeSequence"), item) for item in _items(ds)]
     procedure = {_code(item, "ConceptCodeSequence") for name, item in items if name == "121058"}
     containers = [(name, item) for name, item in items if name in (_CT_ACQUISITION, _XRAY_EVENT)]
@@ -122,13 +126,15 @@ def dose_report(ds: Dataset) -> DoseReport:
 class _Reader:
     """Numbers of content items in fixed units; collects the units that it does not know."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, device: str) -> None:
         self.unknown_units: set[str] = set()
+        self._device = device
 
     def ct_event(self, event: Dataset, number: int) -> IrradiationEvent:
         return IrradiationEvent(
             number=number,
-            uid=_uid(event),
+            uid=_uid(_items(event), _EVENT_UID),
+            device=_uid(_below(event), _DEVICE) or self._device,
             kind="CT",
             started=_started(event),
             target=_coded(event, "123014"),
@@ -144,7 +150,8 @@ class _Reader:
         agd = self.number(event, "111631", _MGY)
         return IrradiationEvent(
             number=number,
-            uid=_uid(event),
+            uid=_uid(_items(event), _EVENT_UID),
+            device=_uid(_below(event), _DEVICE) or self._device,
             kind="MG" if agd is not None else kind,
             started=_started(event),
             target=_coded(event, "123014"),
@@ -208,8 +215,8 @@ def _value(event: Dataset, concept: str) -> str:
     return found[0] if found else ""
 
 
-def _uid(event: Dataset) -> str:
-    named = (item for item in _items(event) if _code(item, "ConceptNameCodeSequence") == "113769")
+def _uid(items: Iterable[Dataset], concept: str) -> str:
+    named = (item for item in items if _code(item, "ConceptNameCodeSequence") == concept)
     return next((str(item.get("UID", "") or "") for item in named), "")
 
 

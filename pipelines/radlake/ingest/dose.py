@@ -7,7 +7,8 @@ bytes, once. What a report tells is replaced when its bytes change; the order of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any
@@ -22,7 +23,7 @@ from radlake.ingest.rows import moment_of
 from radlake.lake import Lake, duck
 from radlake.vocab.load import UNKNOWN, sct_code, vocabulary
 
-__all__ = ["ReadReports", "read_dose_reports"]
+__all__ = ["ReadReports", "event_identities", "read_dose_reports"]
 
 _AT_ONCE = 2000
 _UNREAD = f"""
@@ -92,7 +93,27 @@ def report_rows(row: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], li
     facts = {name: getattr(report, name) for name in ("n_events_stated", "dlp_total_mgy_cm", "dap_total_gy_m2")}
     told = {"digest": row["digest"], "n_events": len(report.events), "problem": problem}
     told["report_kind"] = report.kind if report.events else "NONE"
-    return place | facts | told, [place | _event_row(event, row["sop_instance_uid"]) for event in report.events]
+    identities = event_identities(report.events, study_uid=row["study_instance_uid"])
+    events = zip(report.events, identities, strict=True)
+    return place | facts | told, [place | _event_row(event, identity) for event, identity in events]
+
+
+def event_identities(events: Iterable[IrradiationEvent], *, study_uid: str) -> list[str]:
+    """What tells each event of a report from all others: its Irradiation Event UID, else the digest of its study,
+    device, start and everything that was measured, with its ordinal among the equal events of the report.
+
+    A report that is sent again, and one that repeats the events of others (cumulative), gives the same identities.
+    Two events without a UID and without a start that are equal in all else are one when they come in two reports.
+    """
+    n_equal = Counter[str]()
+
+    def derived(event: IrradiationEvent) -> str:
+        told = sorted((name, value) for name, value in asdict(event).items() if name not in ("number", "uid"))
+        digest = hashlib.sha256(repr((study_uid, told)).encode()).hexdigest()[:32]
+        n_equal[digest] += 1
+        return f"#{digest}#{n_equal[digest]}"
+
+    return [event.uid or derived(event) for event in events]
 
 
 def _problem(report: DoseReport) -> str:
@@ -103,12 +124,12 @@ def _problem(report: DoseReport) -> str:
     return "events_missing" if len(report.events) < (report.n_events_stated or 0) else ""
 
 
-def _event_row(event: IrradiationEvent, report_uid: str) -> dict[str, Any]:
+def _event_row(event: IrradiationEvent, identity: str) -> dict[str, Any]:
     target = vocabulary().part_of_code.get(sct_code(*event.target)) if event.target else None
     facts = asdict(event)
     return {name: facts[name] for name in _EVENT} | {
         "event_number": event.number,
-        "irradiation_event_uid": event.uid or f"{report_uid}#{event.number}",
+        "irradiation_event_uid": identity,
         "event_kind": event.kind,
         "event_at": moment_of(event.started, None, None) if event.started else None,
         "target_part_code": "+".join(sorted(target)) if target else UNKNOWN,
