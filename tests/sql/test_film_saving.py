@@ -183,12 +183,29 @@ def test_sheets_printed_in_a_month_without_exams_cost_all_the_same() -> None:
             None,
             "only exam and sheets_per_exam are given by modality",
         ),
+        (
+            [*PRICES, price("film_sheet", "all", 600, date(2026, 5, 1)) | {"body_part_code": "CHEST"}],
+            None,
+            "only exam is priced by body part",
+        ),
+        (
+            [*PRICES, *(price("exam", "CT", 600, date(2026, i, 1)) | {"body_part_code": "CHEST"} for i in (4, 5))],
+            None,
+            "two prices of one item are valid on the same day",
+        ),
         (PRICES, ledger((202602, "CT", 3, 4)), "more sheets were left unclaimed than printed"),
     ],
 )
 def test_wrong_reference_data_fail(prices: list[dict[str, Any]], film: Any, reason: str) -> None:
     _, problems = saving("date \n 2026-02-01", prices=prices, film=film)
     assert [text.startswith(reason) for severity, text, _ in problems if severity == "fail"] == [True]
+
+
+def test_body_parts_have_prices_of_their_own_on_one_day_and_one_that_no_exam_has_is_told() -> None:
+    parts = [price("exam", "CT", 600, date(2026, 1, 1)) | {"body_part_code": part} for part in ("all", "CHEST", "CHST")]
+    found, problems = saving("date \n 2026-02-01", prices=[*PRICES, *parts])
+    assert [row[:3] for row in found] == [("2026-02", "CT", 1)]
+    assert [(severity, text.split(" ")[0], n) for severity, text, n in problems] == [("warn", "an", 1)]
 
 
 def test_a_month_that_is_none_does_not_stop_the_build() -> None:

@@ -165,19 +165,34 @@ Window = Annotated[int, typer.Option(help="Days.")]
 def repeats(ctx: typer.Context, pack: Pack = "clinical_v1", window: Window = 30, as_json: Json = False) -> None:
     """What potential repeats cost, by modality: an upper limit of what could be saved. Exact, of the restricted zone.
 
-    Prices are the rows `exam` of ref.price; repeats without a price are told and cost nothing here.
+    Prices are the rows `exam` of ref.price: the one of the body part, else the one of the modality; each that was used
+    is told. Repeats without a price are told and cost nothing here.
     """
     from radlake.stats.benefit.repeats import potential_cost
 
-    rows = potential_cost(existing_lake(ctx.obj), rule_pack=pack, window_days=window)
+    workers = max(1, ctx.obj.workers or 2)
+    rows = potential_cost(existing_lake(ctx.obj), rule_pack=pack, window_days=window, workers=workers)
     if as_json:
-        typer.echo(json.dumps([vars(row) for row in rows]))
+        typer.echo(json.dumps([_cost_json(row) for row in rows], ensure_ascii=False))
         return
     table = [(row.modality_group, row.n_potential, row.n_unpriced, _yuan(row.cost_fen)) for row in rows]
     show_table(
         table, header=("modality", "potential repeats", "without price", "yuan"), numbers=(False, True, True, True)
     )
+    for row in rows:
+        for price, n in row.priced:
+            typer.echo(f"{n:,} x {price} = {_yuan(n * price.price_fen)} yuan")
     typer.echo("potential, not saved: see `radlake benefit effect` for what a roll-out changed")
+
+
+def _cost_json(row) -> dict[str, Any]:
+    priced = [
+        vars(price)
+        | {"valid_from": str(price.valid_from), "valid_to": str(price.valid_to) if price.valid_to else None}
+        | {"n_potential": n, "cost_fen": n * price.price_fen}
+        for price, n in row.priced
+    ]
+    return vars(row) | {"priced": priced}
 
 
 @app.command()

@@ -150,9 +150,9 @@ def table_problems(data: dict[str, Any], *, layer: str, file_name: str) -> list[
             problems.append(f"{field} names a column twice")
     if not data["key"]:
         problems.append("key is empty")
+    if "default" in by_name.get(data.get("partition"), {}):
+        problems.append(f"column {data['partition']} is the partition and cannot be added later")
     for member in [*data["key"], *lists["partition"]]:
-        if "default" in by_name.get(member, {}):
-            problems.append(f"column {member} is in the key or the partition and cannot be added later")
         if member in by_name and not by_name[member]["required"]:
             problems.append(f"column {member} is in the key or the partition and must be required")
     if lists["partition"] and by_name.get(data["partition"], {}).get("type") != "INTEGER":

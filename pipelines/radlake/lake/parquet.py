@@ -133,7 +133,7 @@ def pruning_predicate(table: Table, keys: pa.Table) -> str | None:
     terms = []
     for name in keys.column_names:
         values = compute.drop_null(compute.unique(keys.column(name)))
-        if not len(values):
+        if not len(values) or table.column(name).default is not None:  # the log of an older lake may not know it
             continue
         if table.partition == name or len(values) <= _MAX_IN_LIST:
             terms.append(f"{quoted(name)} IN ({', '.join(_literal(value) for value in values.to_pylist())})")

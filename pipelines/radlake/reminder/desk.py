@@ -235,7 +235,7 @@ class Desk:
             prior=prior,
             days=prior.days_before(now),
             hospital_names=self.references.hospitals.get(prior.hospital_id, (prior.hospital_id, prior.hospital_id)),
-            price_fen=self.references.price_fen(ordered.modality_group, now.date()),
+            price_fen=self.references.price_fen(ordered.modality_group, ordered.body_part_code, now.date()),
             dose_msv=typical if dose is None else dose,
             is_dose_typical=dose is None,
         )

@@ -8,6 +8,7 @@ from datetime import date
 
 from radlake.lake import Lake, duck
 from radlake.reminder.persons import Links
+from radlake.stats.prices import ExamPrices, load_exam_prices
 
 __all__ = ["INTERVENTION", "TABLES", "References", "load_references"]
 
@@ -23,8 +24,6 @@ class References:
     ----------
     hospitals : mapping
         Hospital -> (Chinese name, English name).
-    prices : tuple of (modality group, first day, last day, fen)
-        Of one exam.
     doses : mapping
         (Modality group, body part) -> typical effective dose of an adult in mSv.
     began : mapping
@@ -32,16 +31,15 @@ class References:
     """
 
     hospitals: Mapping[str, tuple[str, str]]
-    prices: tuple[tuple[str, date, date, int], ...]
+    prices: ExamPrices
     doses: Mapping[tuple[str, str], float]
     began: Mapping[str, int]
     links: Links
 
-    def price_fen(self, modality_group: str, day: date) -> int | None:
+    def price_fen(self, modality_group: str, body_part_code: str, day: date) -> int | None:
         """Price of an exam, as ref.price has it of the first day of the month."""
-        first = day.replace(day=1)
-        found = (fen for group, start, end, fen in self.prices if group == modality_group and start <= first <= end)
-        return next(found, None)
+        price = self.prices.of_exam(modality_group, body_part_code, day=day)
+        return price.price_fen if price else None
 
     def typical_msv(self, modality_group: str, body_part_code: str) -> float | None:
         return self.doses.get((modality_group, body_part_code)) or self.doses.get((modality_group, "all"))
@@ -64,12 +62,7 @@ def load_references(lake: Lake) -> References:
             hospitals={
                 code: (zh, en) for code, zh, en in rows("SELECT hospital_id, name_zh, name_en FROM ref.hospital")
             },
-            prices=tuple(
-                rows(
-                    "SELECT modality_group, valid_from, coalesce(valid_to, DATE '9999-12-31'), price_fen FROM ref.price"
-                    " WHERE item = 'exam'"
-                )
-            ),
+            prices=load_exam_prices(lake),
             doses={
                 (group, part): factor
                 for group, part, factor in rows(

@@ -88,7 +88,7 @@ def replay(
             verdict = decide(ordered, priors, now=now, policy=policy).verdict
             verdicts.setdefault(group, Counter())[verdict] += 1
             if verdict == SHOW:
-                price = references.price_fen(ordered.modality_group, now.date())
+                price = references.price_fen(ordered.modality_group, ordered.body_part_code, now.date())
                 cost[group] += price or 0
                 unpriced[group] += price is None
                 doses[group] = doses.get(group, 0.0) + (dose or 0.0)

@@ -64,6 +64,8 @@ def load_defaults(lake: Lake, *, batch_id: str) -> list[str]:
 def read_csv(path: Path, *, name: str) -> pa.Table:
     """Rows of a UTF-8 CSV file (a byte order mark is allowed); an empty cell is NULL.
 
+    A column that the contract gives a default may be missing, so that files from before it can be read.
+
     Raises
     ------
     SourceMissing
@@ -103,7 +105,12 @@ def _table_from_csv(text: str, *, table: Table) -> tuple[pa.Table | None, list[s
         header, *rows = [line for line in lines if line] or [[]]
     except csv.Error as exc:
         return None, [f"line {lines.line_num}: {exc}"]
-    problems = [f"column {column} is missing" for column in table.column_names if column not in header]
+    defaults = {column.name: column.default for column in table.columns if column.default is not None}
+    problems = [
+        f"column {column} is missing"
+        for column in table.column_names
+        if column not in header and column not in defaults
+    ]
     problems += [
         f"column {name!r} is not in the contract of {table.view_name}"
         for name in header
@@ -123,6 +130,7 @@ def _table_from_csv(text: str, *, table: Table) -> tuple[pa.Table | None, list[s
                 columns[name].append(None)
                 kind = _KINDS.get(table.column(name).type, "a whole number that fits")
                 problems.append(f"line {number}, {name}: {cell!r} is not {kind}")
+    columns |= {name: [value] * len(columns[header[0]]) for name, value in defaults.items() if name not in header}
     return pa.table(columns, schema=table.arrow_schema()), problems
 
 

@@ -2,6 +2,7 @@
 SELECT
     earlier.item,
     earlier.modality_group,
+    earlier.body_part_code,
     earlier.valid_from,
     later.valid_from AS overlaps_from
 FROM ref.price AS earlier
@@ -9,6 +10,7 @@ INNER JOIN ref.price AS later
     ON
         earlier.item = later.item
         AND earlier.modality_group = later.modality_group
+        AND earlier.body_part_code = later.body_part_code
         AND earlier.valid_from < later.valid_from
         AND coalesce(earlier.valid_to, DATE '9999-12-31') >= later.valid_from;
 
@@ -18,6 +20,23 @@ SELECT
     modality_group
 FROM ref.price
 WHERE (item IN ('exam', 'sheets_per_exam')) = (modality_group = 'all');
+
+-- fail: only exam is priced by body part
+SELECT
+    item,
+    modality_group,
+    body_part_code
+FROM ref.price
+WHERE item <> 'exam' AND body_part_code <> 'all';
+
+-- warn: an exam is priced by a body part that no exam of the modality has
+SELECT
+    price.modality_group,
+    price.body_part_code
+FROM ref.price AS price
+ANTI JOIN core.exam AS exam
+    ON price.modality_group = exam.modality_group AND price.body_part_code = exam.body_part_code
+WHERE price.item = 'exam' AND price.body_part_code <> 'all';
 
 -- fail: more sheets were left unclaimed than printed
 SELECT

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from radlake.contracts import load_table
 from radlake.lake import Lake
+from radlake.stats.duplicates.sequence import Observed, build_sequence
 from support.rows import rows
+from support.statistics import exams
 
 Run = Callable[..., tuple[int, str]]
 
@@ -74,6 +78,24 @@ def test_the_dose_of_repeats_is_told_by_what_it_is_from(lake: Lake, run: Run) ->
     assert [(row["dose_basis"], row["n_repeats"]) for row in found] == [
         ("estimated", 120), ("typical", 40), ("unknown", None),
     ]  # fmt: skip
+
+
+def test_the_cost_of_repeats_tells_the_price_that_was_used(lake: Lake, run: Run) -> None:
+    given = exams("patient | date \n p1 | 2025-05-01 \n p1 | 2025-05-09 \n p2 | 2025-06-20")
+    lake.tables.commit_batch("core.exam", given, batch_id="exams")
+    year = Observed(date(2025, 1, 1), date(2025, 12, 31))
+    build_sequence(lake, date_offsets=lambda keys: np.zeros(len(keys), np.int64), observed=year, workers=1)
+    price = {"item": "exam", "modality_group": "CT", "body_part_code": "CHEST", "valid_from": date(2025, 3, 1)}
+    price |= {"price_fen": 18_050, "source": "tariff 2"}
+    lake.tables.commit_batch("ref.price", rows("ref.price", price), batch_id="price")
+    code, told = run("benefit", "repeats")
+    assert code == 0
+    assert "1 x 180.50 yuan (CT CHEST, from 2025-03-01: tariff 2) = 180.50 yuan" in told
+    (found,) = json.loads(run("benefit", "repeats", "--json")[1])
+    assert (found["cost_fen"], found["n_unpriced"]) == (18_050, 0)
+    of_row = {"modality_group": "CT", "body_part_code": "CHEST", "valid_from": "2025-03-01", "valid_to": None}
+    of_row |= {"price_fen": 18_050, "source": "tariff 2"}
+    assert found["priced"] == [of_row | {"n_potential": 1, "cost_fen": 18_050}]
 
 
 def test_a_period_that_is_none_is_told(lake: Lake, run: Run) -> None:

@@ -85,6 +85,13 @@ def test_values_of_a_contract():
     assert not instance.arrow_schema().field("patient_key").nullable
 
 
+def test_a_column_of_the_key_may_be_added_later_and_the_partition_not(tmp_path: Path):
+    added = GOOD.replace("Month.}", "Month., default: 1}").replace("key: [thing_id]", "key: [thing_id, thing_month]")
+    assert load_table("ref.thing", root=write(tmp_path / "key", added)).key == ("thing_id", "thing_month")
+    problems = problems_of(write(tmp_path / "part", added.replace("sort:", "partition: thing_month\n    sort:")))
+    assert [text.partition(": ")[2] for text in problems] == ["column thing_month is the partition and cannot be added later"]  # fmt: skip  # noqa: E501
+
+
 @pytest.mark.parametrize(
     ("change", "to", "problem"),
     [

@@ -397,6 +397,16 @@ def test_a_lake_that_is_older_than_a_column_is_read_and_written(store: TableStor
     assert content(store, "dicom.series", version=1).column("residency").to_pylist() == ["central"]
 
 
+def test_a_row_of_a_lake_that_is_older_than_a_column_of_its_key_is_replaced(store: TableStore):
+    before, table = older("ref.price"), load_table("ref.price")
+    before = replace(before, **{name: tuple(set(getattr(table, name)) & set(before.column_names)) for name in ("key", "sort")})  # fmt: skip  # noqa: E501
+    row = {"item": "exam", "modality_group": "CT", "price_fen": 1}
+    store.commit_batch(before, rows("ref.price", row).drop_columns(["body_part_code"]), batch_id="b1")
+    newer = rows("ref.price", row | {"price_fen": 2}, row | {"body_part_code": "HEAD", "price_fen": 3})
+    store.commit_batch(table, newer, batch_id="b2", replace=newer.select(table.key))
+    assert sorted(content(store, "ref.price").column("price_fen").to_pylist()) == [2, 3]
+
+
 def test_a_crowded_month_becomes_one_sorted_file(store: TableStore):
     for i in range(5):
         store.commit_batch(EXAM, exams(f"e{i}", f"f{i}", month=202601, patient_key=100 - i), batch_id=f"b{i}")

@@ -39,15 +39,16 @@ def test_what_would_have_been_shown(tmp_path: Path, is_all_here: bool) -> None:
     settings = lake_of_exams(tmp_path, EXAMS)
     lake = Lake.from_settings(settings)
     price = {"item": "exam", "modality_group": "CT", "valid_from": date(2026, 1, 1), "price_fen": 24_000, "source": "t"}
-    lake.tables.commit_batch("ref.price", rows("ref.price", price), batch_id="price")
+    of_chests = price | {"body_part_code": "CHEST", "price_fen": 26_000}
+    lake.tables.commit_batch("ref.price", rows("ref.price", price, of_chests), batch_id="price")
     period = {"first": date(2026, 3, 1), "last": date(2026, 3, 31), "policy": load_policy()}
     with closing(Ledger(settings.ledger)) as ledger:
         found = replay(lake, date_offsets=offsets, ledger=None if is_all_here else ledger, **period)
     # 03-09 twice: the second has the same day's exam before it, and that of February; 03-12 is an emergency.
     silences = {"EXCUSED": 1, "NO_PRIOR": 1} | ({} if is_all_here else {"NOT_RETRIEVABLE": 1})
-    n = 3 if is_all_here else 2
+    n, cost_fen = (3, 2 * 26_000 + 24_000) if is_all_here else (2, 2 * 26_000)
     assert found == [
         Replayed(
-            "h1", "CT", n_orders=5, n_reminders=n, silences=silences, cost_fen=24_000 * n, n_unpriced=0, dose_msv=14.0
+            "h1", "CT", n_orders=5, n_reminders=n, silences=silences, cost_fen=cost_fen, n_unpriced=0, dose_msv=14.0
         )
     ]

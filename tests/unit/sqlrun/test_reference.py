@@ -50,11 +50,25 @@ def test_columns_may_come_in_any_order_and_empty_cells_are_null(tmp_path: Path) 
     assert row == {
         "item": "film_sheet",
         "modality_group": "all",
+        "body_part_code": "all",  # the file is from before prices had one
         "valid_from": date(2021, 9, 1),
         "valid_to": None,
         "price_fen": 1600,
         "source": "Notice 5, page 2",
     }
+
+
+def test_a_price_by_body_part_does_not_replace_that_of_the_modality(lake: Lake, tmp_path: Path) -> None:
+    header = "item,modality_group,valid_from,valid_to,price_fen,source"
+    before = csv_file(tmp_path, f"{header}\nexam,CT,2026-01-01,,20000,x\n")
+    load_reference(lake, "ref.price", read_csv(before, name="ref.price"), batch_id="before")
+    after = csv_file(tmp_path, f"{header},body_part_code\nexam,CT,2026-01-01,,15000,y,HEAD\n")
+    load_reference(lake, "ref.price", read_csv(after, name="ref.price"), batch_id="after")
+    corrected = csv_file(tmp_path, f"{header}\nexam,CT,2026-01-01,,21000,z\n")
+    load_reference(lake, "ref.price", read_csv(corrected, name="ref.price"), batch_id="corrected")
+    with duck.connect(lake) as connection:
+        found = connection.execute("SELECT body_part_code, price_fen FROM ref.price ORDER BY 1").fetchall()
+    assert found == [("HEAD", 15_000), ("all", 21_000)]
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:

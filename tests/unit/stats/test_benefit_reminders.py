@@ -72,6 +72,7 @@ def test_what_was_given_up_and_done_elsewhere_is_not_saved(lake: Lake) -> None:
         reminder(6, day, "OVERRIDDEN"),
         reminder(7, date(2026, 6, 1)),  # its window is not over
         reminder(8, date(2026, 5, 31)),  # nor by a day
+        reminder(10, date(2026, 3, 1)),  # before the price of knees
         reminder(9, date(2026, 2, 27)),  # nobody knows what it cost: true February, before the price
     )
     put(
@@ -85,16 +86,17 @@ def test_what_was_given_up_and_done_elsewhere_is_not_saved(lake: Lake) -> None:
         exam(6, day),
     )
     price = {"item": "exam", "modality_group": "CT", "valid_from": date(2026, 3, 1), "price_fen": 20_000}
-    put(lake, "ref.price", price)
+    of_knees = price | {"body_part_code": "KNEE", "valid_from": date(2026, 4, 1), "price_fen": 30_000}
+    put(lake, "ref.price", price, of_knees)
     assert asked(lake) == [
         AcceptedReminders(
             modality_group="CT",
-            n_shown=9,
-            n_accepted=8,
+            n_shown=10,
+            n_accepted=9,
             n_open=1,
             n_done_anyway=1,
-            n_avoided=6,
+            n_avoided=7,
             n_unpriced=1,
-            cost_fen=100_000,
+            cost_fen=5 * 30_000 + 20_000,
         )
     ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from radlake.contracts import load_table
@@ -13,7 +15,11 @@ from radlake.errors import ContractBroken
 from radlake.lake import Lake
 from radlake.stats.benefit.repeats import causal_repeats, potential_cost
 from radlake.stats.benefit.storage import stored_bytes
+from radlake.stats.duplicates.packs import load_packs, load_windows
+from radlake.stats.duplicates.rates import repeat_rates
+from radlake.stats.duplicates.sequence import Observed, build_sequence
 from support.rows import rows
+from support.statistics import exams
 
 MONTHS = (202501, 202502, 202503, 202504)
 
@@ -29,17 +35,60 @@ def counted(lake: Lake, *given: dict[str, Any]) -> None:
     lake.restricted_tables.overwrite(table, rows("stats.repeat_rate", *(fixed | row for row in given)), batch_id="r")
 
 
-def test_repeats_are_priced_by_the_month_and_those_without_a_price_are_told(lake: Lake) -> None:
-    counted(
-        lake,
-        {"hospital_id": "h1", "exam_month": 202501, "n_exams": 100, "n_potential": 4},
-        {"hospital_id": "h1", "exam_month": 202503, "n_exams": 100, "n_potential": 6},
-    )
-    price = {"item": "exam", "modality_group": "CT", "valid_from": date(2025, 3, 1), "price_fen": 25_000}
-    lake.tables.commit_batch("ref.price", rows("ref.price", price), batch_id="p")
-    (found,) = potential_cost(lake, rule_pack="clinical_v1", window_days=30)
-    assert (found.n_potential, found.n_unpriced, found.cost_fen) == (10, 4, 150_000)
-    assert potential_cost(lake, rule_pack="lawful_v1", window_days=30) == []
+def laid_out(lake: Lake, table: str) -> None:
+    lake.tables.commit_batch("core.exam", exams(table), batch_id="exams")
+    year = Observed(date(2025, 1, 1), date(2025, 12, 31))
+    build_sequence(lake, date_offsets=lambda keys: np.zeros(len(keys), np.int64), observed=year, workers=1)
+
+
+REPEATED = """
+    patient | hospital | modality | body_part     | date
+    p1      | h1       | CT       | CHEST         | 2025-02-10
+    p1      | h2       | CT       | CHEST         | 2025-02-20     # before any price
+    p2      | h1       | CT       | CHEST         | 2025-05-01
+    p2      | h1       | CT       | CHEST         | 2025-05-11
+    p2      | h2       | CT       | CHEST         | 2025-05-21
+    p3      | h1       | CT       | HEAD          | 2025-05-01
+    p3      | h1       | CT       | HEAD          | 2025-05-09
+    p4      | h1       | CT       | ABDOMEN+CHEST | 2025-05-01
+    p4      | h1       | CT       | ABDOMEN+CHEST | 2025-06-20     # 50 days after
+    p5      | h1       | MR       | KNEE          | 2025-05-01
+    p5      | h1       | MR       | KNEE          | 2025-05-03
+    p6      | h1       | CT       | CHEST         | 2025-08-01
+    p6      | h2       | CT       | CHEST         | 2025-08-05
+"""
+
+
+def test_repeats_are_priced_by_body_part_or_modality_and_those_without_a_price_are_told(lake: Lake) -> None:
+    laid_out(lake, REPEATED)
+    ct = {"item": "exam", "modality_group": "CT", "valid_from": date(2025, 3, 1)}
+    of_all = ct | {"price_fen": 25_000, "source": "tariff 1"}
+    of_head = ct | {"body_part_code": "HEAD", "price_fen": 18_000, "source": "tariff 2"}
+    lake.tables.commit_batch("ref.price", rows("ref.price", of_all, of_head), batch_id="p")
+    found, mr = potential_cost(lake, rule_pack="clinical_v1", window_days=30)
+    assert (found.modality_group, found.n_potential, found.n_unpriced) == ("CT", 5, 1)
+    assert found.cost_fen == 3 * 25_000 + 18_000
+    assert [(one.body_part_code, one.source, n) for one, n in found.priced] == [
+        ("HEAD", "tariff 2", 1),
+        ("all", "tariff 1", 3),
+    ]
+    assert (mr.modality_group, mr.n_potential, mr.n_unpriced, mr.cost_fen, mr.priced) == ("MR", 1, 1, 0, ())
+    assert potential_cost(lake, rule_pack="no_such_pack", window_days=30) == []
+    assert potential_cost(lake, rule_pack="clinical_v1", window_days=31) == []
+
+
+@pytest.mark.parametrize("window", load_windows().days)
+@pytest.mark.parametrize("pack", load_packs())
+def test_what_is_priced_is_what_the_repeat_rates_count(lake: Lake, pack: str, window: int) -> None:
+    laid_out(lake, REPEATED)
+    rates = repeat_rates(lake, workers=1).to_pylist()
+    counted = Counter[str]()
+    for row in rates:
+        if (row["rule_pack"], row["window_days"]) == (pack, window) and row["n_potential"]:
+            counted[row["modality_group"]] += row["n_potential"]
+    found = potential_cost(lake, rule_pack=pack, window_days=window)
+    assert {one.modality_group: one.n_potential for one in found} == counted
+    assert counted["CT"] > 0
 
 
 def test_a_roll_out_that_halves_repeats_is_found(lake: Lake) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
+from operator import itemgetter
 
 from radlake.lake import Lake, duck
 from radlake.sqlrun.date_offsets import DateOffsets, register_offsets
+from radlake.stats.prices import load_exam_prices
 
 __all__ = ["AcceptedReminders", "accepted_reminders"]
 
@@ -26,7 +29,8 @@ class AcceptedReminders:
     n_done_anyway : int
         Accepted ones after which such an exam of the person was done within the window, in whatever hospital.
     n_avoided, n_unpriced, cost_fen : int
-        The others; those of a month for which ref.price has no `exam` of the modality; the price of the rest.
+        The others; those of a month for which ref.price has no `exam` of their body part or modality; the price of the
+        rest.
     """
 
     modality_group: str
@@ -51,11 +55,30 @@ def accepted_reminders(
     last_day : date
         True day until which exams are known: what was accepted less than a window before is open.
     """
-    tables = {"core.exam", "core.reminder", "ref.price"}
-    with duck.connect(lake, tables=tables) as connection:
+    prices = load_exam_prices(lake)
+    with duck.connect(lake, tables={"core.exam", "core.reminder"}) as connection:
         register_offsets(connection, date_offsets, persons="core.reminder")
         found = connection.execute(_SAVED, {"window_days": window_days, "last_day": last_day}).fetchall()
-    return [AcceptedReminders(*row) for row in found] or None
+    answers = []
+    for modality, of_modality in groupby(found, key=itemgetter(0)):
+        rows = list(of_modality)
+        n_shown, n_accepted, n_open, n_done_anyway, n_avoided = (
+            sum(column) for column in list(zip(*rows, strict=True))[3:]
+        )
+        avoided = [(prices.of_exam(modality, part, day=month), n) for _, part, month, *_, n in rows]
+        answers.append(
+            AcceptedReminders(
+                modality_group=modality,
+                n_shown=n_shown,
+                n_accepted=n_accepted,
+                n_open=n_open,
+                n_done_anyway=n_done_anyway,
+                n_avoided=n_avoided,
+                n_unpriced=sum(n for price, n in avoided if price is None),
+                cost_fen=sum(price.price_fen * n for price, n in avoided if price),
+            )
+        )
+    return answers or None
 
 
 # Linked pseudonyms of a person have offsets of their own and cannot be compared in moved time:
@@ -76,27 +99,25 @@ followed AS (
 judged AS (
     SELECT
         reminders.modality_group,
+        reminders.body_part_code,
+        date_trunc('month', true_at)::DATE AS month,
         answer_code = 'ACCEPTED' AS is_accepted,
         is_accepted AND followed.number IS NULL AND true_at::DATE > $last_day::DATE - $window_days::INTEGER AS is_open,
         is_accepted AND followed.number IS NOT NULL AS is_done_anyway,
-        is_accepted AND followed.number IS NULL AND NOT is_open AS is_avoided,
-        price.price_fen
+        is_accepted AND followed.number IS NULL AND NOT is_open AS is_avoided
     FROM reminders
     LEFT JOIN followed USING (number)
-    LEFT JOIN ref.price AS price
-        ON price.item = 'exam' AND price.modality_group = reminders.modality_group
-        AND date_trunc('month', true_at)::DATE BETWEEN price.valid_from AND coalesce(price.valid_to, DATE '9999-12-31')
 )
 SELECT
     modality_group,
+    body_part_code,
+    month,
     count(*),
     count(*) FILTER (WHERE is_accepted),
     count(*) FILTER (WHERE is_open),
     count(*) FILTER (WHERE is_done_anyway),
-    count(*) FILTER (WHERE is_avoided),
-    count(*) FILTER (WHERE is_avoided AND price_fen IS NULL),
-    coalesce(sum(price_fen) FILTER (WHERE is_avoided), 0)::BIGINT
+    count(*) FILTER (WHERE is_avoided)
 FROM judged
-GROUP BY modality_group
-ORDER BY modality_group
+GROUP BY modality_group, body_part_code, month
+ORDER BY modality_group, body_part_code, month
 """

@@ -7,12 +7,16 @@ not begun yet (`effect`). The two are never added.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from datetime import date
 
 from radlake.contracts import load_table
 from radlake.errors import ContractBroken
 from radlake.lake import Lake, duck
 from radlake.stats.benefit.effect import Adoption, Panel, RollOutEffect, roll_out_effect
+from radlake.stats.duplicates.parts import potential_by_part
+from radlake.stats.prices import ExamPrice, load_exam_prices
 
 __all__ = ["CausalRepeats", "PotentialCost", "causal_repeats", "potential_cost"]
 
@@ -24,7 +28,9 @@ class PotentialCost:
     Attributes
     ----------
     n_unpriced : int
-        Potential repeats of months for which ref.price has no `exam` of the modality; they are in no cost.
+        Potential repeats of months for which ref.price has no `exam` of their body part or modality; in no cost.
+    priced : tuple of (ExamPrice, int)
+        Each row of ref.price that was used, and how many repeats it prices: they add up to the cost.
     """
 
     rule_pack: str
@@ -33,6 +39,7 @@ class PotentialCost:
     n_potential: int
     n_unpriced: int
     cost_fen: int
+    priced: tuple[tuple[ExamPrice, int], ...]
 
 
 @dataclass(frozen=True)
@@ -52,18 +59,35 @@ class CausalRepeats:
     left_out: tuple[str, ...]
 
 
-def potential_cost(lake: Lake, *, rule_pack: str, window_days: int) -> list[PotentialCost]:
-    """Cost of potential repeats by modality, from the exact counts of the restricted zone.
+def potential_cost(lake: Lake, *, rule_pack: str, window_days: int, workers: int = 2) -> list[PotentialCost]:
+    """Cost of potential repeats by modality, each at the price of its body part, else of its modality; exact.
 
     Raises
     ------
     ContractBroken
         If the repeats were not counted.
     """
-    _check(lake)
-    with duck.connect(lake, zone="restricted", tables={"stats.repeat_rate", "ref.price"}) as connection:
-        found = connection.execute(_COST, [rule_pack, window_days]).fetchall()
-    return [PotentialCost(rule_pack, window_days, *row) for row in found]
+    prices = load_exam_prices(lake)
+    counted: dict[str, Counter[ExamPrice | None]] = {}
+    for month, modality, part, n in potential_by_part(
+        lake, rule_pack=rule_pack, window_days=window_days, workers=workers
+    ):
+        price = prices.of_exam(modality, part, day=date(month // 100, month % 100, 1))
+        counted.setdefault(modality, Counter())[price] += n
+    return [_cost(rule_pack, window_days, modality, counts) for modality, counts in sorted(counted.items())]
+
+
+def _cost(rule_pack: str, window_days: int, modality_group: str, counts: Counter[ExamPrice | None]) -> PotentialCost:
+    priced = sorted((price, n) for price, n in counts.items() if price is not None)
+    return PotentialCost(
+        rule_pack=rule_pack,
+        window_days=window_days,
+        modality_group=modality_group,
+        n_potential=counts.total(),
+        n_unpriced=counts[None],
+        cost_fen=sum(price.price_fen * n for price, n in priced),
+        priced=tuple(priced),
+    )
 
 
 def causal_repeats(lake: Lake, *, intervention: str, rule_pack: str, window_days: int) -> CausalRepeats | None:
@@ -112,18 +136,4 @@ _RATES = """
     SELECT hospital_id, exam_month, 100.0 * sum(n_potential) / sum(n_exams)
     FROM stats.repeat_rate WHERE rule_pack = ? AND window_days = ?
     GROUP BY ALL HAVING sum(n_exams) > 0 ORDER BY ALL
-"""
-_COST = """
-    SELECT
-        rate.modality_group,
-        sum(rate.n_potential)::BIGINT,
-        coalesce(sum(rate.n_potential) FILTER (WHERE price.price_fen IS NULL), 0)::BIGINT,
-        coalesce(sum(rate.n_potential * price.price_fen), 0)::BIGINT
-    FROM stats.repeat_rate AS rate
-    LEFT JOIN ref.price AS price
-        ON price.item = 'exam' AND price.modality_group = rate.modality_group
-        AND try_strptime(rate.exam_month::VARCHAR, '%Y%m')::DATE
-            BETWEEN price.valid_from AND coalesce(price.valid_to, DATE '9999-12-31')
-    WHERE rate.rule_pack = ? AND rate.window_days = ?
-    GROUP BY ALL HAVING sum(rate.n_potential) > 0 ORDER BY ALL
 """
