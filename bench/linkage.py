@@ -1,12 +1,14 @@
-"""Linking patient records on two cores: rules, a trained model and guards, beside an exact join of the same records.
+"""Linking patient records on two cores at three levels of noise: rules, a trained model and guards, beside two joins.
 
-The peer is DuckDB joining on equal sound of name, date of birth and sex: what an analyst writes first. It finds pairs
-and no persons. Records are synthetic, of the medium noise level, with known truth; making them is not measured.
+The peers are what an analyst writes first, in DuckDB: equal in all fields (name as written, date of birth, sex and
+telephone), and equal in a valid national identity number or else in sound of name, date of birth and sex. They find
+pairs and no persons. Records are synthetic with known truth; making them is not measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -16,38 +18,58 @@ from bench.measure import Done, Place, Prepare, compare, in_fresh_process, print
 _RECORDS = 100_000  # a million with --scale 10
 _RECORDS_PER_PERSON = 1.95
 _TODAY = date(2026, 11, 1)
+_LEVELS = ("low", "medium", "high")
+_TIMED = "medium"
+_PAIRS = """
+    SELECT one.patient_key, other.patient_key FROM record AS one INNER JOIN record AS other
+        ON {clause} AND one.patient_key < other.patient_key
+"""
+_SOUND = "one.sound = other.sound AND one.birth_date = other.birth_date AND one.sex = other.sex"
+_WRITTEN = "coalesce(one.zh, one.sound) = coalesce(other.zh, other.sound) AND one.birth_date = other.birth_date AND one.sex = other.sex"  # noqa: E501
+PEERS = {
+    "all fields": [f"{_WRITTEN} AND one.phone = other.phone"],
+    "number or sound": ["one.national_id = other.national_id", _SOUND],
+}
 
 
 def main(place: Place, *, scale: float) -> None:
-    """100,000 records at scale 1."""
-    file = place.folder / "records.parquet"
-    n = in_fresh_process(partial(_write_records, file, n_persons=round(_RECORDS * scale / _RECORDS_PER_PERSON)))
-    contestants: dict[str, Prepare] = {"exact join": partial(_exact, file), "radlake linkage": partial(_linkage, file)}
-    print_table(
-        compare(contestants, place=place),
-        title=f"{n:,} records of the medium noise level on two threads; precision and recall of pairs",
-        unit="record",
-        peers=["exact join"],
-        ratio="seconds",
-        answer="precision, recall",
-    )
+    """100,000 records of each level at scale 1. Other levels than the medium one are run once: they are there for
+    their answers, which do not vary.
+    """
+    for level in _LEVELS:
+        file = place.folder / f"{level}.parquet"
+        n_persons = round(_RECORDS * scale / _RECORDS_PER_PERSON)
+        n = in_fresh_process(partial(write_table, file, level=level, n_persons=n_persons))
+        contestants: dict[str, Prepare] = {name: partial(join_peer, file, clauses) for name, clauses in PEERS.items()}
+        print_table(
+            compare(
+                contestants | {"radlake linkage": partial(link, file)},
+                place=place if level == _TIMED else replace(place, repetitions=1),
+            ),
+            title=f"{n:,} records of the {level} noise level on two threads; precision and recall of pairs",
+            unit="record",
+            peers=list(PEERS),
+            answer="precision, recall, linkage rate",
+        )
 
 
-def _write_records(file: Path, *, n_persons: int) -> int:
+def write_table(file: Path, *, level: str, n_persons: int) -> int:
+    """Write records of a noise level with their truth, and return how many they are."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from radlake.linkage.records import record_from_identities, records_table
     from radlake.synth.identities import NOISE, write_records
 
-    written = list(write_records(n_persons, noise=NOISE["medium"], seed=7, today=_TODAY))
+    written = list(write_records(n_persons, noise=NOISE[level], seed=7, today=_TODAY))
     records = (record_from_identities(key, [one.identity], today=_TODAY) for key, one in enumerate(written))
     table = records_table(records).append_column("truth", pa.array([one.person_id for one in written]))
     pq.write_table(table, file)
     return table.num_rows
 
 
-def _linkage(file: Path, folder: Path) -> Callable[[], Done]:
+def link(file: Path, folder: Path) -> Callable[[], Done]:
+    """What `radlake linkage run` does with the records of a vault."""
     import pyarrow.parquet as pq
     import splink  # noqa: F401  # its import is start-up
 
@@ -65,12 +87,13 @@ def _linkage(file: Path, folder: Path) -> Callable[[], Done]:
         records = {row["patient_key"]: Record(**row) for batch in given.to_batches() for row in batch.to_pylist()}
         pairs, _ = join(found.pairs, records=records, most_keys=policy.most_keys)
         persons = person_of(pair.keys for pair in pairs)
-        return Done(table.num_rows, look=lambda: _told(table["truth"].to_pylist(), persons))
+        return Done(table.num_rows, look=lambda: _told(file, persons))
 
     return run
 
 
-def _exact(file: Path, _: Path) -> Callable[[], Done]:
+def join_peer(file: Path, clauses: list[str], _: Path) -> Callable[[], Done]:
+    """A join of the same records by any of some clauses."""
     from radlake.lake import parquet
     from radlake.lake.person_links import person_of
 
@@ -78,19 +101,20 @@ def _exact(file: Path, _: Path) -> Callable[[], Done]:
     connection.execute(f"CREATE TABLE record AS FROM read_parquet('{file}')")
 
     def run() -> Done:
-        pairs = connection.execute(
-            "SELECT one.patient_key, other.patient_key FROM record AS one INNER JOIN record AS other"
-            " ON one.sound = other.sound AND one.birth_date = other.birth_date AND one.sex = other.sex"
-            " AND one.patient_key < other.patient_key"
-        ).fetchall()
-        truth = [value for (value,) in connection.execute("SELECT truth FROM record ORDER BY patient_key").fetchall()]
-        return Done(len(truth), look=lambda: _told(truth, person_of(pairs)))
+        pairs = [pair for clause in clauses for pair in connection.execute(_PAIRS.format(clause=clause)).fetchall()]
+        [(n,)] = connection.execute("SELECT count(*) FROM record").fetchall()
+        return Done(n, look=lambda: _told(file, person_of(pairs)))
 
     return run
 
 
-def _told(truth: list[str], persons: dict[int, int]) -> str:
-    from radlake.linkage.quality import scored
+def _told(file: Path, persons: dict[int, int]) -> str:
+    import pyarrow.parquet as pq
 
-    found = scored(dict(enumerate(truth)), persons)
-    return f"{found['precision_share'] or 0:.4f}, {found['recall_share'] or 0:.4f}"
+    from radlake.linkage.quality import measured, scored
+    from radlake.linkage.records import Record
+
+    rows = pq.read_table(file).to_pylist()
+    truth = {row["patient_key"]: row.pop("truth") for row in rows}
+    found = measured([Record(**row) for row in rows], persons) | scored(truth, persons)
+    return ", ".join(f"{found[name] or 0:.4f}" for name in ("precision_share", "recall_share", "linkage_share"))

@@ -1,8 +1,9 @@
 """Synthetic persons: names, identity numbers, telephone numbers.
 
-Nothing here can be a real person: the region digits of every identity number (3299xx) are assigned to no county
-and every telephone number is of a range (141) that is not issued to subscribers. What an identity number looks
-like, its check digit included, is real, because de-identification and linkage must work on it.
+Nothing here can be a real person: the region digits of every identity number (3299xx; of many persons also those down
+to 3230xx) are assigned to no county and every telephone number is of a range (141) that is not issued to subscribers.
+What an identity number looks like, its check digit included, is real, because de-identification and linkage must work
+on it.
 """
 
 from __future__ import annotations
@@ -75,14 +76,15 @@ def make_person(number: int, *, rng: random.Random, today: date) -> Person:
     family_zh, family = _split(rng.choices(families, range(len(families) + 6, 6, -1))[0])
     given = [_split(part) for part in rng.sample((_GIVEN_F if sex == "F" else _GIVEN_M).split(), rng.choice((1, 2, 2)))]
     spelled = "".join(spelling for _, spelling in given).capitalize()
-    # Number of the person in region and sequence, so that no two persons share an identity number.
-    region, sequence = 329900 + number // 500 % 100, number % 500 * 2 + (sex == "M")
+    # Number of the person in region and sequence, so that no two of 3.5 million persons share an identity number.
+    prefecture, county = 3299 - number // 50_000 % 70, number // 500 % 100
+    sequence = number % 500 * 2 + (sex == "M")
     return Person(
         person_id=f"p{number:07d}",
         name=f"{family}^{spelled}={family_zh}^{''.join(character for character, _ in given)}",
         sex=sex,
         birth_date=birth_date,
-        national_id=national_id(f"{region}{birth_date:%Y%m%d}{sequence:03d}"),
+        national_id=national_id(f"{prefecture}{county:02d}{birth_date:%Y%m%d}{sequence:03d}"),
         phone=f"141{number % 10**8:08d}",
     )
 

@@ -43,6 +43,14 @@ def test_nobody_shares_an_identity_number_or_a_telephone_number(persons: list[Pe
     assert {len(person.phone) for person in persons} == {11}
 
 
+def test_nobody_of_a_million_has_region_and_sequence_of_another() -> None:
+    """Of 50,000 apart both repeat within a prefecture: two who were born on one day would share their number."""
+    numbers = [7, 50_007, 100_007, 3_450_007]
+    persons = [make_person(number, rng=random.Random(1), today=TODAY) for number in numbers]
+    assert [person.national_id[:6] for person in persons] == ["329900", "329800", "329700", "323000"]
+    assert {person.birth_date for person in persons} == {persons[0].birth_date}
+
+
 def test_names_have_a_spelled_and_a_written_group_with_both_components(persons: list[Person]) -> None:
     for person in persons:
         spelled, written = person.name.split("=")
