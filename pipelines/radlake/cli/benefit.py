@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Film, repeats, bytes and dose: wha
 
 By = Literal["all", "modality", "hospital_level", "hospital_id", "residency"]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+_FIVE_YEARS_DAYS = 1826
 _PERIOD = re.compile(r"(\d{4}-(?:0[1-9]|1[0-2]))\.\.(\d{4}-(?:0[1-9]|1[0-2]))")
 
 
@@ -332,6 +333,35 @@ def dose_show(
     show_table(rows, header=found.column_names)
     if any(row["is_drl_verified"] is False for row in found.to_pylist()):
         typer.echo("reference levels are not verified against the text of the standard: see ref.drl")
+
+
+@dose_app.command("cumulative")
+def dose_cumulative(ctx: typer.Context, as_json: Json = False) -> None:
+    """Adults whose effective dose of 5 years reaches 100 mSv, by year and age. From released numbers.
+
+    The range is by the ends of published values; the limits (Wilson) are of the share that the rounded counts give.
+    """
+    from radlake.lake import duck
+    from radlake.stats.duplicates.shares import Share
+
+    with duck.connect(existing_lake(ctx.obj), tables=["stats.cumulative_dose"]) as connection:
+        found = connection.sql(
+            "SELECT * EXCLUDE (effective_dose_msv, is_masked) FROM stats.cumulative_dose ORDER BY exam_year, age_group"
+        ).to_arrow_table()
+    rows = [row | {"reached": Share.of_counts(row["n_reached"], row["n_persons"])} for row in found.to_pylist()]
+    if as_json:
+        told = [row | {"reached": _share_json(row["reached"])} for row in rows]
+        typer.echo(json.dumps(told))
+        return
+    show_table([["" if cell is None else str(cell) for cell in row.values()] for row in rows], header=list(rows[0]) if rows else [])  # fmt: skip  # noqa: E501
+    if any(row["n_lookback_days"] < _FIVE_YEARS_DAYS for row in rows):
+        typer.echo("years with fewer than 1,826 days to look back on do not know the dose of before: too low")
+    typer.echo("estimates for groups of adults, not the dose of a person; exams without an estimate are in no dose")
+
+
+def _share_json(share: Any) -> dict[str, Any]:
+    limits = share.limits
+    return {"share": share.share, "low": limits.low if limits else None, "high": limits.high if limits else None}
 
 
 @dose_app.command("repeats")

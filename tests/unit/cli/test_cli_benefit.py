@@ -98,6 +98,23 @@ def test_the_cost_of_repeats_tells_the_price_that_was_used(lake: Lake, run: Run)
     assert found["priced"] == [of_row | {"n_potential": 1, "cost_fen": 18_050}]
 
 
+def test_who_reaches_100_msv_is_told_with_limits_and_how_far_the_lake_goes_back(lake: Lake, run: Run) -> None:
+    counts = {"n_persons": 1000, "n_unestimated": 30, "n_reached": 20, "n_reached_low": 10, "n_reached_high": 40}
+    counts |= {"n_reached_reported": 10, "typical_dose_share": 0.31, "is_masked": False}
+    years = [{"exam_year": "2025", "n_lookback_days": 400}, {"exam_year": "2030", "n_lookback_days": 1826}]
+    data = rows("stats.cumulative_dose", *(counts | year | {"age_group": "all"} for year in years))
+    lake.tables.overwrite(load_table("stats.cumulative_dose"), data, batch_id="dose")
+    code, told = run("benefit", "dose", "cumulative")
+    assert code == 0
+    assert "2.00% (1.30% to 3.07%)" in told
+    assert "too low" in told
+    found = json.loads(run("benefit", "dose", "cumulative", "--json")[1])
+    assert found[1]["reached"] == {"share": 0.02, "low": pytest.approx(0.01299, abs=1e-5), "high": pytest.approx(0.0307, abs=1e-4)}  # fmt: skip  # noqa: E501
+    assert "effective_dose_msv" not in found[0]
+    lake.tables.overwrite(load_table("stats.cumulative_dose"), data.slice(1), batch_id="later")
+    assert "too low" not in run("benefit", "dose", "cumulative")[1]
+
+
 def test_a_period_that_is_none_is_told(lake: Lake, run: Run) -> None:
     code, told = run("benefit", "film", "--before", "2018", "--after", "2018-10..2019-09")
     assert code == 2

@@ -27,6 +27,7 @@ def test_tables_come_after_those_that_they_read() -> None:
     assert set(names) == {
         "core.exam",
         "core.exam_dose",
+        "stats.cumulative_dose",
         "stats.data_quality",
         "stats.dose",
         "stats.duplicate_exam",
