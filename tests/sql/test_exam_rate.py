@@ -29,8 +29,9 @@ def population(*lines: tuple[str, int, int]):
     )
 
 
-def rate(table: str, people: Any, query: str = "") -> tuple[list[Any], list[Any]]:
-    with tables({"core.exam": exams(table), "ref.population": people}) as db:
+def rate(table: str, people: Any, query: str = "", *, regions: Any = None) -> tuple[list[Any], list[Any]]:
+    given = {"core.exam": exams(table), "ref.population": people} | ({"ref.region": regions} if regions else {})
+    with tables(given) as db:
         db.build("stats.exam_rate")
         return _rows(db, query), db.problems("stats.exam_rate")
 
@@ -107,6 +108,54 @@ def test_regions_without_a_population_have_rows_without_a_rate_and_are_in_no_tot
 def test_denominators(lines: list[tuple[str, int, int]], residents: int) -> None:
     found, _ = rate("date \n 2026-01-01", population(*lines), "SELECT DISTINCT n_residents FROM stats.exam_rate")
     assert found == [(residents,)]
+
+
+def became(*lines: tuple[str, int, str]):
+    """(region, last year, code of the region that it became part of)."""
+    names = ("region_code", "last_year", "successor_region_code")
+    return rows("ref.region", *(dict(zip(names, line, strict=True)) for line in lines))
+
+
+REGIONS = became(("371200", 2018, "370100"), ("370100", 9999, "NONE"))
+JOINED = "region | date \n 370100 | 2018-03-01 \n 370100 | 2019-03-01"
+
+
+def test_residents_are_of_the_boundaries_of_today() -> None:
+    """Laiwu (371200) became part of Jinan (370100) in 2019: the rate of 2018 has the residents of both."""
+    people = population(("370100", 2018, 7_000), ("371200", 2018, 1_000), ("370100", 2019, 8_400))
+    query = "SELECT exam_year, region_code, n_residents FROM stats.exam_rate WHERE modality_group = 'all' ORDER BY ALL"
+    found, problems = rate(JOINED, people, query, regions=REGIONS)
+    assert found == [(y, r, n) for y, n in (("2018", 8_000), ("2019", 8_400)) for r in ("370100", "all")]
+    assert problems == []
+    without, _ = rate(JOINED, people, query)
+    assert without[0] == ("2018", "370100", 7_000)
+
+
+@pytest.mark.parametrize(
+    ("people", "regions", "table", "reason"),
+    [
+        (
+            [("371200", 2019, 1_000)],
+            REGIONS,
+            JOINED,
+            "residents are of a year in which their region",
+        ),
+        ([], became(("371200", 2018, "370100")), JOINED, "a region became part of one that is not in ref.region"),
+        (
+            [],
+            became(("371200", 2018, "370116"), ("370116", 2020, "370100"), ("370100", 9999, "NONE")),
+            JOINED,
+            "a region became part of one that is not in ref.region, or that became part of another itself",
+        ),
+        ([], REGIONS, "region | date \n 371200 | 2018-03-01", "exams are of hospitals that are registered in a region"),
+    ],
+    ids=["twice", "unknown", "a chain", "a hospital of before"],
+)
+def test_what_became_of_a_region_fits(
+    people: list[tuple[str, int, int]], regions: Any, table: str, reason: str
+) -> None:
+    _, problems = rate(table, population(("370100", 2018, 7_000), ("370100", 2019, 8_400), *people), regions=regions)
+    assert any(text.startswith(reason) for _, text, _ in problems)
 
 
 def test_byars_limits() -> None:

@@ -61,9 +61,22 @@ class Step:
 
 
 def population_of(connection: duckdb.DuckDBPyConnection) -> dict[tuple[int, str, str, str], int]:
-    """Residents by year, region, sex and age band."""
-    rows = connection.execute("SELECT year, region_code, sex, age_band, n_residents FROM ref.population").fetchall()
+    """Residents by year, region, sex and age band, in the boundaries of today (ref.region)."""
+    rows = connection.execute(_RESIDENTS).fetchall()
     return {(year, region, sex, band): residents for year, region, sex, band, residents in rows}
+
+
+_RESIDENTS = """
+SELECT
+    population.year,
+    coalesce(nullif(region.successor_region_code, 'NONE'), population.region_code) AS region_today,
+    population.sex,
+    population.age_band,
+    sum(population.n_residents)::BIGINT
+FROM ref.population AS population
+LEFT JOIN ref.region AS region ON population.region_code = region.region_code
+GROUP BY ALL
+"""
 
 
 def count_groups(

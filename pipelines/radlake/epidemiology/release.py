@@ -45,7 +45,7 @@ __all__ = [
     "released_measures",
 ]
 
-READS = ("core.exam", "core.finding", "core.person_link", "ref.population")
+READS = ("core.exam", "core.finding", "core.person_link", "ref.population", "ref.region")
 _EXACT = Policy(name="exact", threshold=1, complementary=False, rate_digits=15)
 
 

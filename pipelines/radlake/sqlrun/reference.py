@@ -64,7 +64,7 @@ def load_defaults(lake: Lake, *, batch_id: str) -> list[str]:
 def read_csv(path: Path, *, name: str) -> pa.Table:
     """Rows of a UTF-8 CSV file (a byte order mark is allowed); an empty cell is NULL.
 
-    A column that the contract gives a default may be missing, so that files from before it can be read.
+    A column that the contract gives a default may be empty or missing, so that files from before it can be read.
 
     Raises
     ------
@@ -140,7 +140,7 @@ _BITS = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}
 
 def _value(cell: str, *, column: Column) -> Any:
     if cell == "":
-        return None
+        return column.default
     if column.type == "DATE":
         return date.fromisoformat(cell)
     if column.type == "DOUBLE":

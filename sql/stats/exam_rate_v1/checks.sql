@@ -31,3 +31,27 @@ SELECT
     region_code
 FROM stats.exam_rate
 WHERE n_patients > n_residents AND modality_group = 'all';
+
+-- fail: a region became part of one that is not in ref.region, or that became part of another itself
+SELECT
+    earlier.region_code,
+    earlier.successor_region_code
+FROM ref.region AS earlier
+LEFT JOIN ref.region AS later ON earlier.successor_region_code = later.region_code
+WHERE earlier.successor_region_code <> 'NONE' AND coalesce(later.successor_region_code, 'unknown') <> 'NONE';
+
+-- fail: residents are of a year in which their region was part of another already; they would count twice
+SELECT
+    population.region_code,
+    population.year
+FROM ref.population AS population
+INNER JOIN ref.region AS region ON population.region_code = region.region_code
+WHERE population.year > region.last_year;
+
+-- warn: exams are of hospitals that are registered in a region that became part of another; enter its code of today
+SELECT
+    exam.hospital_id,
+    exam.region_code
+FROM core.exam AS exam
+INNER JOIN ref.region AS region ON exam.region_code = region.region_code
+WHERE region.successor_region_code <> 'NONE';

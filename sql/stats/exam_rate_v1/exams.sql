@@ -2,9 +2,10 @@
 WITH
 populations AS (
     SELECT DISTINCT
-        year::BIGINT AS exam_year,
-        left(region_code, 4) || '00' AS region_code
-    FROM ref.population
+        population.year::BIGINT AS exam_year,
+        left(coalesce(nullif(region.successor_region_code, 'NONE'), population.region_code), 4) || '00' AS region_code
+    FROM ref.population AS population
+    LEFT JOIN ref.region AS region ON population.region_code = region.region_code
 ),
 
 exams AS (

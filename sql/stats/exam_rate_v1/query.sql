@@ -23,13 +23,23 @@ periods AS (
     GROUP BY region_code
 ),
 
+-- In the boundaries of today: a region that became part of another has its residents there, in every year.
+residents AS (
+    SELECT
+        population.year,
+        coalesce(nullif(region.successor_region_code, 'NONE'), population.region_code) AS region_code,
+        population.n_residents
+    FROM ref.population AS population
+    LEFT JOIN ref.region AS region ON population.region_code = region.region_code
+),
+
 -- A figure of the prefecture itself wins over the sum of its counties.
 populations AS (
     SELECT
         year::BIGINT AS exam_year,
         left(region_code, 4) || '00' AS region_code,
         coalesce(sum(n_residents) FILTER (WHERE region_code LIKE '____00'), sum(n_residents)) AS n_residents
-    FROM ref.population
+    FROM residents
     GROUP BY ALL
 ),
 

@@ -121,6 +121,29 @@ def prefecture(exam: dict[str, Any]) -> str:
     return exam["region_code"] if exam["region_code"] == "UNKNOWN" else exam["region_code"][:4] + "00"
 
 
+def test_a_county_that_became_part_of_another_has_its_residents_there(lake: Lake) -> None:
+    """320102 is part of 320106 since 2025: of 2024 both have residents, and the exams are those of 320106."""
+    asked = measure(region_level="county")
+    joined = [
+        {"region_code": "320102", "last_year": 2024, "successor_region_code": "320106"},
+        {"region_code": "320106", "last_year": 9999, "successor_region_code": "NONE"},
+    ]
+    lake.tables.commit_batch("ref.region", rows("ref.region", *joined), batch_id="r1")
+    found = by_key(released(lake, asked), asked, "exam_year", "region_code")
+    figures = {
+        region: sum(n for (year, code, *_), n in POPULATION.items() if (year, code) == (2024, region))
+        for region in ("320102", "320106")
+    }
+    assert found["2024", "320106"]["person_years"] == sum(figures.values())
+    before = by_key(released(lake_without_regions(lake), asked), asked, "exam_year", "region_code")
+    assert before["2024", "320106"]["person_years"] == figures["320106"]
+
+
+def lake_without_regions(lake: Lake) -> Lake:
+    lake.tables.overwrite("ref.region", rows("ref.region"), batch_id="none")
+    return lake
+
+
 def test_crude_rates_of_persons(lake: Lake) -> None:
     asked = measure()
     found = by_key(released(lake, asked), asked, "exam_year", "region_code")

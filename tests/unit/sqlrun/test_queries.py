@@ -49,7 +49,7 @@ def test_tables_come_after_those_that_they_read() -> None:
 def test_what_a_query_and_its_checks_read() -> None:
     reads = {query.name: query.reads for query in load_queries()}
     assert reads["core.exam"] == {"dicom.study", "ref.hospital"}
-    assert reads["stats.exam_rate"] == {"core.exam", "ref.population", "restricted.date_offset"}
+    assert reads["stats.exam_rate"] == {"core.exam", "ref.population", "ref.region", "restricted.date_offset"}
     assert "stats.exam_volume" in reads["stats.duplicate_exam"]  # a check compares the two
 
 

@@ -58,6 +58,18 @@ def test_columns_may_come_in_any_order_and_empty_cells_are_null(tmp_path: Path) 
     }
 
 
+def test_a_region_file_of_before_says_that_its_regions_hold(tmp_path: Path) -> None:
+    header = "region_code,name_zh,name_en,parent_region_code"
+    before = csv_file(tmp_path, f"{header}\n320100,南京市,Nanjing,320000\n")
+    (row,) = read_csv(before, name="ref.region").to_pylist()
+    assert (row["last_year"], row["successor_region_code"]) == (9999, "NONE")
+    newer = csv_file(
+        tmp_path,
+        f"{header},last_year,successor_region_code\n371200,莱芜市,Laiwu,370000,2018,370100\n370100,济南市,Jinan,370000,,\n",
+    )
+    assert [row["last_year"] for row in read_csv(newer, name="ref.region").to_pylist()] == [2018, 9999]
+
+
 def test_a_price_by_body_part_does_not_replace_that_of_the_modality(lake: Lake, tmp_path: Path) -> None:
     header = "item,modality_group,valid_from,valid_to,price_fen,source"
     before = csv_file(tmp_path, f"{header}\nexam,CT,2026-01-01,,20000,x\n")
