@@ -15,6 +15,7 @@ from radlake.lake import Lake
 from radlake.web.snapshot import Copy, copying
 
 HARVESTED_AT = datetime(2026, 11, 20, 22, 30)
+HOLDS = {"last_year": 9999, "successor_region_code": "NONE"}
 HOSPITALS = (
     ("h01", "示例省人民医院", "Example Provincial Hospital", "320100", "3A", 100),
     ("h02", "示例市第一人民医院", "First Hospital of Example City", "320200", "3A", 62),
@@ -344,7 +345,7 @@ def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
         for region in [COUNTIES.get(h, city)]
     ], batch_id)  # fmt: skip
     _write(lake, "ref.region", [
-        {"region_code": code, "name_zh": zh, "name_en": en, "parent_region_code": "320000"}
+        {"region_code": code, "name_zh": zh, "name_en": en, "parent_region_code": "320000"} | HOLDS
         for code, zh, en in (("320100", "南京市", "Nanjing"), ("320200", "无锡市", "Wuxi"),
                              ("320300", "徐州市", "Xuzhou"), ("320400", "常州市", "Changzhou"),
                              ("320500", "苏州市", "Suzhou"), ("320600", "南通市", "Nantong"),
@@ -353,7 +354,7 @@ def fill(lake: Lake, *, scale: int, batch_id: str = "test") -> None:
                              ("321100", "镇江市", "Zhenjiang"), ("321200", "泰州市", "Taizhou"),
                              ("321300", "宿迁市", "Suqian"))
     ] + [
-        {"region_code": code, "name_zh": zh, "name_en": en, "parent_region_code": "320400"}
+        {"region_code": code, "name_zh": zh, "name_en": en, "parent_region_code": "320400"} | HOLDS
         for code, zh, en in (("320402", "天宁区", "Tianning"), ("320481", "溧阳市", "Liyang"))
     ], batch_id)  # fmt: skip
     _write(lake, "ref.drl", [

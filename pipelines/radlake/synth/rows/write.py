@@ -149,7 +149,9 @@ def _write_references(lake: Lake, plan: Plan, places: Places) -> None:
             zip(places.hospital_id, places.region_code, places.level, strict=True), 1
         )
     ]
-    for name, rows in (("ref.region", [province, *regions, *county_rows()]), ("ref.hospital", hospitals)):
+    holds = {"last_year": 9999, "successor_region_code": "NONE"}
+    placed = [region | holds for region in (province, *regions, *county_rows())]
+    for name, rows in (("ref.region", placed), ("ref.hospital", hospitals)):
         table = load_table(name)
         data = pa.Table.from_pylist(rows, schema=table.arrow_schema())
         lake.tables.commit_batch(table, data, batch_id=plan.batch, replace=data.select(table.key))
