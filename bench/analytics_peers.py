@@ -30,7 +30,7 @@ def scan_sequence(folder: Path, _: Path) -> Callable[[], Done]:
 
 
 def scan_exams(folder: Path, _: Path) -> Callable[[], Done]:
-    from radlake.stats.duplicates.unsorted import exam_columns
+    from radlake.stats.duplicates.by_person import exam_columns
 
     files, columns = lake_of(folder).tables.files("core.exam"), ", ".join(exam_columns())
 

@@ -26,6 +26,7 @@ from radlake.lake.store import S3Store
 from radlake.lake.upkeep import tidy
 from radlake.recompress import recompress_hospital
 from radlake.stats.duplicates.recent import RecentExams, build_index
+from radlake.stats.duplicates.unsorted import repeats_unsorted
 from radlake.web.app import create_app
 from radlake.web.snapshot import copying
 from support.dicom import ct_study, write_all
@@ -125,6 +126,16 @@ def test_order_entry_finds_recent_exams_on_s3(lake: Lake):
         found = ask(5, "CT", "CHEST", since=now - timedelta(days=30), until=now)
         assert [one.exam_pseudo_id for one in found] == ["a"]
     recent.close()
+
+
+def test_repeats_of_exams_as_they_lie_on_s3(lake: Lake):
+    done = {"patient_key": 5, "modality_group": "CT", "body_part_code": "CHEST"}
+    for day, month in ((9, 202602), (1, 202603)):
+        at = datetime(month // 100, month % 100, day, 8)
+        lake.tables.commit_batch(EXAM, exams(f"e{day}", study_month=month, study_at=at, **done), batch_id=f"b{day}")
+    found = repeats_unsorted(lake, date_offsets=np.zeros_like, window_days=30)
+    place = ("UNKNOWN", "UNKNOWN", "CT")
+    assert [tuple(row.values()) for row in found.to_pylist()] == [(202602, *place, 1, 0), (202603, *place, 1, 1)]
 
 
 def test_batches_of_processes_at_once(lake: Lake):

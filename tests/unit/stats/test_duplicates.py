@@ -20,7 +20,7 @@ from radlake.ingest.duplicates import why_counted
 from radlake.lake import Lake, duck, parquet
 from radlake.lineage.trace import trace
 from radlake.resources import schemas_root
-from radlake.stats.duplicates import sequence
+from radlake.stats.duplicates import sequence, unsorted
 from radlake.stats.duplicates.codes import ground_bits
 from radlake.stats.duplicates.compared import compare_repeats
 from radlake.stats.duplicates.packs import load_packs, load_windows
@@ -206,8 +206,9 @@ GROUP BY ALL ORDER BY ALL
 """
 
 
-def test_pass_month_layout_and_reference_agree_row_by_row(province, tmp_path):
+def test_pass_month_layout_and_reference_agree_row_by_row(province, tmp_path, monkeypatch):
     _, lake, _ = province
+    monkeypatch.setattr(unsorted, "_ROWS_AT_ONCE", 3_000)  # many ranges of persons
     with duck.connect(lake) as connection:
         persons = connection.sql("SELECT DISTINCT patient_key FROM core.exam").fetchnumpy()["patient_key"]
         connection.register("offsets", pa.table({"patient_key": persons, "seconds": offsets(persons)}))

@@ -28,7 +28,7 @@ from radlake.stats.duplicates.codes import code_rows, ground_rows
 from radlake.stats.duplicates.moved import Moved, moved_rows
 from radlake.stats.duplicates.packs import Windows, load_windows
 
-__all__ = ["CODES", "INPUTS", "TABLE", "Built", "Observed", "build_sequence", "person_ranges", "sequence_codes"]
+__all__ = ["CODES", "INPUTS", "TABLE", "Built", "Observed", "build_sequence", "ranges_of_persons", "sequence_codes"]
 
 TABLE = "core.exam_sequence"
 CODES = "core.sequence_code"
@@ -85,7 +85,7 @@ def build_sequence(
     exams, orders, hospitals, links = (_relation(lake, snapshot, name) for name in INPUTS)
     with _connection(lake) as connection:
         codes = code_rows(connection, exams=exams, hospitals=hospitals)
-        ranges = person_ranges(connection, exams)
+        ranges = _person_ranges(connection, exams)
         grounds = ground_rows(connection, orders=orders)
 
     def write(folder: Path) -> Sequence[DataFile]:
@@ -168,16 +168,21 @@ def sequence_codes(lake: Lake) -> pa.Table:
         return connection.sql(f"FROM {stored} ORDER BY code_kind, code").to_arrow_table()
 
 
-def person_ranges(
-    connection: duckdb.DuckDBPyConnection, exams: str, *, n_rows: int | None = None
-) -> list[tuple[int, int]]:
-    """Ranges of patient_key with about as many exams each; pseudonyms are spread evenly between the ends."""
-    row = connection.execute(f"SELECT count(*), min(patient_key), max(patient_key) FROM {exams}").fetchone()
-    n, least, greatest = (value or 0 for value in row or (0, 0, 0))
-    n_ranges = max(1, -(-n // (n_rows or _ROWS_AT_ONCE)))
+def ranges_of_persons(n: int, *, least: int, greatest: int, n_rows: int) -> list[tuple[int, int]]:
+    """Ranges of patient_key with about `n_rows` of `n` exams each; pseudonyms are spread evenly between the ends.
+
+    Each is its first patient_key, and the first that is no more in it.
+    """
+    n_ranges = max(1, -(-n // n_rows))
     limits = [least + (greatest - least) * number // n_ranges for number in range(n_ranges + 1)]
     limits[0], limits[-1] = 0, greatest + 1  # the pseudonym that stands for a person may have no exam left
     return list(itertools.pairwise(limits))
+
+
+def _person_ranges(connection: duckdb.DuckDBPyConnection, exams: str) -> list[tuple[int, int]]:
+    row = connection.execute(f"SELECT count(*), min(patient_key), max(patient_key) FROM {exams}").fetchone()
+    n, least, greatest = (value or 0 for value in row or (0, 0, 0))
+    return ranges_of_persons(n, least=least, greatest=greatest, n_rows=_ROWS_AT_ONCE)
 
 
 def _relation(lake: Lake, snapshot: Mapping[str, int], name: str, *, where: str | None = None) -> str:

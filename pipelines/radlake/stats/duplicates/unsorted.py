@@ -1,14 +1,16 @@
 """Repeats within any window straight from core.exam as it lies, by month: when no sequence was built, and to check it.
 
-A range of persons at a time is read from the files that may hold it, sorted and compared as arrays. It shares nothing
-with `layout` and `pairs` but the numbers of `codes`. Encounters are in other tables and are not looked at: an exam on
-another day of the same stay counts here, and links of persons are not followed.
+A range of persons at a time comes from `by_person`, is sorted and compared as arrays. It shares nothing with `layout`
+and `pairs` but the numbers of `codes`. Encounters are in other tables and are not looked at: an exam on another day of
+the same stay counts here, and links of persons are not followed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,103 +19,55 @@ from radlake.contracts import load_table
 from radlake.errors import ContractBroken
 from radlake.lake import Lake, parquet
 from radlake.sqlrun.date_offsets import DateOffsets
+from radlake.stats.duplicates.by_person import LEFT, RIGHT, Exams, Numbers, RowGroup, exams_by_person, row_groups
 from radlake.stats.duplicates.codes import code_rows
 from radlake.stats.duplicates.packs import load_windows
 from radlake.stats.duplicates.places import told_apart
-from radlake.stats.duplicates.sequence import person_ranges
+from radlake.stats.duplicates.sequence import ranges_of_persons
 
-__all__ = ["earlier_exams", "exam_columns", "exam_order", "repeats_unsorted"]
+__all__ = ["earlier_exams", "in_order", "repeats_unsorted"]
 
 _EXAM = "core.exam"
 _DAY = 86_400
-_ROWS_AT_ONCE = 3_000_000  # fewer would read more row groups twice, more would need more memory
-_NO_KIND = 0
-_LEFT, _RIGHT = 1, 2
+_ROWS_AT_ONCE = 400_000  # more would need more memory and save little
 _NUMBER_BITS = 63
-_ROWS = """
-SELECT
-    exam.patient_key,
-    CASE WHEN exam.is_patient_known AND exam.body_part_code <> 'UNKNOWN'
-        THEN modality.code * {n_parts} + part.code + 1 ELSE {no_kind} END::INTEGER AS kind,
-    epoch_us(exam.study_at) // 1000000 AS moved_at,
-    (place.code * {n_modalities} + modality.code)::INTEGER AS place,
-    CASE exam.laterality_code WHEN 'L' THEN {left} WHEN 'R' THEN {right} ELSE 0 END::TINYINT AS side,
-    (place.site * 2 + (exam.laterality_code = 'B')::INTEGER) * 4 + side AS tie
-FROM (SELECT {columns} FROM read_parquet({files}, hive_partitioning = false)) AS exam
-INNER JOIN modality ON exam.modality_group = modality.label
-INNER JOIN part ON exam.body_part_code = part.label
-INNER JOIN place ON exam.hospital_id = place.label
-WHERE exam.study_at IS NOT NULL AND exam.patient_key >= {low} AND exam.patient_key < {high}
-"""
-
-
-def exam_columns() -> tuple[str, ...]:
-    """What is read of core.exam: a plain scan of these is what the count is measured against."""
-    return (
-        *("patient_key", "hospital_id", "modality_group", "body_part_code", "laterality_code", "study_at"),
-        "is_patient_known",
-    )
 
 
 @dataclass(frozen=True)
 class _Job:
-    codes: pa.Table
-    months: np.ndarray
-    n_places: int
-    n_modalities: int
-    n_parts: int
+    groups: Sequence[RowGroup]
+    numbers: Numbers
+    n_cells: int
+    first_day: int
+    cell_of_day: np.ndarray
     window_days: int
     max_person_exams: int
     date_offsets: DateOffsets
-    workers: int
+    filesystem: Any
 
-    def count(self, low: int, high: int, files: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Exams and repeats by month, place and modality, of the persons from `low` to before `high`."""
-        n_cells = len(self.months) * self.n_places * self.n_modalities
-        rows = self._rows(low, high, files)
-        if not rows.num_rows:
-            return np.zeros(n_cells, np.int64), np.zeros(n_cells, np.int64)
-        order = exam_order(*(rows[name].to_numpy() for name in ("patient_key", "kind", "moved_at", "tie")))
-        key, kind, at, side, place = (
-            rows[name].to_numpy()[order] for name in ("patient_key", "kind", "moved_at", "side", "place")
-        )
+    def count_ranges(self, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Exams and repeats by month, place and modality, of the persons of ranges that follow each other."""
+        counts = np.zeros((2, self.n_cells), np.int64)
+        for exams in exams_by_person(self.groups, ranges, numbers=self.numbers, filesystem=self.filesystem):
+            self._count(in_order(exams), counts)
+        return counts
+
+    def _count(self, exams: Exams, counts: np.ndarray) -> None:
+        key, kind = exams.key, exams.kind
         is_first = np.append(True, key[1:] != key[:-1])
         begins = np.flatnonzero(is_first)
         n_of_person = np.diff(np.append(begins, len(key)))
-        day = (at - np.repeat(self.date_offsets(key[begins]), n_of_person)) // _DAY
-        is_shared = np.repeat(n_of_person > self.max_person_exams, n_of_person)
-        is_alone = is_first | np.append(True, kind[1:] != kind[:-1]) | (kind == _NO_KIND) | is_shared
-        earlier = earlier_exams(is_alone, side)
-        gap = day - day[earlier]
-        is_repeat = (earlier >= 0) & (gap >= 1) & (gap <= self.window_days)
-        cell = self._month_numbers(day) * (self.n_places * self.n_modalities) + place
-        return np.bincount(cell, minlength=n_cells), np.bincount(cell[is_repeat], minlength=n_cells)
-
-    def _month_numbers(self, day: np.ndarray) -> np.ndarray:
-        """Number of the month of each day since 1970, looked up in a table of all days that occur."""
-        low = int(day.min())
-        months = np.arange(low, int(day.max()) + 1).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-        numbers = np.searchsorted(self.months, (months // 12 + 1970) * 100 + months % 12 + 1)
-        return numbers[day - low]
-
-    def _rows(self, low: int, high: int, files: Sequence[str]) -> pa.Table:
-        with parquet.new_connection(threads=self.workers) as connection:
-            connection.register("codes", self.codes)
-            for table, kind in (("modality", "modality"), ("part", "body_part")):
-                connection.execute(
-                    f"CREATE TABLE {table} AS SELECT label, code FROM codes WHERE code_kind = '{kind}'"  # fixed names
-                )
-            connection.execute(
-                "CREATE TABLE place AS SELECT site.label, site.code AS site, place.code"
-                " FROM codes AS site INNER JOIN codes AS place"
-                " USING (region_code, hospital_level) WHERE site.code_kind = 'site' AND place.code_kind = 'place'"
-            )
-            listed = ", ".join(parquet.text(file) for file in files)
-            query = _ROWS.format(
-                columns=", ".join(exam_columns()), files=f"[{listed}]", low=low, high=high,
-                n_modalities=self.n_modalities, n_parts=self.n_parts, no_kind=_NO_KIND, left=_LEFT, right=_RIGHT,
-            )  # fmt: skip
-            return connection.sql(query).to_arrow_table().combine_chunks()
+        day = (exams.at - np.repeat(self.date_offsets(key[begins]), n_of_person)) // _DAY
+        is_alone = is_first | np.append(True, kind[1:] != kind[:-1]) | (kind & 1).astype(bool)
+        if n_of_person.max() > self.max_person_exams:
+            is_alone |= np.repeat(n_of_person > self.max_person_exams, n_of_person)
+        earlier = earlier_exams(is_alone, exams.tie & (LEFT | RIGHT))
+        later = np.flatnonzero(earlier >= 0)
+        gap = day[later] - day[earlier[later]]
+        repeats = later[(gap >= 1) & (gap <= self.window_days)]
+        cell = self.cell_of_day[day - self.first_day] + exams.place
+        for number, cells in enumerate((cell, cell[repeats])):
+            counts[number] += np.bincount(cells, minlength=self.n_cells)
 
 
 def repeats_unsorted(lake: Lake, *, date_offsets: DateOffsets, window_days: int, workers: int = 2) -> pa.Table:
@@ -124,55 +78,73 @@ def repeats_unsorted(lake: Lake, *, date_offsets: DateOffsets, window_days: int,
     ContractBroken
         If there is no exam.
     """
-    snapshot = lake.tables.snapshot(_EXAM)
-    files = snapshot.files() if snapshot else []
-    if snapshot is None or not files:
+    files = lake.tables.files(_EXAM)
+    if not files:
         raise ContractBroken(table=_EXAM, problems=["there is no exam; run `radlake build` first"])
-    with parquet.new_connection(threads=workers, filesystem=lake.tables.filesystem) as connection:
+    filesystem: Any = lake.tables.filesystem
+    with parquet.new_connection(threads=workers, filesystem=filesystem) as connection:
         exams = parquet.scan(load_table(_EXAM), files)
         hospitals = parquet.scan(load_table("ref.hospital"), lake.tables.files("ref.hospital"))
         codes = code_rows(connection, exams=exams, hospitals=hospitals)
-        ranges = person_ranges(connection, exams, n_rows=_ROWS_AT_ONCE)
-    of_kind: dict[str, list[str]] = {}
-    for row in codes.to_pylist():
-        of_kind.setdefault(row["code_kind"], []).append(row["label"])
+    groups = row_groups(files, filesystem=filesystem)
+    numbers = Numbers.of(codes)
+    months = np.array([int(row["label"]) for row in codes.to_pylist() if row["code_kind"] == "month"])
+    n_of_month = numbers.n_places * numbers.n_modalities
+    first_day, month_of_day = _months_of_days(months)
     job = _Job(
-        codes=codes,
-        months=np.array([int(month) for month in of_kind["month"]]),
-        n_places=len(of_kind["place"]),
-        n_modalities=len(of_kind["modality"]),
-        n_parts=len(of_kind["body_part"]),
+        groups=groups,
+        numbers=numbers,
+        n_cells=len(months) * n_of_month,
+        first_day=first_day,
+        cell_of_day=month_of_day * n_of_month,
         window_days=window_days,
         max_person_exams=load_windows().max_person_exams,
         date_offsets=date_offsets,
-        workers=workers,
+        filesystem=filesystem,
     )
-
-    def count(low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        return job.count(low, high, snapshot.files(where=f"patient_key >= {low} AND patient_key < {high}"))
-
-    n_exams, n_repeats = np.sum([count(low, high) for low, high in ranges], axis=0)
+    ranges = ranges_of_persons(
+        sum(group.n_rows for group in groups),
+        least=groups[0].least,
+        greatest=max(group.greatest for group in groups),
+        n_rows=_ROWS_AT_ONCE,
+    )
+    each = -(-len(ranges) // workers)
+    with ThreadPoolExecutor(workers) as pool:
+        parts = pool.map(job.count_ranges, [ranges[start : start + each] for start in range(0, len(ranges), each)])
+        n_exams, n_repeats = np.sum(list(parts), axis=0)
     return told_apart(n_exams, n_repeats, codes=codes)
 
 
-def exam_order(key: np.ndarray, kind: np.ndarray, at: np.ndarray, tie: np.ndarray) -> np.ndarray:
-    """Places of the rows in the order of all four; fastest if `key` ascends in a few runs, as in files of months.
+def _months_of_days(months: np.ndarray) -> tuple[int, np.ndarray]:
+    """The first day of months (yyyymm, ascending) since 1970, and the place of the month of each day from it."""
+    starts = ((months // 100 - 1970) * 12 + months % 100 - 1).astype("datetime64[M]")
+    days = np.arange(starts[0], starts[-1] + 1, dtype="datetime64[D]")
+    return int(days[0].astype(int)), np.searchsorted(starts, days, side="right") - 1
 
-    A stable sort by person uses the runs; then all but ties is one number for each row, nearly in order.
+
+def in_order(exams: Exams) -> Exams:
+    """Exams by person, kind, time and tie; fastest if they come in runs of persons and kinds, the earlier runs first.
+
+    A stable sort by person and kind merges runs, as files of months are, and leaves the exams of a group in the order
+    of time. Where that is not so, the group is sorted by itself.
     """
-    order = np.argsort(key, kind="stable")
-    persons = np.cumsum(np.append(False, key[order[1:]] != key[order[:-1]]))
-    parts = (persons, kind[order], at[order] - at.min())
-    widths = [int(part.max()).bit_length() for part in parts]
-    if sum(widths) > _NUMBER_BITS:  # a clock was wrong by centuries
-        return np.lexsort((tie, at, kind, key))
-    number = ((parts[0] << widths[1] | parts[1]) << widths[2]) | parts[2]
-    inner = np.argsort(number, kind="stable")
-    order, number = order[inner], number[inner]
-    is_same = number[1:] == number[:-1]
-    tied = np.flatnonzero(np.append(is_same, False) | np.append(False, is_same))
-    order[tied] = order[tied][np.lexsort((tie[order[tied]], number[tied]))]
-    return order
+    low = exams.key.min()
+    kind_bits = int(exams.kind.max()).bit_length()
+    dropped_bits = max(0, int(exams.key.max() - low).bit_length() + kind_bits - _NUMBER_BITS)
+    exams = exams[np.argsort((exams.key - low) >> dropped_bits << kind_bits | exams.kind, kind="stable")]
+    key, kind, at, tie = exams.key, exams.kind, exams.at, exams.tie
+    if (key[1:] < key[:-1]).any():  # two persons who differ in the bits that were dropped alone
+        return exams[np.lexsort((tie, at, kind, key))]
+    is_same = (key[1:] == key[:-1]) & (kind[1:] == kind[:-1])
+    is_late = is_same & (at[1:] <= at[:-1])
+    if not is_late.any():
+        return exams
+    group = np.cumsum(np.append(False, ~is_same))
+    is_mixed = np.zeros(group[-1] + 1, bool)
+    is_mixed[group[1:][is_late]] = True
+    rows, order = np.flatnonzero(is_mixed[group]), np.arange(len(key))
+    order[rows] = rows[np.lexsort((tie[rows], at[rows], group[rows]))]
+    return exams[order]
 
 
 def earlier_exams(begins: np.ndarray, side: np.ndarray) -> np.ndarray:
@@ -180,7 +152,7 @@ def earlier_exams(begins: np.ndarray, side: np.ndarray) -> np.ndarray:
     earlier = np.arange(len(side)) - 1
     earlier[begins] = -1
     rows = np.flatnonzero((side != 0) & ~begins)
-    while len(rows := rows[side[rows] + side[earlier[rows]] == _LEFT + _RIGHT]):
+    while len(rows := rows[side[rows] + side[earlier[rows]] == LEFT + RIGHT]):
         before = earlier[rows]
         earlier[rows] = np.where(begins[before], -1, before - 1)
         rows = rows[~begins[before]]
