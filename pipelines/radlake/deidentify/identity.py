@@ -33,6 +33,7 @@ _LONG_PART = 9  # letters of a part of a name
 _SHORT_NUMBER = 5  # digits of a number that has letters too
 _SHORTEST_WHOLE = 3  # characters
 _MIN_INITIALS = 4
+_USUAL_NAME = 3  # characters: a surname and two
 _MIN_RAW, _MIN_RAW_OF_MUCH = 4, 8  # bytes
 _MUCH = 4096  # bytes
 _ONE_NUMBER = 8  # bytes of a binary number
@@ -51,12 +52,14 @@ _MONTHS = [
     "december",
 ]
 # Marks and spaces say nothing: Wang^Xiulan, WANG XIULAN and wangxiulan are one name, 1964-02-24 and 19640224 one day.
-_MARKS = " \t\r\n\f^=,._-/()[]{}:;'\"·"
+_MARKS = " \t\r\n\f^=,._-/()[]{}:;'\""
+_DOTS = "·•‧・∙"  # between the parts of Uyghur, Kazakh and Mongolian names in Chinese characters
+_BETWEEN_PARTS = re.compile(rf"[\^\s,.{_DOTS}]+")
 _FOLD = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
-_MARK_BYTES = _MARKS.replace("·", "").encode("ascii")
+_MARK_BYTES = _MARKS.encode("ascii")
 _MARKS_IN_BYTES = _MARK_BYTES + b"\0"
 _NO_CONTROL = bytes(range(0x20, 0x100))
-_MARK_TABLE = {ord(mark): None for mark in _MARKS}
+_MARK_TABLE = {ord(mark): None for mark in _MARKS + _DOTS}
 # What devices, phantoms and earlier de-identification write in place of a name.
 _NOBODY = frozenset(
     [
@@ -131,7 +134,8 @@ class Identities:
             return True
         if len(plain) > _MUCH or plain.isascii() or plain.translate(None, _NO_CONTROL):
             return False
-        readings = (_fold(plain.decode(codec, "replace")).encode() for codec in ("utf-8", "latin-1"))  # Müller
+        # Müller is told without his accent.
+        readings = (_fold(plain.decode(codec, "replace")).encode() for codec in ("utf-8", "latin-1", "gb18030"))
         return any(needle in reading for reading in readings for needle in self.needles)
 
     def is_number(self, value: bytes) -> bool:
@@ -186,19 +190,24 @@ def _forms_of_name(text: str) -> set[str]:
 
 
 def _parts_of_name(text: str) -> set[str]:
-    """The longer parts of a name, and a Chinese one in letters."""
+    """The longer parts of a name, and Chinese ones in letters."""
     forms: set[str] = set()
     for parts in _groups_of_name(text):
+        spelled_out = {"".join(parts), "".join(parts[::-1]), *parts}
         if len(parts) > 1:
             forms.update(*map(_telling, parts))
-        forms.update(*map(_telling, romanised("".join(parts))))
+        elif parts:  # nobody tells where the surname ends: 王秀兰, 扎西顿珠
+            (name,) = parts
+            spelled_out |= {name[1:]} if len(name) == _USUAL_NAME else {name[:2], name[2:]}
+        for written in map(romanised, spelled_out):
+            forms.update(*map(_telling, written))
     return forms
 
 
 def _groups_of_name(text: str) -> Iterator[list[str]]:
     """The parts of each component group of a PN (PS3.5 6.2.1)."""
     for group in text.split("="):
-        yield [part for part in re.split(r"[\^\s,]+", group) if part]
+        yield [part for part in _BETWEEN_PARTS.split(group) if part]
 
 
 def _forms_of_number(text: str) -> set[str]:
@@ -210,7 +219,7 @@ def _forms_of_number(text: str) -> set[str]:
 
 
 def _forms_of_date(text: str) -> set[str]:
-    """A day as people write it: 20240305, 2024-3-5, 05-MAR-2024, Mar 5 2024, 03/05/2024, 05/03/2024, 24-03-05."""
+    """A day as people write it: 20240305, 05-MAR-2024, 2024MAR05, Mar 5 2024, 03/05/2024, 05/03/2024, 24-03-05."""
     if not (found := re.match(r"(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})", text)):
         return _telling(text)
     year, month, day = found.groups()
@@ -220,6 +229,7 @@ def _forms_of_date(text: str) -> set[str]:
     short = f"{int(day)}", f"{int(month)}"
     forms = {year + month + day, month + day + year, day + month + year, f"{year}{short[1]}{short[0]}"}
     forms |= {f"{d}{month_name}{year}" for d in (day, short[0]) for month_name in (name, name[:3])}
+    forms |= {f"{year}{month_name}{d}" for d in (day, short[0]) for month_name in (name, name[:3])}
     forms |= {f"{month_name}{d}{year}" for d in (day, short[0]) for month_name in (name, name[:3])}
     forms |= {f"{year}年{int(month)}月{int(day)}日", f"{year}年{month}月{day}日"}
     forms |= {year[2:] + month + day, day + month + year[2:], month + day + year[2:]}

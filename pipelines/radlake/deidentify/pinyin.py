@@ -44,14 +44,14 @@ def romanised(name: str) -> frozenset[str]:
 def spelled(text: str) -> frozenset[str]:
     """A Chinese text in letters, and its initials: a hospital is often a word like SZSLDYYY on its consoles.
 
-    >>> sorted(spelled("样例医院"))
-    ['yangliyiyuan', 'ylyy']
+    >>> sorted(spelled("样例医院")), sorted(spelled("藏医院"))
+    (['yangliyiyuan', 'ylyy'], ['cangyiyuan', 'cyy', 'zangyiyuan', 'zyy'])
     """
     readings = [_readings().get(char, ()) for char in text]
     if not text or not all(readings):
         return frozenset()
-    first = [forms[0] for forms in readings]
-    return frozenset(["".join(first), "".join(syllable[0] for syllable in first)])
+    initials = [sorted({form[0] for form in forms}) for forms in readings]
+    return frozenset("".join(parts) for of in (readings, initials) for parts in islice(product(*of), _MAX_READINGS))
 
 
 def readings(char: str) -> tuple[str, ...]:

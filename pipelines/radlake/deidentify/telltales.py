@@ -25,14 +25,17 @@ _BETRAYING = re.compile(
     | (?<!\d)(?:0?[1-9]|1[0-2])([-./])(?:0?[1-9]|[12]\d|3[01])\3(?:19|20)\d\d(?!\d)
     | (?<![\d/])(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])/\d\d(?![\d/])      # 3/5/24
     | (?<![\d/])(?:0?[1-9]|[12]\d|3[01])/(?:0?[1-9]|1[0-2])/\d\d(?![\d/])
+    | (?<!\d)(?:19|20)\d\d[-\s.]?(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)[A-Z]*[-\s.]?\d\d?(?!\d)
     | (?<!\d)\d\d?[-\s]?(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)[A-Z]*[-\s,]*(?:(?:19|20)\d\d|\d\d\b)
     | \b(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)[A-Z]*\.?\s?\d\d?(?:ST|ND|RD|TH)?[\s,]+(?:19|20)\d\d
     | [\^@]                                                   # PN components, electronic mail
     | :// | \bWWW\.                                           # URL
     | \b[A-Z]:/ | (?:^|[\s"'(=])(?:/[\w.~-]+){2,} | //[\w.-]+/     # path of a file; then address of a network
     | (?<![\d.])(?:(?:10|127)(?=(?:\.\d){0,2}\.\d\d)\.\d+|172\.(?:1[6-9]|2\d|3[01])|192\.168)(?:\.\d{1,3}){2}(?![\d.])
+    | \b(?!Y+\b)[A-HJ-TW-Z]{2,}YY\b                           # initials of a hospital, in pinyin: ... yi yuan
     | HOSPITAL | YIYUAN | YISHENG | BINGQU | \bKESHI | \bCLINIC\b | \bINFIRMARY | \bUNIVERSITY | \bINSTITUTE\b
     | \bMEDICAL\s(?:CENT|COLLEGE|SCHOOL) | \bPEOPLE'?S\b | \b(?:WARD|BED|ROOM)[\s#:.-]*\d
+    | (?:^|;\s?)\d{1,4}\s[A-Z]{3,}(?:\s[A-Z]{2,}){1,3},\s[A-Z]{3,}  # 12 Tran Phu, Hue
     | \b(?:ROAD|STREET|AVENUE|DISTRICT|PROVINCE)\b
     | \b(?:DR|PROF|MRS|MISS)\.\s?[A-Z] | \bPROFESSOR\b | \bPATIENT\s?(?:ID|NAME)\b
     | \b(?:QQ|WX|WECHAT|WEIXIN|WXID|TEL|PHONE|MOBILE|FAX|MRN|SSN)\b\s?[:#_=]?\s?\d | \bWXID_
@@ -47,6 +50,7 @@ _LETTERS = re.compile(r"[A-Za-z]+")
 _CAMEL = re.compile(r"[A-Z][a-z]+|[A-Z]+(?![a-z])|[a-z]+")
 _MIN_GIVEN = 5  # letters of a given name beside a surname that is a word of the field
 _MIN_TOGETHER = 8  # letters: a shorter word of pinyin syllables may be any word
+_MIN_PART, _MIN_SYLLABLES = 5, 5  # letters of each of two words, syllables of both: Maimaiti Aishan
 
 
 @lru_cache(maxsize=65536)
@@ -80,7 +84,18 @@ def _holds_chinese_name(text: str) -> bool:
             return True
         if len(parts) == 1 and len(word) >= _MIN_TOGETHER and _is_written_together(word.lower()):
             return True
-    return any(_is_name(words[n : n + length]) for length in (2, 3) for n in range(len(words) - length + 1))
+    return any(_is_name(words[n : n + length]) for length in (2, 3) for n in range(len(words) - length + 1)) or any(
+        map(_is_long_name, words, words[1:])
+    )
+
+
+def _is_long_name(first: str, second: str) -> bool:
+    """Whether two words are spelled like the Uyghur, Kazakh or Mongolian name of somebody."""
+    words = first.lower(), second.lower()
+    if min(map(len, words)) < _MIN_PART or any(map(_is_technical, words)):
+        return False
+    n_syllables = list(map(_n_syllables, words))
+    return min(n_syllables) > 1 and sum(n_syllables) >= _MIN_SYLLABLES
 
 
 def _is_surname(word: str) -> bool:

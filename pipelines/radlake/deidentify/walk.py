@@ -51,7 +51,7 @@ _CLOSED_VRS = _DATE_VRS | {"AS", "UI"}  # checked for what they are, and nothing
 _FAMILIES = (_DATE_VRS, NUMBERS_AS_TEXT, frozenset(["AS"]), frozenset(["UI"]))  # one may be sent for another of its own
 _PIXEL_DATA = 0x7FE00010  # judged in radlake.pixels
 _SAMPLES = frozenset([_PIXEL_DATA, 0x7FE00008, 0x7FE00009, 0x54001010])  # an object is nothing without them
-SHORTEST_BULK = 5  # bytes that could spell somebody
+SHORTEST_BULK = 4  # bytes that could spell somebody
 _MIN_UID = 12  # digits; "1.1" stands in many a text by chance
 _REMOVED_CODE = {_CODE_VALUE: b"REMOVED", _SCHEME: b"99RADLAKE", _MEANING: b"Removed"}
 

@@ -18,11 +18,11 @@ __all__ = ["hides_text", "unescaped"]
 _JSON = re.compile(r"(?:\\u(?=[0-9A-Fa-f]{4})|\Au(?=[4-9][0-9A-Fa-f]{3}(?![0-9A-Za-z])))([0-9A-Fa-f]{4})")
 _ESCAPED = re.compile(rf"%[0-9A-Fa-f]{{2}}|&#|{_JSON.pattern}")
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2}){5,}")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]{8,}={0,2}")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{8,}={0,2}|[A-Za-z0-9+/]{7}=")
 # What of six bytes by chance is hardly ever: words, numbers and the marks of names; two characters of everyday Chinese.
-_READABLE = re.compile(rb"[A-Za-z0-9 ^.,:=_-]{6,}")
+_READABLE = re.compile(rb"(?:[A-Za-z0-9 ^.,:=_-]|(?<=[A-Z])'(?=[A-Z][a-z])){6,}|(?=.{5})[A-Za-z]+\^[A-Za-z]+")
 _GB2312 = re.compile(rb"(?:[\xb0-\xf7][\xa1-\xfe]){2,}")
-_WORDS = re.compile(r"[\w ^.,:=-]{2,}")
+_WORDS = re.compile(r"[\w ^.,:=·•‧・∙-]{2,}")
 _SHORTEST = 6  # bytes
 
 
@@ -41,8 +41,8 @@ def unescaped(text: str) -> str:
 def hides_text(value: bytes) -> bool:
     """Whether something readable is hidden in a value as Base64 or hexadecimal.
 
-    >>> hides_text(b"V2FuZ15YaXVsYW4="), hides_text(b"57616e675e5869756c616e")
-    (True, True)
+    >>> hides_text(b"V2FuZ15YaXVsYW4="), hides_text(b"57616e675e5869756c616e"), hides_text(b"4c695e4e61")
+    (True, True, True)
     >>> hides_text(b"ORIGINAL"), hides_text(b"0a1b2c3d4e5f")
     (False, False)
     """

@@ -108,6 +108,9 @@ UNTOLD = [
     "Suzhou Hospital", "First People's", "Dr. Smith", "Ward 7", "WARD-7", "bed 12", "QQ:123456", "wxid_abcdef",
     "ZY12736053", "Z O U S H U L I N", "MRN890137", "Patient: 919801", "Dr Zou", "Pan Qinghua", "Shufang Hu",
     "Jun 22, 1981", "Oct 3 1938", "6 FEB 04", "14-NOV-71", "21/01/92", "1/21/92", "10/25/1938",
+    "1981APR02", "2024-MAR-05", "Maimaiti Tuerxun", "AINIWAER_KADIER", "Bayinmenghe Wulantuya", "SZRMYY", "JSSZYY CT1",
+    "12 Tran Phu, Hue", "THZeTHY=", "4c695e4e61", "4f27436f6e6e6f725e53696f6268616e",
+    "e4b98ce585b0e59bbee99b85c2b7e5b7b4e789b9e5b094",
     "V2FuZ15YaXVsYW4=", "57616e675e5869756c616e", "%E7%8E%8B%E7%A7%80", "&#29579;&#31168;", "zfXQ48C8", "546L56eA5YWw",
 ]  # fmt: skip
 

@@ -60,6 +60,7 @@ TOLD = identities_from(
         "CT512345",
         "no 12736053 of today",
         "24-FEB-1964",
+        "1964FEB24",
         "Feb 24 1964",
         "1964.2.24",
         "02/24/1964",
@@ -90,6 +91,37 @@ def test_found(value: str) -> None:
 )
 def test_left_alone(value: str) -> None:
     assert not TOLD.is_in(value.encode())
+
+
+# Uyghur, Tibetan and Mongolian names in Chinese characters: with a dot between them, or two of two characters each.
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ABUDULA MAIMAITI",
+        "MaimaitiAbudula",
+        "R5 abudula",
+        "阿卜杜拉•买买提",
+        "阿卜杜拉・买买提",
+        "买买提",
+        "CT Dunzhu",
+        "ZhaxiDunzhu",
+    ],
+)
+def test_names_of_several_words_in_chinese(value: str) -> None:
+    told = identities_from(frozenset({("name", "阿卜杜拉·买买提"), ("name", "扎西顿珠")}))
+    assert told.is_in(value.encode())
+
+
+def test_a_hospital_whose_characters_are_read_in_two_ways_by_its_initials() -> None:
+    assert identities_from(frozenset({("text", "拉萨样例藏医院")})).is_in(b"LSYLZYY-CT1")
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "gb18030"])
+@pytest.mark.parametrize("name", ["Göteborg", "米勒", "乌兰图雅·巴特尔"])
+def test_names_among_bytes(name: str, codec: str) -> None:
+    told = identities_from(frozenset({("name", name)}))
+    assert told.is_in_bytes(name.encode(codec))
+    assert not told.is_in_bytes(bytes(len(name.encode(codec))))
 
 
 def test_identifiers_do_not_run_across_values() -> None:

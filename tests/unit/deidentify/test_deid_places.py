@@ -224,3 +224,13 @@ def test_free_text_keeps_only_the_vocabulary() -> None:
     out = deidentified_bytes(ds)
     assert_unreadable(out, CHINESE_NAME, "13800138000", "南京市", "12床", "2026年3月1日")
     assert read_output(out).StudyDescription == "胸部平扫"
+
+
+@pytest.mark.parametrize(("name", "codec"), [("李^娜", "gb18030"), ("Li^Na", "ascii"), ("Li^Na", "utf-16-le")])
+def test_a_short_name_among_few_numbers(name: str, codec: str) -> None:
+    spelled = name.replace("^", "").encode(codec)
+    before = ct_study(1, patient=name, patient_id=PATIENT_ID)[0]
+    out = deidentified_bytes(
+        sent_with(before, SelectorOLValue=("OL", spelled), SelectorOWValue=("OW", spelled + bytes(64)))
+    )
+    assert spelled not in out

@@ -37,3 +37,12 @@ def test_a_broken_rule_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ]
     finally:
         ledger.close()
+
+
+@pytest.mark.parametrize("patient", ["Central^Hospital", "Modality^High"])
+def test_who_is_called_as_a_word_of_our_tables_stops_nothing(tmp_path: Path, patient: str) -> None:
+    [original] = ct_study(n=1, patient=patient)
+    write(original, tmp_path / "cd" / "a.dcm")
+    settings = settings_of(tmp_path / "lake")
+    done = harvest_folder(settings, tmp_path / "cd", hospital=hospital_of_files(settings, "h1"))
+    assert (done.instances_stored, done.instances_quarantined) == (1, 0)
