@@ -1,14 +1,18 @@
 """Other worlds: sizes of groups that fit everything shown and differ in what must not be told.
 
-A world proves an aim: that a sum of groups can be another number. Three ways to find worlds, the cheapest first:
+A world proves an aim: that a sum of groups can be another number. Ways to find worlds, the cheapest first:
 
 1. *Least squares.* Some persons are added to (or taken from) the aim, and all other groups make up for it, in
    proportion to their sizes. In a release of many persons this is a world for nearly every aim, and costs one
    factorisation for all of them. (What each group gives is its weighted least-squares share; where the shares are
    small, a group has little leverage on what is shown, and what is shown tells little of it.)
-2. *One linear program for many aims*: as many as can be reached at once.
-3. *A linear program for one aim*, that may also change what is shown, at the price of its worth. The rows that differ
-   in the cheapest world are withheld, and it is the proof.
+2. *Least squares again*, for one aim: what would be less than it can be is held there, until nothing is.
+3. *A linear program over numbers of few persons.* It may change what is shown, at the price of its worth. The rows that
+   differ in the cheapest world are withheld, and least squares make up for all the rest. These numbers are those that
+   cost rows; what many persons are behind gives way.
+4. *A linear program over everything.*
+
+Where too many numbers are shown for least squares, linear programs look for many aims at once before the last.
 
 Each world is checked against everything shown before it proves anything: no way of finding one has to be believed.
 """
@@ -20,16 +24,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_solve
-from scipy.linalg.lapack import dpstrf  # pyright: ignore[reportAttributeAccessIssue]
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix, eye_array, hstack, vstack
+
+from radlake.stats.nearest import Nearest
 
 __all__ = ["Aim", "Worlds"]
 
 _TINY = 1e-6
-_MOVABLE = 20_000  # groups that may move in a linear program beside those of its aims: the largest ones
 _FACTS = 6_000  # equations that are solved by least squares
+_FEW = (100, 1_000)  # numbers of fewer persons say what cannot be, those of more are made up for by many
+_ROUNDS = 8  # of holding what would be less than it can be
 _AT_ONCE = 4_000_000  # numbers of worlds in memory at once
 
 
@@ -49,7 +54,7 @@ class Worlds:
     facts, tolerances, row_of
         Of every number that rows would show: group -> what each person adds, how coarsely it is shown, and its row.
     persons, worth, is_out
-        Of every row: its persons, what it is worth to readers, and whether it was shown before.
+        Of every row: its persons, each counted once, what it is worth to readers, and whether it was shown before.
     """
 
     def __init__(
@@ -77,56 +82,90 @@ class Worlds:
         self.missing = np.array([aim.level for aim in aims], dtype=float) - self.aims @ self.sizes
         self.signs = np.where(self.missing >= 0, 1.0, -1.0)
         self.is_proven = np.abs(self.missing) < _TINY
+        self.row_sizes = self.persons @ self.sizes
+        self.fact_sizes = (self.facts != 0) @ self.sizes  # persons behind each number
+        # Whoever is alone in a row stays there.
+        lonely = self.persons[self.row_sizes < 2]
+        self.movable = np.where(np.asarray(lonely.sum(axis=0)).ravel() > 0, 0.0, self.sizes)
         self.told = np.asarray(abs(self.facts).sum(axis=0)).ravel()  # what a person of a group adds to what is shown
 
     def withheld_for_all(self, withheld: set[int]) -> set[int]:
         """The rows, and those that must be withheld besides until every aim is proven."""
-        self._look_near(withheld)
-        for sign in (1.0, -1.0):
-            while self._look_for_many(withheld, sign=sign):
-                pass
+        near = None
+        if self._is_shown(withheld).sum() > _FACTS:
+            for sign in (1.0, -1.0):
+                while self._look_for_many(withheld, sign=sign):
+                    pass
+        else:
+            self._look_near(withheld)
+            near = self._nearest(withheld, self.sizes)
         withheld = set(withheld)
         for aim in range(len(self.missing)):
             # A world stays one when more is withheld, so what is proven once is proven.
-            if not self.is_proven[aim]:
-                withheld |= self._missing_for(aim, withheld)
+            if self.is_proven[aim] or (near is not None and self._is_held(aim, near, withheld)):
+                continue
+            more = self._missing_for(aim, near, withheld)
+            if near is not None and more:
+                near = self._without(near, withheld, more)
+            withheld |= more
         return withheld
+
+    def _nearest(self, withheld: set[int], weights: np.ndarray) -> Nearest:
+        is_shown = self._is_shown(withheld)
+        return Nearest(csr_matrix(self.facts[is_shown]), self.tolerances[is_shown], weights)
+
+    def _without(self, near: Nearest, withheld: set[int], more: set[int]) -> Nearest:
+        return near.without(np.isin(self.row_of[self._is_shown(withheld)], list(more)))
 
     def _look_near(self, withheld: set[int]) -> None:
         """For each aim the world that is nearest to ours, by least squares weighted by the sizes of groups."""
-        facts = self._shown(withheld)
-        n_facts = len(self._within(withheld))
-        if n_facts > _FACTS:
-            return
-        # Whoever is alone in a row stays there.
-        lonely = self.persons[self.persons @ self.sizes < 2]
-        is_alone = np.asarray(lonely.sum(axis=0)).ravel() > 0
-        weighed = csr_matrix(facts.multiply(np.where(is_alone, 0.0, self.sizes)))
-        whole = np.asarray((weighed @ facts.T).todense())
-        factor, order, rank, _ = dpstrf(whole, tol=_TINY, lower=1)
-        free = order[:rank] - 1
-        solver = np.tril(factor[:rank, :rank]), True
-        open_aims = np.flatnonzero(~self.is_proven)
+        near = self._nearest(withheld, self.movable)
+        # No group is less than none, nor a row without somebody, when changes are no more than this.
+        fewest = self.row_sizes[self.row_sizes >= 2].min(initial=np.inf)
+        most = min(1.0, np.sqrt(fewest) - 1 / np.sqrt(fewest))
         hard: list[int] = []
-        for aims in _parts(open_aims, max(1, _AT_ONCE // max(n_facts, 1))):
-            steps = self._steps(aims)
-            seen = (facts @ steps.T).toarray()
-            answers = cho_solve(solver, seen[free]) if rank else seen[:0]
-            is_unseen = (np.abs(whole[:, free] @ answers - seen) <= _TINY).all(axis=0)
+        for aims in _parts(np.flatnonzero(~self.is_proven), max(1, _AT_ONCE // max(len(near.within), 1))):
+            answers, changes, unmet = near.answers(self._steps(aims))
             # Making up for a step takes from the aim too, so the step has to be longer.
-            given = ((self.aims[aims] @ weighed[free].T).toarray() * answers.T).sum(axis=1)
-            longer = self.missing[aims] / np.maximum(self.missing[aims] - given, _TINY)
-            # No group changes by more than this share of its size (Cauchy-Schwarz; no person has a leverage above 1).
-            change = longer * np.sqrt((seen[free] * answers).sum(axis=0))
-            is_near = is_unseen & (self.signs[aims] > 0) & (longer > 0) & (change <= 0.5)
+            left = self.missing[aims] - near.given(self.aims[aims], answers)
+            longer = self.missing[aims] / np.maximum(left, _TINY)
+            is_near = (longer * unmet <= _TINY) & (self.signs[aims] > 0) & (longer > 0) & (longer * changes <= most)
             self.is_proven[aims[is_near]] = True
-            hard += aims[~is_near & is_unseen].tolist()
+            hard += aims[~is_near].tolist()
         for aims in _parts(np.array(hard, dtype=int), max(1, _AT_ONCE // max(len(self.sizes), 1))):
-            moves = self._steps(aims).toarray().T
-            if rank:
-                moves -= weighed[free].T @ cho_solve(solver, facts[free] @ moves)
+            steps = self._steps(aims)
+            moves = near.made_up(steps, near.answers(steps)[0])
             gone = np.asarray(self.aims[aims].multiply(moves.T).sum(axis=1)).ravel() / self.missing[aims]
             self._keep(moves / np.maximum(gone, _TINY), withheld)
+
+    def _is_held(self, aim: int, near: Nearest, withheld: set[int]) -> bool:
+        """Whether the nearest world proves an aim when what would be less than it can be is held there."""
+        step, persons = self._steps(np.array([aim])), self.persons[self.present]
+        n, n_rows = len(self.sizes), len(self.present)
+        is_held = np.zeros(n + n_rows + len(near.within), dtype=bool)
+        sums, targets = self.aims[[aim]], self.missing[[aim]]
+        for _ in range(_ROUNDS):
+            move = near.held(step, sums, targets)
+            if move is None:
+                return False
+            shown = near.facts @ move
+            below = np.concatenate([-self.sizes - move, 1 - persons @ (self.sizes + move), np.abs(shown) - near.within])
+            is_new = (below > _TINY) & ~is_held
+            if not is_new.any():
+                self._keep(move[:, None], withheld)
+                return bool(self.is_proven[aim])
+            is_held |= is_new
+            groups, rows, facts = (np.flatnonzero(part) for part in np.split(is_new, [n, n + n_rows]))
+            sums = csr_matrix(vstack([sums, csr_matrix(eye_array(n))[groups], persons[rows], near.facts[facts]]))
+            targets = np.concatenate(
+                [
+                    targets,
+                    -self.sizes[groups],
+                    1 - persons[rows] @ self.sizes,
+                    np.sign(shown[facts]) * near.within[facts],
+                ]
+            )
+        return False
 
     def _steps(self, aims: np.ndarray) -> csr_matrix:
         """The missing persons of each aim: added to the group that adds least to what is shown, or taken from all."""
@@ -136,7 +175,7 @@ class Worlds:
             if self.signs[aim] > 0:
                 rows.append({int(groups[np.argmin(self.told[groups])]): self.missing[aim]})
             else:
-                sizes = self.sizes[groups]
+                sizes = self.movable[groups] if self.movable[groups].any() else self.sizes[groups]
                 rows.append(dict(zip(groups.tolist(), sizes / sizes.sum() * self.missing[aim], strict=True)))
         return _matrix(rows, len(self.sizes))
 
@@ -145,7 +184,6 @@ class Worlds:
         aims = np.flatnonzero(~self.is_proven & (self.signs == sign))
         if not len(aims):
             return False
-        columns = self._columns(aims)
         steps = self._steps(aims)
         missing = np.repeat(np.abs(self.missing[aims]), np.diff(steps.indptr))
         gain = np.zeros(len(self.sizes))
@@ -153,32 +191,61 @@ class Worlds:
         most = np.full(len(self.sizes), np.inf)
         if sign > 0:
             most[steps.indices] = steps.data
-        within = self._within(withheld)
-        limits = [(self._shown(withheld)[:, columns], -within, within), (*self._somebody(columns), np.inf)]
-        found = _cheapest(-gain[columns], limits, least=-self.sizes[columns], most=most[columns])
-        return found is not None and self._keep(self._whole(found, columns)[:, None], withheld)
+        every, is_shown = np.arange(len(self.sizes)), self._is_shown(withheld)
+        within = self.tolerances[is_shown]
+        limits = [(self.facts[is_shown], -within, within), (*self._somebody(every), np.inf)]
+        found = _cheapest(-gain, limits, least=-self.sizes, most=most)
+        return found is not None and self._keep(found[:, None], withheld)
 
-    def _missing_for(self, aim: int, withheld: set[int]) -> set[int]:
+    def _missing_for(self, aim: int, near: Nearest | None, withheld: set[int]) -> set[int]:
         """Rows to withhold so that an aim is proven; those of the world that changes least of worth that is shown."""
+        if near is not None:
+            for few in _FEW:
+                more = self._missing_of(few, aim, near, withheld)
+                if more is not None:
+                    return more
         move = self._cheapest_world(aim, withheld)
         if move is None:  # what is out, or that every row holds somebody, allows none: then as far as they allow
             self.missing[aim] = self._farthest(aim)
             move = self._cheapest_world(aim, withheld)
-        self.is_proven[aim] = True
         if move is None:
             raise AssertionError("a world that changes all rows but those that are out was found before")
-        changed = np.abs(self.facts @ move) > self.tolerances + _TINY
-        more = {int(i) for i in np.unique(self.row_of[changed & self._is_shown(withheld)])}
+        more = self._changed(move, withheld)
         self._keep(move[:, None], withheld | more)
+        if not self.is_proven[aim]:
+            raise AssertionError("the solver's world is none")
         return more
 
-    def _cheapest_world(self, aim: int, withheld: set[int]) -> np.ndarray | None:
-        columns = self._columns(np.array([aim]))
-        is_shown = self._is_shown(withheld)
-        facts, within = self.facts[is_shown][:, columns], self._within(withheld)
+    def _missing_of(self, few: int, aim: int, near: Nearest, withheld: set[int]) -> set[int] | None:
+        """Rows to withhold by numbers of few persons alone; None when the others cannot be made up for then.
+
+        A world has to fit these numbers too, so none changes less of worth or goes farther.
+        """
+        move = self._cheapest_world(aim, withheld, few)
+        if move is None:
+            self.missing[aim] = self._farthest(aim, few)
+            self.is_proven[aim] = abs(self.missing[aim]) < _TINY
+            if self.is_proven[aim]:
+                return set()
+            move = self._cheapest_world(aim, withheld, few)
+        if move is None:
+            return None
+        more = self._changed(move, withheld, few)
+        is_proven = self._is_held(aim, self._without(near, withheld, more), withheld | more)
+        return more if is_proven else None
+
+    def _changed(self, move: np.ndarray, withheld: set[int], few: float = np.inf) -> set[int]:
+        changed = np.abs(self.facts @ move) > self.tolerances + _TINY
+        return set(np.unique(self.row_of[changed & self._is_shown(withheld, few)]).tolist())
+
+    def _cheapest_world(self, aim: int, withheld: set[int], few: float = np.inf) -> np.ndarray | None:
+        """The world that changes least of worth that is shown, as far as numbers of few persons tell."""
+        is_shown = self._is_shown(withheld, few)
+        columns = self._columns(aim, is_shown, few)
+        facts, within = self.facts[is_shown][:, columns], self.tolerances[is_shown]
         n, n_facts, sign = len(columns), len(within), self.signs[aim]
         slack = eye_array(n_facts, format="csr")
-        somebody, least = self._somebody(columns)
+        somebody, least = self._somebody(columns, few)
         unseen = csr_matrix((len(least) + 1, n_facts))
         reach = sign * self.aims[[aim]][:, columns]
         out = self.is_out[self.row_of[is_shown]]
@@ -189,7 +256,7 @@ class Worlds:
                 (hstack([facts, slack]), -within, np.inf),
                 (
                     hstack([vstack([somebody, reach]), unseen]),
-                    np.append(least, sign * self.missing[aim] - _TINY),
+                    np.append(least, sign * self.missing[aim] - _TINY / 2),
                     np.inf,
                 ),
             ],
@@ -198,25 +265,27 @@ class Worlds:
         )
         return None if found is None else self._whole(found, columns)
 
-    def _farthest(self, aim: int) -> float:
-        """How far an aim can change when all rows are withheld that are not out."""
-        columns = self._columns(np.array([aim]))
-        is_out = self.is_out[self.row_of]
+    def _farthest(self, aim: int, few: float = np.inf) -> float:
+        """How far an aim can change when all rows are withheld that are not out, as far as numbers of few tell."""
+        is_out = self.is_out[self.row_of] & (self.fact_sizes < few)
+        columns = self._columns(aim, is_out, few)
         within = self.tolerances[is_out]
         target = self.aims[[aim]][:, columns].toarray()[0]
-        limits = [(self.facts[is_out][:, columns], -within, within), (*self._somebody(columns), np.inf)]
+        limits = [(self.facts[is_out][:, columns], -within, within), (*self._somebody(columns, few), np.inf)]
         found = _cheapest(
             -self.signs[aim] * target, limits, least=-self.sizes[columns], most=np.full(len(columns), np.inf)
         )
-        return 0.0 if found is None else float(target @ found)
+        if found is None:
+            raise AssertionError("an aim without a world can be reached when nothing is shown")
+        return float(target @ found)
 
     def _keep(self, moves: np.ndarray, withheld: set[int]) -> bool:
         """Note what worlds prove, one in each column; whether any of them proves anything new."""
-        facts = self._shown(withheld)
         after = self.sizes[:, None] + moves
+        is_off = np.abs(self.facts @ moves) > self.tolerances[:, None] + _TINY
         is_world = (
             (after >= -_TINY).all(axis=0)
-            & (np.abs(facts @ moves) <= self._within(withheld)[:, None] + _TINY).all(axis=0)
+            & ~is_off[self._is_shown(withheld)].any(axis=0)
             & (self.persons[self.present] @ after >= 1 - _TINY).all(axis=0)
         )
         reached = self.signs[:, None] * (self.aims @ moves[:, is_world] - self.missing[:, None]) >= -_TINY
@@ -225,23 +294,18 @@ class Worlds:
         self.is_proven = proven
         return is_new
 
-    def _is_shown(self, withheld: set[int]) -> np.ndarray:
-        return ~np.isin(self.row_of, list(withheld))
+    def _is_shown(self, withheld: set[int], few: float = np.inf) -> np.ndarray:
+        return ~np.isin(self.row_of, list(withheld)) & (self.fact_sizes < few)
 
-    def _shown(self, withheld: set[int]) -> csr_matrix:
-        return self.facts[self._is_shown(withheld)]
+    def _columns(self, aim: int, is_told: np.ndarray, few: float) -> np.ndarray:
+        """Groups of an aim, and those that numbers tell of."""
+        told = np.asarray(abs(self.facts[is_told]).sum(axis=0)).ravel()
+        told += np.asarray(self.persons[self.row_sizes < few].sum(axis=0)).ravel()
+        return np.union1d(np.flatnonzero(told), self.aims[[aim]].indices)
 
-    def _within(self, withheld: set[int]) -> np.ndarray:
-        return self.tolerances[self._is_shown(withheld)]
-
-    def _columns(self, aims: np.ndarray) -> np.ndarray:
-        """Groups that may move: those of the aims, and the largest ones."""
-        largest = np.argsort(-self.sizes, kind="stable")[:_MOVABLE]
-        return np.union1d(largest, np.unique(self.aims[aims].indices))
-
-    def _somebody(self, columns: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
+    def _somebody(self, columns: np.ndarray, few: float = np.inf) -> tuple[csr_matrix, np.ndarray]:
         """Rows that hold somebody, and by how much they can change at least."""
-        persons = self.persons[self.present]
+        persons = self.persons[self.present[self.row_sizes[self.present] < few]]
         return persons[:, columns], 1 - persons @ self.sizes
 
     def _whole(self, found: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -172,3 +172,14 @@ def test_large_measures_need_no_linear_program(monkeypatch: pytest.MonkeyPatch) 
     found = released([*alone, *pairs])
     assert found.withheld == set()
     assert found.told() == []
+
+
+def test_small_numbers_share_linear_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifteen groups of one person, each in two of six small cells: what one program withholds serves all."""
+    programs, solve = [], worlds.milp
+    monkeypatch.setattr(worlds, "milp", lambda *given, **named: programs.append(1) or solve(*given, **named))
+    groups: Groups = [({cell: 1}, 10) for cell in CELLS] + [({a: 1, b: 1}, 1) for a, b in combinations(CELLS, 2)]
+    found = released(groups)
+    assert found.withheld
+    assert found.told() == []
+    assert len(programs) <= 3
