@@ -28,7 +28,7 @@ from radlake.deidentify.walk import Walk
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY
 from radlake.dicom.values import date_from_text
 from radlake.errors import QuarantineError
-from radlake.pixels import DecisionKind, PixelDecision, Verdict, judge
+from radlake.pixels import DecisionKind, Judgement, PixelDecision, Verdict, is_glanced_at, judge
 from radlake.pixels.remains import PIXEL_DATA, PIXEL_TAGS, without_remains
 
 if TYPE_CHECKING:
@@ -143,7 +143,9 @@ class Deidentifier:
         if decision is None:
             judgement = judge(ds)
             if judgement.verdict is Verdict.CLEAN:
-                return None
+                if not _looks_written_on(ds):
+                    return None
+                judgement = Judgement(Verdict.LOOK, "a glance at the pixels found strokes as of writing")
             if judgement.verdict is Verdict.HUMAN or CLEAN_PIXEL_DATA not in self._profile.options:
                 raise QuarantineError(reason="pixel_risk", detail=judgement.reason)
         elif decision.kind is DecisionKind.REJECT:
@@ -173,6 +175,15 @@ class Deidentifier:
                 vr, value = changed
                 added.append(raw_element(tag, vr, value))
         elements.update((elem.tag, elem) for elem in added)
+
+
+def _looks_written_on(ds: Dataset) -> bool:
+    """Whether the header cleared an image of a detector and its pixels may show writing all the same."""
+    if PIXEL_DATA not in ds or not is_glanced_at(ds):
+        return False
+    from radlake.pixels.glance import may_be_written_on  # numpy and decoders: objects without pixels never need them
+
+    return may_be_written_on(ds)
 
 
 def _drop_remains(elements: dict[BaseTag, Element], ds: Dataset, cleaned: Cleaned | None) -> bool:

@@ -147,8 +147,8 @@ def layout_of(ds: Dataset) -> Layout:
     return layout
 
 
-def read_frames(ds: Dataset, layout: Layout) -> tuple[Layout, Iterator[Array]]:
-    """Every frame of the image in order: (rows, columns) or (rows, columns, 3), writable.
+def read_frames(ds: Dataset, layout: Layout, *, writable: bool = True) -> tuple[Layout, Iterator[Array]]:
+    """Every frame of the image in order: (rows, columns) or (rows, columns, 3), writable unless that is not asked for.
 
     The layout is that of the arrays; of compressed images the colour space may differ from the header's. Frames beyond
     Number of Frames are not given.
@@ -159,7 +159,7 @@ def read_frames(ds: Dataset, layout: Layout) -> tuple[Layout, Iterator[Array]]:
         Now or with any frame.
     """
     if layout.is_native:
-        return layout, _native_frames(_pixel_bytes(ds), layout)
+        return layout, _native_frames(_pixel_bytes(ds), layout, writable=writable)
     frames = _decoded_frames(ds, layout)
     first, photometric = next(frames, (None, ""))
     if first is None:
@@ -197,7 +197,7 @@ def _pixel_bytes(ds: Dataset) -> bytes | memoryview:
     return memoryview(value) if isinstance(value, bytearray) else value
 
 
-def _native_frames(data: bytes | memoryview, layout: Layout) -> Iterator[Array]:
+def _native_frames(data: bytes | memoryview, layout: Layout, *, writable: bool) -> Iterator[Array]:
     if len(data) * 8 < layout.frame_bits * layout.frames:
         raise NotDecodable("the pixel data are shorter than the frames")
     values = np.frombuffer(data, np.uint8)
@@ -207,7 +207,8 @@ def _native_frames(data: bytes | memoryview, layout: Layout) -> Iterator[Array]:
     else:
         length //= 8
     for start in range(0, length * layout.frames, length):
-        yield _shaped(values[start : start + length].copy().view(layout.dtype), layout)
+        frame = values[start : start + length]
+        yield _shaped((frame.copy() if writable else frame).view(layout.dtype), layout)
 
 
 def _shaped(values: Array, layout: Layout) -> Array:

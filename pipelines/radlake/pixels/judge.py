@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any
-from zlib import crc32
 
 import yaml
 from pydicom import Dataset
@@ -20,7 +19,15 @@ from pydicom import Dataset
 from radlake.dicom.values import is_present, number, texts
 from radlake.resources import schemas_root
 
-__all__ = ["HEADER_TAGS", "Judgement", "Verdict", "has_embedded_overlay", "judge", "load_risk_rules"]
+__all__ = [
+    "HEADER_TAGS",
+    "Judgement",
+    "Verdict",
+    "has_embedded_overlay",
+    "is_glanced_at",
+    "judge",
+    "load_risk_rules",
+]
 
 _TRANSFER_SYNTAX = 0x00020010
 _IMAGE_TYPE = 0x00080008
@@ -28,7 +35,6 @@ _SOP_CLASS = 0x00080016
 _MODALITY = 0x00080060
 _CONVERSION_TYPE = 0x00080064
 _SERIES_DESCRIPTION = 0x0008103E
-_SERIES_UID = 0x0020000E
 _POSITION = 0x00200032
 _PHOTOMETRIC = 0x00280004
 _STORED = 0x00280101
@@ -45,7 +51,6 @@ HEADER_TAGS = frozenset(
         _MODALITY,
         _CONVERSION_TYPE,
         _SERIES_DESCRIPTION,
-        _SERIES_UID,
         _POSITION,
         _PHOTOMETRIC,
         _STORED,
@@ -88,6 +93,11 @@ def judge(ds: Dataset) -> Judgement:
     if sop_class in rules["computed"] and _text(ds, _BURNED_IN).upper() != "YES" and not has_embedded_overlay(ds):
         return _CLEAN
     return _for_a_person(ds, sop_class, rules) or _for_a_look(ds, sop_class, rules) or _CLEAN
+
+
+def is_glanced_at(ds: Dataset) -> bool:
+    """Whether the pixels deserve a glance although the header clears them: a radiograph, one by one."""
+    return _text(ds, _SOP_CLASS) in load_risk_rules()["glanced_classes"]
 
 
 def _for_a_person(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> Judgement | None:
@@ -139,7 +149,7 @@ def _for_a_look(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> Judgem
 
 def _unflagged_risk(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> str:
     """Risks of detector images that do not say of themselves that nothing is burned in."""
-    if _is_sampled(ds, rules["marked_classes"].get(sop_class, 0)):
+    if sop_class in rules["marked_classes"]:
         return "a radiograph may hold film markers, and nothing says that it does not"
     if sop_class not in rules["slice_classes"]:
         return ""
@@ -149,11 +159,6 @@ def _unflagged_risk(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> st
     if "DERIVED" in words and not is_present(ds, _POSITION):
         return "a derived image without a position in the patient may be a screen"
     return "few grey values for a slice" if 0 < _number(ds, _STORED) <= _FEW_BITS else ""
-
-
-def _is_sampled(ds: Dataset, share: float) -> bool:
-    """Whether the series is among the share that is looked at; always the same ones."""
-    return crc32(_text(ds, _SERIES_UID).encode()) < share * 2**32
 
 
 def _words(ds: Dataset) -> set[str]:
