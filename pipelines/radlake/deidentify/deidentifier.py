@@ -139,7 +139,7 @@ class Deidentifier:
         return Treatment(out, walk, are_pixels_changed=cleaned is not None or is_shorter)
 
     def _clean_pixels(self, ds: Dataset, decision: PixelDecision | None) -> Cleaned | None:
-        """What changes in the pixels; None when the header is enough to leave them alone."""
+        """What changes in the pixels; None when header and glance are enough to leave them alone."""
         if decision is None:
             judgement = judge(ds)
             if judgement.verdict is Verdict.CLEAN:
@@ -178,7 +178,7 @@ class Deidentifier:
 
 
 def _looks_written_on(ds: Dataset) -> bool:
-    """Whether the header cleared an image of a detector and its pixels may show writing all the same."""
+    """Whether this is a radiograph whose pixels may show writing; asked when its header cleared it."""
     if PIXEL_DATA not in ds or not is_glanced_at(ds):
         return False
     from radlake.pixels.glance import may_be_written_on  # numpy and decoders: objects without pixels never need them

@@ -32,10 +32,10 @@ _BETRAYING = re.compile(
     | :// | \bWWW\.                                           # URL
     | \b[A-Z]:/ | (?:^|[\s"'(=])(?:/[\w.~-]+){2,} | //[\w.-]+/     # path of a file; then address of a network
     | (?<![\d.])(?:(?:10|127)(?=(?:\.\d){0,2}\.\d\d)\.\d+|172\.(?:1[6-9]|2\d|3[01])|192\.168)(?:\.\d{1,3}){2}(?![\d.])
-    | \b(?!Y+\b)[A-HJ-TW-Z]{2,}YY\b                           # initials of a hospital, in pinyin: ... yi yuan
+    | (?<![A-Z])(?!Y+(?![A-Z])|(?:DD)?MMYY(?![A-Z]))[A-HJ-TW-Z]{2,}YY(?![A-Z])   # initials of a hospital: ... yi yuan
     | HOSPITAL | YIYUAN | YISHENG | BINGQU | \bKESHI | \bCLINIC\b | \bINFIRMARY | \bUNIVERSITY | \bINSTITUTE\b
     | \bMEDICAL\s(?:CENT|COLLEGE|SCHOOL) | \bPEOPLE'?S\b | \b(?:WARD|BED|ROOM)[\s#:.-]*\d
-    | (?:^|;\s?)\d{1,4}\s[A-Z]{3,}(?:\s[A-Z]{2,}){1,3},\s[A-Z]{3,}  # 12 Tran Phu, Hue
+    | (?:^|;\s?)\d{1,4}\s(?!(?:VIEW|LEAD|PLANE|PHASE|SLICE|FRAME|CHANNEL)S?\b)[A-Z]{3,}(?:\s[A-Z]{2,}){1,3},\s[A-Z]{3,}
     | \b(?:ROAD|STREET|AVENUE|DISTRICT|PROVINCE)\b
     | \b(?:DR|PROF|MRS|MISS)\.\s?[A-Z] | \bPROFESSOR\b | \bPATIENT\s?(?:ID|NAME)\b
     | \b(?:QQ|WX|WECHAT|WEIXIN|WXID|TEL|PHONE|MOBILE|FAX|MRN|SSN)\b\s?[:#_=]?\s?\d | \bWXID_

@@ -284,7 +284,7 @@ class Packing:
     def _learn(self, template: HeaderTemplate) -> _Learnt:
         header = template.exemplar.ds
         if is_glanced_at(header):
-            raise Unfit("pixels that are glanced at one by one")
+            raise Unfit("radiographs, each of which gets a glance")
         if id(header) not in self._full:
             item = next(item for item in self._reading.readable if item.header is header and not item.matched)
             try:

@@ -28,14 +28,14 @@ _USUAL = (1, 99)  # percentiles
 
 
 def may_be_written_on(ds: Dataset) -> bool:
-    """Whether one of the first frames shows strokes as writing has them; False where they cannot be decoded."""
+    """Whether one of the first frames shows strokes as writing has them, or cannot be decoded."""
     try:
         layout = layout_of(ds)
         if layout.samples != 1 or layout.photometric not in ("MONOCHROME1", "MONOCHROME2"):
             return False
         return any(map(_has_strokes, islice(read_frames(ds, layout, writable=False)[1], _FRAMES)))
     except NotDecodable:
-        return False
+        return True
 
 
 def _has_strokes(frame: Array) -> bool:
@@ -55,6 +55,8 @@ def _has_strokes(frame: Array) -> bool:
         return False
     low, high = np.percentile(thin, _USUAL)
     steepest = _STEEP * max(float(high - low), float(np.ptp(thin)) / 2)
+    if steepest < _LEAST_STEP:  # writing on nothing may lie between the pixels that were taken
+        steepest = _STEEP * (int(rows.max()) - int(rows.min()))
     if steepest < _LEAST_STEP:
         return False
     bands = (slice(top, top + _BAND) for top in range(0, len(rows), _BAND))

@@ -68,7 +68,7 @@ Of Image Position (Patient) only whether it has a value.
 class Verdict(StrEnum):
     """What the pixels of an instance need."""
 
-    CLEAN = "clean"  # nothing
+    CLEAN = "clean"  # nothing; a radiograph gets a glance
     LOOK = "look"  # decode, find text, mask it
     HUMAN = "human"  # a person decides
 
@@ -96,7 +96,7 @@ def judge(ds: Dataset) -> Judgement:
 
 
 def is_glanced_at(ds: Dataset) -> bool:
-    """Whether the pixels deserve a glance although the header clears them: a radiograph, one by one."""
+    """Whether it is a radiograph: these get a glance although the header clears them, every instance by itself."""
     return _text(ds, _SOP_CLASS) in load_risk_rules()["glanced_classes"]
 
 

@@ -14,7 +14,8 @@ A world proves an aim: that a sum of groups can be another number. Ways to find 
 
 Where too many numbers are shown for least squares, linear programs look for many aims at once before the last.
 
-Each world is checked against everything shown before it proves anything: no way of finding one has to be believed.
+Each world is checked against everything shown before it proves anything, or, of the first way, bounded (see `nearest`).
+An aim that what is out pins down has no world: it is reached as far as that allows.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = ["Aim", "Worlds"]
 _TINY = 1e-6
 _FACTS = 6_000  # equations that are solved by least squares
 _FEW = (100, 1_000)  # numbers of fewer persons say what cannot be, those of more are made up for by many
+_INFEASIBLE = 2  # status of scipy.optimize.milp
 _ROUNDS = 8  # of holding what would be less than it can be
 _AT_ONCE = 4_000_000  # numbers of worlds in memory at once
 
@@ -98,14 +100,15 @@ class Worlds:
                     pass
         else:
             self._look_near(withheld)
-            near = self._nearest(withheld, self.sizes)
+            if not self.is_proven.all():
+                near = self._nearest(withheld, self.sizes)
         withheld = set(withheld)
         for aim in range(len(self.missing)):
             # A world stays one when more is withheld, so what is proven once is proven.
             if self.is_proven[aim] or (near is not None and self._is_held(aim, near, withheld)):
                 continue
-            more = self._missing_for(aim, near, withheld)
-            if near is not None and more:
+            more = self._rows_to_withhold(aim, near, withheld)
+            if near is not None:
                 near = self._without(near, withheld, more)
             withheld |= more
         return withheld
@@ -115,6 +118,9 @@ class Worlds:
         return Nearest(csr_matrix(self.facts[is_shown]), self.tolerances[is_shown], weights)
 
     def _without(self, near: Nearest, withheld: set[int], more: set[int]) -> Nearest:
+        """The numbers that are left when more rows are withheld."""
+        if not more:
+            return near
         return near.without(np.isin(self.row_of[self._is_shown(withheld)], list(more)))
 
     def _look_near(self, withheld: set[int]) -> None:
@@ -197,11 +203,11 @@ class Worlds:
         found = _cheapest(-gain, limits, least=-self.sizes, most=most)
         return found is not None and self._keep(found[:, None], withheld)
 
-    def _missing_for(self, aim: int, near: Nearest | None, withheld: set[int]) -> set[int]:
+    def _rows_to_withhold(self, aim: int, near: Nearest | None, withheld: set[int]) -> set[int]:
         """Rows to withhold so that an aim is proven; those of the world that changes least of worth that is shown."""
         if near is not None:
             for few in _FEW:
-                more = self._missing_of(few, aim, near, withheld)
+                more = self._rows_by_few(few, aim, near, withheld)
                 if more is not None:
                     return more
         move = self._cheapest_world(aim, withheld)
@@ -216,7 +222,7 @@ class Worlds:
             raise AssertionError("the solver's world is none")
         return more
 
-    def _missing_of(self, few: int, aim: int, near: Nearest, withheld: set[int]) -> set[int] | None:
+    def _rows_by_few(self, few: int, aim: int, near: Nearest, withheld: set[int]) -> set[int] | None:
         """Rows to withhold by numbers of few persons alone; None when the others cannot be made up for then.
 
         A world has to fit these numbers too, so none changes less of worth or goes farther.
@@ -317,12 +323,15 @@ class Worlds:
 def _cheapest(
     costs: np.ndarray, limits: Sequence[tuple[Any, Any, Any]], *, least: np.ndarray, most: np.ndarray
 ) -> np.ndarray | None:
-    """The solution of a linear program; a limit is a matrix, and the least and most of its product."""
-    return milp(
+    """The solution of a linear program, if there is one; a limit is a matrix, and the least and most of its product."""
+    found = milp(
         costs,
         constraints=[LinearConstraint(csr_matrix(matrix), low, high) for matrix, low, high in limits],
         bounds=Bounds(least, most),  # pyright: ignore[reportArgumentType]
-    ).x
+    )
+    if found.x is None and found.status != _INFEASIBLE:
+        raise AssertionError(f"the solver failed: {found.message}")
+    return found.x
 
 
 def _parts(aims: np.ndarray, at_once: int) -> Iterator[np.ndarray]:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import Dataset
+from pydicom.encaps import encapsulate
 
 from radlake.cli.hospitals import hospital_of_files
+from radlake.errors import QuarantineError
 from radlake.ingest import harvest_folder
 from radlake.pixels import Verdict, judge
 from radlake.pixels.glance import may_be_written_on
@@ -60,6 +62,25 @@ def test_a_name_on_an_image_that_its_header_clears_goes(modality: str, frames: i
     assert _corner(out).max() < 1000
     assert "113101" in [code.CodeValue for code in out.DeidentificationMethodCodeSequence]
     assert (out.pixel_array == sent.pixel_array).mean() > 0.8
+
+
+@pytest.mark.parametrize("height", [16, 24])
+@pytest.mark.parametrize("left", [101, 106])
+def test_a_name_where_nothing_was_exposed_goes(height: int, left: int) -> None:
+    ds = _image("DX", BurnedInAnnotation="NO")
+    ds.Rows = ds.Columns = 1024
+    text = Image.new("1", (1024, 1024))
+    ImageDraw.Draw(text).text((left, 203), "WANG XIULAN", font=ImageFont.load_default(height), fill=1)
+    ds.PixelData = (np.asarray(text) * 3000).astype("<u2").tobytes()
+    assert ds.pixel_array.max() == 3000
+    assert deidentified(ds).pixel_array.max() == 0
+
+
+def test_a_radiograph_that_no_decoder_reads_is_for_a_person() -> None:
+    sent = compressed(_image("DX", BurnedInAnnotation="NO"))
+    sent.PixelData = encapsulate([b"no image at all"])
+    with pytest.raises(QuarantineError, match="pixel_risk"):
+        deidentified(sent)
 
 
 def test_a_compressed_image_is_decoded_for_it() -> None:

@@ -53,6 +53,16 @@ def shuffled(rows: pa.Table) -> pa.Table:
     return rows.take(np.random.default_rng(5).permutation(len(rows)))
 
 
+def timed_in(unit: str):
+    """Rows with the time of study in another unit."""
+
+    def changed(rows: pa.Table) -> pa.Table:
+        column = rows.schema.get_field_index("study_at")
+        return rows.set_column(column, "study_at", rows["study_at"].cast(pa.timestamp(unit), safe=False))
+
+    return changed
+
+
 def test_each_range_has_the_dated_exams_of_its_persons_and_no_row_group_is_read_twice(lake, tmp_path, monkeypatch):
     files, expected, reads = [], [], Counter()
     for number, file in enumerate(lake.tables.files(EXAM)):
@@ -99,8 +109,18 @@ def test_each_range_has_the_dated_exams_of_its_persons_and_no_row_group_is_read_
         (lambda rows: rows, {"write_statistics": False}),
         (shuffled, {"write_statistics": False}),
         (lambda rows: rows, {"use_dictionary": False}),
+        (timed_in("ns"), {}),
+        (timed_in("ms"), {}),
     ],
-    ids=["small row groups", "in any order", "without statistics", "in any order without statistics", "plain texts"],
+    ids=[
+        "small row groups",
+        "in any order",
+        "without statistics",
+        "in any order without statistics",
+        "plain texts",
+        "nanoseconds",
+        "milliseconds",
+    ],
 )
 def test_files_that_others_laid_out_give_the_same_counts(lake, monkeypatch, lay_out, options):
     monkeypatch.setattr(unsorted, "_ROWS_AT_ONCE", 1_000)

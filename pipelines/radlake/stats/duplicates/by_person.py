@@ -144,13 +144,13 @@ def exams_by_person(
             exams = _exams(group, numbers=numbers, filesystem=filesystem)
             waiting[group.file, group.number] = exams[exams.key.searchsorted(low) :]
         parts = []
-        for place in sorted(waiting):
-            exams = waiting.pop(place)
+        for where in sorted(waiting):
+            exams = waiting.pop(where)
             n = exams.key.searchsorted(high - 1, side="right")  # `high` itself may be more than 64 bits hold
             if n:
                 parts.append(exams[:n])
             if n < len(exams):
-                waiting[place] = exams[n:]
+                waiting[where] = exams[n:]
         if parts:
             yield Exams.joined(parts)
 
@@ -162,13 +162,13 @@ def _exams(group: RowGroup, *, numbers: Numbers, filesystem: Any) -> Exams:
     ) as file:
         rows = file.read_row_group(group.number, columns=list(exam_columns()), use_threads=False)
     key, at, is_known = (rows[name].to_numpy() for name in ("patient_key", "study_at", "is_patient_known"))
-    place, site_tie = _put(rows["hospital_id"], numbers.place, numbers.site_tie)
-    modality, modality_kind = _put(rows["modality_group"], numbers.modality, numbers.modality_kind)
-    [part_kind] = _put(rows["body_part_code"], numbers.part_kind)
-    [side_tie] = _put(rows["laterality_code"], numbers.side_tie)
+    place, site_tie = _numbers_of(rows["hospital_id"], numbers.place, numbers.site_tie)
+    modality, modality_kind = _numbers_of(rows["modality_group"], numbers.modality, numbers.modality_kind)
+    [part_kind] = _numbers_of(rows["body_part_code"], numbers.part_kind)
+    [side_tie] = _numbers_of(rows["laterality_code"], numbers.side_tie)
     exams = Exams(
         key=key,
-        at=at.view(np.int64) // 1_000_000,
+        at=at.astype("datetime64[s]").astype(np.int64),
         kind=modality_kind + (part_kind | ~is_known),
         tie=site_tie | side_tie,
         place=place + modality,
@@ -180,8 +180,8 @@ def _exams(group: RowGroup, *, numbers: Numbers, filesystem: Any) -> Exams:
     return exams
 
 
-def _put(names: pa.ChunkedArray, *numbers: Mapping[str, int]) -> Iterator[np.ndarray]:
-    """The numbers of each name; names are read as places in a dictionary."""
+def _numbers_of(names: pa.ChunkedArray, *numbers: Mapping[str, int]) -> Iterator[np.ndarray]:
+    """For each mapping, the numbers of all names; each name is looked up once, in the dictionary of Parquet."""
     column: Any = names.combine_chunks()
-    known, places = column.dictionary.to_pylist(), column.indices.to_numpy().astype(np.intp)
-    return (np.array([of_name[name] for name in known], np.int32).take(places) for of_name in numbers)
+    known, indices = column.dictionary.to_pylist(), column.indices.to_numpy().astype(np.intp)
+    return (np.array([of_name[name] for name in known], np.int32).take(indices) for of_name in numbers)
