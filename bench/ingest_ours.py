@@ -8,6 +8,7 @@ and the text detector's model when there are radiographs.
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ def worker(corpus: Corpus, out: Path, *, warm: Path, use_templates: bool = True)
     from radlake.contracts.rows import arrow_rows
     from radlake.ingest.study import ingest_study
 
+    gc.freeze()  # as a worker process does when it begins
     settings = _settings(out, n_workers=0)
     tables = {name: load_table(name) for name in _TABLES}
 
