@@ -28,7 +28,7 @@ from radlake.deidentify.walk import Walk
 from radlake.dicom.uids import EXPLICIT_VR_LITTLE_ENDIAN, MEDIA_DIRECTORY
 from radlake.dicom.values import date_from_text
 from radlake.errors import QuarantineError
-from radlake.pixels import DecisionKind, Judgement, PixelDecision, Verdict, is_glanced_at, judge
+from radlake.pixels import DecisionKind, Judgement, PixelDecision, Verdict, is_acquired, is_radiograph, judge
 from radlake.pixels.remains import PIXEL_DATA, PIXEL_TAGS, without_remains
 
 if TYPE_CHECKING:
@@ -178,12 +178,12 @@ class Deidentifier:
 
 
 def _looks_written_on(ds: Dataset) -> bool:
-    """Whether this is a radiograph whose pixels may show writing; asked when its header cleared it."""
-    if PIXEL_DATA not in ds or not is_glanced_at(ds):
+    """Whether a detector's pixels may show writing; asked when the header cleared them."""
+    if PIXEL_DATA not in ds or not is_acquired(ds):
         return False
     from radlake.pixels.glance import may_be_written_on  # numpy and decoders: objects without pixels never need them
 
-    return may_be_written_on(ds)
+    return may_be_written_on(ds, is_slice=not is_radiograph(ds))
 
 
 def _drop_remains(elements: dict[BaseTag, Element], ds: Dataset, cleaned: Cleaned | None) -> bool:

@@ -32,7 +32,7 @@ from radlake.ingest.reading import Matched, Readable, Reading
 from radlake.ingest.rows import InstanceColumns
 from radlake.lake.digests import digest_of_file
 from radlake.lake.objects import MemberLost
-from radlake.pixels import Verdict, is_glanced_at, judge
+from radlake.pixels import Verdict, is_radiograph, judge
 from radlake.pixels.remains import blanked_fragments
 from radlake.validate import check_instance
 from radlake.validate.pixels import fragment_check
@@ -283,7 +283,7 @@ class Packing:
 
     def _learn(self, template: HeaderTemplate) -> _Learnt:
         header = template.exemplar.ds
-        if is_glanced_at(header):
+        if is_radiograph(header):
             raise Unfit("radiographs, each of which gets a glance")
         if id(header) not in self._full:
             item = next(item for item in self._reading.readable if item.header is header and not item.matched)

@@ -5,7 +5,7 @@ PS3.15 E.3.1, Clean Pixel Data. See docs/explanation/deidentification.md.
 
 from __future__ import annotations
 
-from radlake.pixels.judge import HEADER_TAGS, Judgement, Verdict, is_glanced_at, judge
+from radlake.pixels.judge import HEADER_TAGS, Judgement, Verdict, is_acquired, is_radiograph, judge
 from radlake.pixels.regions import DecisionKind, PixelDecision, Region
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "PixelDecision",
     "Region",
     "Verdict",
-    "is_glanced_at",
+    "is_acquired",
+    "is_radiograph",
     "judge",
 ]

@@ -1,12 +1,14 @@
-"""A glance at the pixels of a radiograph: may somebody have written into them? Arithmetic only, milliseconds a frame.
+"""A glance at the pixels of a detector: may somebody have written into them? Arithmetic only, milliseconds a frame.
 
 Writing is made of strokes: short runs of one stored value, far brighter or far darker than what is beside them, that go
-on in the next row. Tissue has no two neighbours alike, and its edges are not that steep. A glance only decides whether
-the text detector has a look.
+on in the next row. Tissue has no two neighbours alike, and its edges are not that steep. Slices that were computed from
+others have flat surfaces with holes in them: of slices only bright strokes count, and no value that most pixels have
+elsewhere. A glance only decides whether the text detector has a look.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import islice
 
 import numpy as np
@@ -27,18 +29,19 @@ _FRAMES = 16  # of a loop: memory, and writing is on all of them
 _USUAL = (1, 99)  # percentiles
 
 
-def may_be_written_on(ds: Dataset) -> bool:
-    """Whether one of the first frames shows strokes as writing has them, or cannot be decoded."""
+def may_be_written_on(ds: Dataset, *, is_slice: bool = False) -> bool:
+    """Whether one of the first frames shows strokes as writing has them, or a radiograph cannot be decoded."""
     try:
         layout = layout_of(ds)
         if layout.samples != 1 or layout.photometric not in ("MONOCHROME1", "MONOCHROME2"):
             return False
-        return any(map(_has_strokes, islice(read_frames(ds, layout, writable=False)[1], _FRAMES)))
+        frames = islice(read_frames(ds, layout, writable=False)[1], _FRAMES)
+        return any(_has_strokes(frame, is_slice=is_slice) for frame in frames)
     except NotDecodable:
-        return True
+        return not is_slice
 
 
-def _has_strokes(frame: Array) -> bool:
+def _has_strokes(frame: Array, *, is_slice: bool = False) -> bool:
     """Whether many short runs of one value stand out, each above another.
 
     >>> plain = np.tile(np.arange(40, dtype=np.uint16) * 50, (40, 1))
@@ -60,18 +63,25 @@ def _has_strokes(frame: Array) -> bool:
     if steepest < _LEAST_STEP:
         return False
     bands = (slice(top, top + _BAND) for top in range(0, len(rows), _BAND))
-    levels = np.concatenate([_levels_of_strokes(rows[band], below[band], steepest) for band in bands])
-    _, counts = np.unique(levels, return_counts=True)
-    return len(counts) > 0 and int(counts.max()) >= max(_STROKES, _SHARE * len(levels))
+    found = [_levels_of_strokes(rows[band], below[band], steepest, only_bright=is_slice) for band in bands]
+    levels = np.concatenate(found)
+    strokes = Counter(levels.tolist())
+    if is_slice:
+        for level in [level for level, n in strokes.items() if n >= _STROKES]:
+            if np.count_nonzero(rows == level) > _WIDEST * strokes[level]:  # a surface
+                del strokes[level]
+    return max(strokes.values(), default=0) >= max(_STROKES, _SHARE * strokes.total())
 
 
-def _levels_of_strokes(rows: Array, below: Array, steepest: float) -> Array:
+def _levels_of_strokes(rows: Array, below: Array, steepest: float, *, only_bright: bool) -> Array:
     """The value of each short run in a row that goes on in the row below."""
     steps = np.subtract(rows[:, 1:], rows[:, :-1], dtype=np.int32)
     row, column = np.divmod(np.flatnonzero((steps > steepest) | (steps < -steepest)), steps.shape[1])
     is_up = steps[row, column] > 0
     # From an edge to the next one in its row: a run when they point against each other and all between them is alike.
     is_run = (row[1:] == row[:-1]) & (np.diff(column) <= _WIDEST) & (is_up[1:] != is_up[:-1])
+    if only_bright:
+        is_run &= is_up[:-1]
     row, begin, end = row[:-1][is_run], column[:-1][is_run] + 1, column[1:][is_run]
     level = rows[row, begin]
     is_alike = (level == rows[row, end]) & (level == rows[row, (begin + end) // 2]) & (level == below[row, begin])

@@ -24,7 +24,8 @@ __all__ = [
     "Judgement",
     "Verdict",
     "has_embedded_overlay",
-    "is_glanced_at",
+    "is_acquired",
+    "is_radiograph",
     "judge",
     "load_risk_rules",
 ]
@@ -68,7 +69,7 @@ Of Image Position (Patient) only whether it has a value.
 class Verdict(StrEnum):
     """What the pixels of an instance need."""
 
-    CLEAN = "clean"  # nothing; a radiograph gets a glance
+    CLEAN = "clean"  # a glance at the most
     LOOK = "look"  # decode, find text, mask it
     HUMAN = "human"  # a person decides
 
@@ -95,9 +96,14 @@ def judge(ds: Dataset) -> Judgement:
     return _for_a_person(ds, sop_class, rules) or _for_a_look(ds, sop_class, rules) or _CLEAN
 
 
-def is_glanced_at(ds: Dataset) -> bool:
-    """Whether it is a radiograph: these get a glance although the header clears them, every instance by itself."""
-    return _text(ds, _SOP_CLASS) in load_risk_rules()["glanced_classes"]
+def is_acquired(ds: Dataset) -> bool:
+    """Whether by its class its pixels come from a detector: these get a glance although the header clears them."""
+    return _text(ds, _SOP_CLASS) in load_risk_rules()["acquired"]
+
+
+def is_radiograph(ds: Dataset) -> bool:
+    """Whether it is one of those of which every instance gets a glance by itself."""
+    return _text(ds, _SOP_CLASS) in load_risk_rules()["radiograph_classes"]
 
 
 def _for_a_person(ds: Dataset, sop_class: str, rules: Mapping[str, Any]) -> Judgement | None:

@@ -1,4 +1,4 @@
-"""Names that somebody wrote into a radiograph, whose header says nothing or the contrary of it."""
+"""Names that somebody wrote into an image of a detector, whose header says nothing or the contrary of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _corner(ds: Dataset) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize("flag", [None, "NO"])
-@pytest.mark.parametrize(("modality", "frames"), [("DX", 1), ("MG", 1), ("XA", 3)])
+@pytest.mark.parametrize(("modality", "frames"), [("DX", 1), ("MG", 1), ("XA", 3), ("CT", 1), ("MR", 1), ("PT", 1)])
 def test_a_name_on_an_image_that_its_header_clears_goes(modality: str, frames: int, flag: str | None) -> None:
     sent = _image(modality, frames=frames, BurnedInAnnotation=flag)
     assert judge(sent).verdict is Verdict.CLEAN
@@ -125,9 +125,31 @@ def test_what_is_steep_in_images_is_no_writing(what: str) -> None:
     assert not may_be_written_on(ds)
 
 
-def test_every_radiograph_of_a_series_is_glanced_at(tmp_path: Path) -> None:
-    for number, written in enumerate([False, True, False, True]):
-        ds = _image("DX", written=written, BurnedInAnnotation="NO", seed=number)
+def test_surfaces_with_holes_on_a_slice_are_no_writing() -> None:
+    """As in slices of a brain that something took the vessels out of."""
+    ds, rng = _image("CT", written=False), np.random.default_rng(3)
+    values = np.full((ROWS, COLUMNS), 1000)
+    for down, across in rng.integers(10, ROWS - 10, (120, 2)):
+        values[down : down + 9, across : across + 5] = 24
+        values[down + 2 : down + 7, across + 2 : across + 4] = 1000
+    ds.PixelData = values.astype("<u2").tobytes()
+    assert may_be_written_on(ds)
+    assert not may_be_written_on(ds, is_slice=True)
+
+
+def test_a_slice_that_no_decoder_reads_is_stored_as_it_is() -> None:
+    sent = compressed(_image("CT", BurnedInAnnotation="NO"))
+    sent.PixelData = encapsulate([b"no image at all"])
+    assert deidentified(sent).PixelData == sent.PixelData
+
+
+@pytest.mark.parametrize(
+    ("modality", "written"), [("DX", [False, True, False, True]), ("CT", [True, True, False, True])]
+)
+def test_a_name_on_images_of_a_series_goes(tmp_path: Path, modality: str, written: list[bool]) -> None:
+    """On any radiograph; on slices when the first has it."""
+    for number, is_written in enumerate(written):
+        ds = _image(modality, written=is_written, BurnedInAnnotation="NO", seed=number)
         ds.InstanceNumber = number + 1
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.4.{number}"
         write(ds, tmp_path / "in" / f"{number}.dcm")
